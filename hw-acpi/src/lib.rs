@@ -1,0 +1,1 @@
+//! ACPI hardware and table building (hw/acpi/).

@@ -1,0 +1,1 @@
+//! 16550A serial ports and the debug console (hw/char/).

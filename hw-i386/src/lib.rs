@@ -1,0 +1,1 @@
+//! The PC boards (hw/i386/).

@@ -1,0 +1,1 @@
+//! Test and debug devices (hw/misc/).

@@ -1,0 +1,1 @@
+//! The PCI bus (hw/pci/).

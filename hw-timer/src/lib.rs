@@ -1,0 +1,1 @@
+//! Timers: HPET, i8254 (hw/timer/).

@@ -1,0 +1,1 @@
+//! Memory regions, address spaces, flat views and guest RAM (softmmu/memory.c).

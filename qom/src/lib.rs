@@ -1,0 +1,1 @@
+//! QEMU's object model: types, classes, properties and the composition tree (qom/).

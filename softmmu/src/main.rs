@@ -1,0 +1,3 @@
+//! The program: options, machine, main loop (softmmu/).
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! x86 CPUs: models, features, registers, MSRs (target/i386/).

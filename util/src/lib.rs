@@ -1,0 +1,1 @@
+//! Event loop, clocks and timers, trace events, option parsing helpers (util/).
