@@ -1,0 +1,376 @@
+//! Kinds of property values and the cell a device keeps one in.
+//!
+//! A value comes as text (command line) or as JSON (QMP, `-device {…}`); each kind reads both, with QEMU's
+//! error texts (`qapi/string-input-visitor.c`, `qapi/qobject-input-visitor.c`, `hw/core/qdev-properties.c`).
+
+use std::marker::PhantomData;
+use std::sync::{Arc, Weak};
+
+use parking_lot::RwLock;
+
+use crate::path::ResolveError;
+use crate::{Error, Object, ObjectType, Result, Value, bail, object_resolve_path};
+
+/// A value on its way into a property.
+#[derive(Clone, Copy, Debug)]
+pub enum PropertyInput<'a> {
+    /// From an option: `iobase=0x3f8`.
+    Text(&'a str),
+    /// From JSON: `{"iobase": 1016}`.
+    Json(&'a Value),
+}
+
+/// A Rust type that a property can have.
+pub trait PropertyType: Clone + Send + Sync + 'static {
+    /// QAPI's name of the type.
+    fn type_name() -> String;
+    /// Reads a value for the property `name`.
+    fn parse(name: &str, input: PropertyInput<'_>) -> Result<Self>;
+    /// The value as QMP shows it.
+    fn to_value(&self) -> Value;
+}
+
+/// Where an object keeps a property: readable from any thread, set through the object.
+#[derive(Debug, Default)]
+pub struct Property<T>(RwLock<T>);
+
+impl<T: PropertyType> Property<T> {
+    /// A cell with its default value.
+    pub fn new(value: T) -> Property<T> {
+        Property(RwLock::new(value))
+    }
+
+    /// A copy of the value. A device reads its properties once, when it is realized.
+    pub fn get(&self) -> T {
+        self.0.read().clone()
+    }
+
+    /// Sets the value from the program's own code.
+    pub fn set(&self, value: T) {
+        *self.0.write() = value;
+    }
+
+    /// Sets the value from a user's input; `name` is for the error.
+    pub fn parse(&self, name: &str, input: PropertyInput<'_>) -> Result<()> {
+        self.set(T::parse(name, input)?);
+        Ok(())
+    }
+}
+
+fn invalid_type(name: &str, expected: &str) -> Error {
+    Error::new(format!("Invalid parameter type for '{name}', expected: {expected}"))
+}
+
+/// An integer as the command line writes it: decimal, `0x` hexadecimal or `0` octal, with a sign.
+pub fn parse_int(text: &str) -> Option<i128> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let value = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        Some(hex) => u64::from_str_radix(hex, 16).ok()?,
+        None if digits.len() > 1 && digits.starts_with('0') => u64::from_str_radix(digits, 8).ok()?,
+        None if digits.starts_with(|c: char| c.is_ascii_digit()) => digits.parse().ok()?,
+        None => return None,
+    };
+    Some(if negative { -i128::from(value) } else { i128::from(value) })
+}
+
+macro_rules! integer_property {
+    ($($t:ty => $name:literal),+ $(,)?) => {$(
+        impl PropertyType for $t {
+            fn type_name() -> String {
+                $name.to_owned()
+            }
+            fn parse(name: &str, input: PropertyInput<'_>) -> Result<Self> {
+                let wide = match input {
+                    PropertyInput::Text(text) => parse_int(text),
+                    PropertyInput::Json(Value::Number(n)) => {
+                        n.as_i64().map(i128::from).or_else(|| n.as_u64().map(i128::from))
+                    }
+                    PropertyInput::Json(_) => None,
+                };
+                let Some(wide) = wide else { return Err(invalid_type(name, integer_kind($name))) };
+                match <$t>::try_from(wide) {
+                    Ok(value) => Ok(value),
+                    Err(_) => bail!("Parameter '{name}' expects {}", $name),
+                }
+            }
+            fn to_value(&self) -> Value {
+                (*self).into()
+            }
+        }
+    )+};
+}
+
+/// What QEMU's visitor calls the type in an error: unsigned 64-bit reads as `uint64`, the rest as `integer`.
+fn integer_kind(name: &'static str) -> &'static str {
+    if name == "uint64" { "uint64" } else { "integer" }
+}
+
+integer_property!(u8 => "uint8", u16 => "uint16", u32 => "uint32", u64 => "uint64",
+    i8 => "int8", i16 => "int16", i32 => "int32", i64 => "int64");
+
+impl PropertyType for bool {
+    fn type_name() -> String {
+        "bool".to_owned()
+    }
+    fn parse(name: &str, input: PropertyInput<'_>) -> Result<Self> {
+        match input {
+            PropertyInput::Text("on" | "yes" | "true" | "y") => Ok(true),
+            PropertyInput::Text("off" | "no" | "false" | "n") => Ok(false),
+            PropertyInput::Text(_) => bail!("Parameter '{name}' expects 'on' or 'off'"),
+            PropertyInput::Json(Value::Bool(value)) => Ok(*value),
+            PropertyInput::Json(_) => Err(invalid_type(name, "boolean")),
+        }
+    }
+    fn to_value(&self) -> Value {
+        (*self).into()
+    }
+}
+
+impl PropertyType for String {
+    fn type_name() -> String {
+        "str".to_owned()
+    }
+    fn parse(name: &str, input: PropertyInput<'_>) -> Result<Self> {
+        match input {
+            PropertyInput::Text(text) => Ok(text.to_owned()),
+            PropertyInput::Json(Value::String(text)) => Ok(text.clone()),
+            PropertyInput::Json(_) => Err(invalid_type(name, "string")),
+        }
+    }
+    fn to_value(&self) -> Value {
+        self.as_str().into()
+    }
+}
+
+/// A value that may be absent; absent reads as the empty string, as QEMU's string properties do.
+impl<T: PropertyType> PropertyType for Option<T> {
+    fn type_name() -> String {
+        T::type_name()
+    }
+    fn parse(name: &str, input: PropertyInput<'_>) -> Result<Self> {
+        T::parse(name, input).map(Some)
+    }
+    fn to_value(&self) -> Value {
+        match self {
+            Some(value) => value.to_value(),
+            None => "".into(),
+        }
+    }
+}
+
+/// A number of bytes, written with a suffix: `64k`, `1.5G`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl Size {
+    /// Reads a size as `qemu_strtosz` does: bytes unless a suffix (`k M G T P E`, either case) says more;
+    /// fractions are allowed with decimal digits.
+    pub fn parse_text(text: &str) -> Option<u64> {
+        let (digits, shift) = match text.char_indices().next_back() {
+            Some((at, last))
+                if last.is_ascii_alphabetic() && !text.starts_with("0x") && !text.starts_with("0X") =>
+            {
+                let shift = match last.to_ascii_uppercase() {
+                    'B' => 0,
+                    'K' => 10,
+                    'M' => 20,
+                    'G' => 30,
+                    'T' => 40,
+                    'P' => 50,
+                    'E' => 60,
+                    _ => return None,
+                };
+                (text.get(..at)?, shift)
+            }
+            _ => (text, 0),
+        };
+        match digits.split_once('.') {
+            None => {
+                let value = u64::try_from(parse_int_no_octal(digits)?).ok()?;
+                value.checked_mul(1 << shift)
+            }
+            Some((whole, fraction)) => {
+                let all_digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
+                if shift == 0 || whole.is_empty() || !all_digits(whole) || !all_digits(fraction) {
+                    return None;
+                }
+                let whole = whole.parse::<u64>().ok()?.checked_mul(1 << shift)?;
+                let fraction = format!("0.{fraction}").parse::<f64>().ok()? * (1u64 << shift) as f64;
+                whole.checked_add(fraction as u64)
+            }
+        }
+    }
+}
+
+fn parse_int_no_octal(digits: &str) -> Option<i128> {
+    if digits.starts_with(['0']) && !digits.starts_with("0x") && !digits.starts_with("0X") {
+        return digits.parse::<u64>().ok().map(i128::from);
+    }
+    parse_int(digits)
+}
+
+impl PropertyType for Size {
+    fn type_name() -> String {
+        "size".to_owned()
+    }
+    fn parse(name: &str, input: PropertyInput<'_>) -> Result<Self> {
+        match input {
+            PropertyInput::Text(text) => match Size::parse_text(text) {
+                Some(value) => Ok(Size(value)),
+                None => bail!("Parameter '{name}' expects a non-negative number below 2^64"),
+            },
+            PropertyInput::Json(_) => u64::parse(name, input).map(Size),
+        }
+    }
+    fn to_value(&self) -> Value {
+        self.0.into()
+    }
+}
+
+/// A list; on the command line its elements are separated by `:`, as in QEMU's array options.
+impl<T: PropertyType> PropertyType for Vec<T> {
+    fn type_name() -> String {
+        format!("list<{}>", T::type_name())
+    }
+    fn parse(name: &str, input: PropertyInput<'_>) -> Result<Self> {
+        match input {
+            PropertyInput::Text("") => Ok(Vec::new()),
+            PropertyInput::Text(text) => {
+                text.split(':').map(|t| T::parse(name, PropertyInput::Text(t))).collect()
+            }
+            PropertyInput::Json(Value::Array(values)) => {
+                values.iter().map(|v| T::parse(name, PropertyInput::Json(v))).collect()
+            }
+            PropertyInput::Json(_) => Err(invalid_type(name, "array")),
+        }
+    }
+    fn to_value(&self) -> Value {
+        self.iter().map(PropertyType::to_value).collect::<Vec<_>>().into()
+    }
+}
+
+/// A reference to another object by path or id, which must be a `T`; keeps nothing alive.
+pub struct Link<T: ObjectType> {
+    target: Option<Weak<dyn Object>>,
+    kind: PhantomData<fn() -> T>,
+}
+
+impl<T: ObjectType> Clone for Link<T> {
+    fn clone(&self) -> Self {
+        Link { target: self.target.clone(), kind: PhantomData }
+    }
+}
+
+impl<T: ObjectType> Default for Link<T> {
+    fn default() -> Self {
+        Link { target: None, kind: PhantomData }
+    }
+}
+
+impl<T: ObjectType> Link<T> {
+    /// A link to `target`.
+    pub fn to(target: &Arc<dyn Object>) -> Link<T> {
+        Link { target: Some(Arc::downgrade(target)), kind: PhantomData }
+    }
+
+    /// The object, if the link is set and it still lives.
+    pub fn object(&self) -> Option<Arc<dyn Object>> {
+        self.target.as_ref()?.upgrade()
+    }
+}
+
+impl<T: ObjectType> PropertyType for Link<T> {
+    fn type_name() -> String {
+        format!("link<{}>", T::TYPE_NAME)
+    }
+    fn parse(name: &str, input: PropertyInput<'_>) -> Result<Self> {
+        let path = String::parse(name, input)?;
+        if path.is_empty() {
+            return Ok(Link::default());
+        }
+        match object_resolve_path(&path) {
+            Ok(object) if object.is_a(T::TYPE_NAME) => Ok(Link::to(&object)),
+            Ok(_) => bail!("Invalid parameter type for '{name}', expected: {}", T::TYPE_NAME),
+            Err(ResolveError::Ambiguous) => bail!("Path '{path}' does not uniquely identify an object"),
+            Err(ResolveError::NotFound) => Err(crate::object::device_not_found(&path)),
+        }
+    }
+    fn to_value(&self) -> Value {
+        self.object().and_then(|o| o.canonical_path()).unwrap_or_default().into()
+    }
+}
+
+/// Declares an enum that is a property type, with QAPI's names of its values:
+///
+/// ```
+/// qom::property_enum! {
+///     /// What happens to ticks that came while the guest could not take them.
+///     pub enum LostTickPolicy: "LostTickPolicy" { Discard = "discard", Delay = "delay" }
+/// }
+/// ```
+#[macro_export]
+macro_rules! property_enum {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident : $qapi:literal {
+        $($(#[$vmeta:meta])* $variant:ident = $text:literal),+ $(,)?
+    }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs)]
+        $vis enum $name { $($(#[$vmeta])* $variant),+ }
+
+        impl $name {
+            /// QAPI's name of the value.
+            pub fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $text),+ }
+            }
+        }
+
+        impl $crate::PropertyType for $name {
+            fn type_name() -> String {
+                $qapi.to_owned()
+            }
+            fn parse(name: &str, input: $crate::property::PropertyInput<'_>) -> $crate::Result<Self> {
+                match <String as $crate::PropertyType>::parse(name, input)?.as_str() {
+                    $($text => Ok($name::$variant),)+
+                    other => Err($crate::Error::new(format!("Invalid parameter '{other}'"))),
+                }
+            }
+            fn to_value(&self) -> $crate::Value {
+                self.as_str().into()
+            }
+        }
+    };
+}
+
+property_enum! {
+    /// QAPI's `OnOffAuto`.
+    pub enum OnOffAuto: "OnOffAuto" { Auto = "auto", On = "on", Off = "off" }
+}
+
+/// The property that a field of `O` is; `#[derive(Object)]` calls this.
+pub fn field<O: Object, T: PropertyType>(
+    name: &'static str,
+    description: &str,
+    live: bool,
+    cell: fn(&O) -> &Property<T>,
+    default: &Property<T>,
+) -> crate::PropertyInfo {
+    crate::PropertyInfo {
+        name: name.to_owned(),
+        type_name: T::type_name(),
+        description: description.to_owned(),
+        default: Some(default.get().to_value()),
+        get: Some(Arc::new(move |object| match object.cast::<O>() {
+            Some(object) => Ok(cell(object).get().to_value()),
+            None => bail!("Property '{}.{}' not found", object.type_name(), name),
+        })),
+        set: Some(Arc::new(move |object, input| match object.cast::<O>() {
+            Some(object) => cell(object).parse(name, input),
+            None => bail!("Property '{}.{}' not found", object.type_name(), name),
+        })),
+        live,
+    }
+}
