@@ -1,1 +1,3 @@
 //! ACPI hardware and table building (hw/acpi/).
+
+pub mod core;
