@@ -41,6 +41,7 @@ pub mod object;
 pub mod path;
 pub mod property;
 pub mod types;
+mod user_creatable;
 
 pub use error::{Error, ErrorClass, Result};
 pub use inventory;
@@ -54,3 +55,4 @@ pub use types::{
     Class, ClassData, ClassInit, Interface, ObjectType, PropertyInfo, TypeInfo, class_by_name, class_list,
     type_register,
 };
+pub use user_creatable::{UserCreatable, object_get_objects_root, user_creatable_add, user_creatable_del};

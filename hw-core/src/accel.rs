@@ -1,0 +1,124 @@
+//! What runs guest code, seen from the board and the devices.
+//!
+//! Source: QEMU `accel/accel.c`, `include/qemu/accel.h`, `include/sysemu/kvm.h`.
+
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, OnceLock};
+
+use qom::{Class, ClassInit, Interface, Object, ObjectBase, Result};
+
+use crate::machine::Machine;
+
+/// What all accelerators of a type share.
+#[derive(Clone, Default)]
+pub struct AccelClass {
+    /// The name after `-accel`, and what messages call it.
+    pub name: &'static str,
+}
+
+/// The root part of every accelerator; the type of accelerator `x` is called `x-accel`.
+#[derive(Object)]
+#[object(name = "accel", parent = ObjectBase, abstract)]
+pub struct AccelState {
+    parent: ObjectBase,
+}
+qom::type_init!(AccelState, fn register_interface);
+
+fn register_interface() {
+    qom::type_register(qom::TypeInfo::interface::<dyn Accelerator>());
+}
+
+impl<T> ClassInit<T> for AccelState {
+    fn class_init(_: &mut Class) {}
+}
+
+/// An accelerator that can be chosen with `-accel`.
+pub trait Accelerator: Send + Sync {
+    /// Makes it the machine's own (`acc->init_machine`); nothing is left behind when it fails.
+    ///
+    /// # Errors
+    /// Says why this host cannot run it; the next accelerator is tried then.
+    fn init_machine(&self, machine: &Arc<Machine>) -> Result<()>;
+
+    /// Starts the thread that runs `cpu` and waits until it is up (`qemu_init_vcpu`).
+    ///
+    /// # Errors
+    /// When the host refuses another vCPU or its features.
+    fn init_vcpu(&self, cpu: &Arc<dyn Object>) -> Result<()>;
+
+    /// The interrupt controller the accelerator brings, if it brings one.
+    fn irqchip(&self) -> Option<Arc<dyn AccelIrqchip>>;
+}
+
+impl Interface for dyn Accelerator {
+    const TYPE_NAME: &'static str = "accelerator";
+}
+
+/// A message-signalled interrupt: what a device would write where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MsiMessage {
+    /// Address of the write.
+    pub address: u64,
+    /// The 32 bits written.
+    pub data: u32,
+}
+
+/// The accelerator's interrupt routing: global system interrupts (GSIs), and routes of messages and eventfds
+/// into it.
+pub trait AccelIrqchip: Send + Sync {
+    /// Sets the level of a GSI.
+    fn set_gsi(&self, gsi: u32, level: bool);
+    /// Delivers a message now.
+    fn send_msi(&self, message: MsiMessage);
+    /// A new GSI that stands for `message`.
+    ///
+    /// # Errors
+    /// When all are in use.
+    fn add_msi_route(&self, message: MsiMessage) -> Result<u32>;
+    /// Lets a GSI of [`AccelIrqchip::add_msi_route`] stand for another message.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    fn update_msi_route(&self, gsi: u32, message: MsiMessage) -> Result<()>;
+    /// Gives such a GSI back.
+    fn release_msi_route(&self, gsi: u32);
+    /// Has `eventfd` trigger `gsi`; for a level-triggered one `resample` is signalled at its end.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    fn add_irqfd(&self, gsi: u32, eventfd: BorrowedFd<'_>, resample: Option<BorrowedFd<'_>>) -> Result<()>;
+    /// Undoes [`AccelIrqchip::add_irqfd`].
+    fn remove_irqfd(&self, gsi: u32, eventfd: BorrowedFd<'_>);
+}
+
+static CURRENT: OnceLock<Arc<dyn Accelerator>> = OnceLock::new();
+
+/// The class of the accelerator called `name` (`accel_find`).
+pub fn accel_find(name: &str) -> Option<&'static Class> {
+    qom::class_by_name(&format!("{name}-accel")).filter(|c| c.is_a("accel") && !c.is_abstract())
+}
+
+/// Makes `accelerator` the machine's own, if it can (`accel_init_machine`).
+///
+/// # Errors
+/// As [`Accelerator::init_machine`].
+pub fn accel_init_machine(accelerator: &Arc<dyn Object>, machine: &Arc<Machine>) -> Result<()> {
+    let Some(accel) = accelerator.interface::<dyn Accelerator>() else {
+        qom::bail!("'{}' is not an accelerator", accelerator.type_name())
+    };
+    let _span = util::trace::span("accel_init_machine");
+    accel.init_machine(machine)?;
+    let _ = qom::object_get_root().property_add_child("accel", accelerator);
+    let _ = CURRENT.set(accel);
+    Ok(())
+}
+
+/// The machine's accelerator, once one was chosen.
+pub fn current_accel() -> Option<&'static Arc<dyn Accelerator>> {
+    CURRENT.get()
+}
+
+/// The in-kernel interrupt controller, once there is one.
+pub fn accel_irqchip() -> Option<Arc<dyn AccelIrqchip>> {
+    current_accel()?.irqchip()
+}

@@ -1,0 +1,32 @@
+//! Who agrees to a device coming and going (QEMU's `hw/core/hotplug.c`).
+
+use std::sync::Arc;
+
+use qom::{Interface, Object, Result};
+
+/// A board or a bus's controller that has a say when devices are plugged.
+pub trait HotplugHandler: Send + Sync {
+    /// Before realize: checks, and fills in what the user left open.
+    ///
+    /// # Errors
+    /// Refuses the device.
+    fn pre_plug(&self, _device: &Arc<dyn Object>) -> Result<()> {
+        Ok(())
+    }
+    /// After realize: the device becomes part of the machine.
+    ///
+    /// # Errors
+    /// Refuses the device, which is unrealized again.
+    fn plug(&self, _device: &Arc<dyn Object>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Interface for dyn HotplugHandler {
+    const TYPE_NAME: &'static str = "hotplug-handler";
+}
+qom::type_init!(fn register);
+
+fn register() {
+    qom::type_register(qom::TypeInfo::interface::<dyn HotplugHandler>());
+}

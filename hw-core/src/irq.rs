@@ -1,0 +1,95 @@
+//! Interrupt lines: an output pin of one device drives an input of another (QEMU's `qemu_irq`).
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+/// A device with numbered inputs. Called with no lock of the caller's held.
+pub trait IrqHandler: Send + Sync {
+    /// Input `n` is now at `level`.
+    fn set_irq(&self, n: u32, level: bool);
+}
+
+impl<F: Fn(u32, bool) + Send + Sync> IrqHandler for F {
+    fn set_irq(&self, n: u32, level: bool) {
+        self(n, level);
+    }
+}
+
+struct Line {
+    handler: Arc<dyn IrqHandler>,
+    n: u32,
+    /// A test that watches the line instead (`irq_intercept_in`).
+    intercept: ArcSwapOption<Box<dyn IrqHandler>>,
+}
+
+/// One input, for whoever drives it.
+#[derive(Clone)]
+pub struct Irq(Arc<Line>);
+
+impl Irq {
+    /// Input `n` of `handler` (`qemu_allocate_irq`).
+    pub fn new(handler: Arc<dyn IrqHandler>, n: u32) -> Irq {
+        Irq(Arc::new(Line { handler, n, intercept: ArcSwapOption::empty() }))
+    }
+
+    /// Its number at the device it belongs to.
+    pub fn number(&self) -> u32 {
+        self.0.n
+    }
+
+    /// Sets its level.
+    pub fn set(&self, level: bool) {
+        match &*self.0.intercept.load() {
+            Some(watcher) => watcher.set_irq(self.0.n, level),
+            None => self.0.handler.set_irq(self.0.n, level),
+        }
+    }
+
+    /// Raises and lowers it.
+    pub fn pulse(&self) {
+        self.set(true);
+        self.set(false);
+    }
+
+    /// Sends all further changes to `watcher` instead.
+    pub fn intercept(&self, watcher: Box<dyn IrqHandler>) {
+        self.0.intercept.store(Some(Arc::new(watcher)));
+    }
+
+    /// An input that drives all of `lines` (`qemu_irq_split`).
+    pub fn split(lines: Vec<Irq>) -> Irq {
+        Irq::new(Arc::new(move |_, level| lines.iter().for_each(|line| line.set(level))), 0)
+    }
+}
+
+/// An output of a device; drives nothing until it is connected.
+#[derive(Default)]
+pub struct IrqPin {
+    target: ArcSwapOption<Irq>,
+}
+
+impl IrqPin {
+    /// Connects it, or connects it elsewhere.
+    pub fn connect(&self, irq: Irq) {
+        self.target.store(Some(Arc::new(irq)));
+    }
+
+    /// What it drives.
+    pub fn target(&self) -> Option<Irq> {
+        self.target.load().as_ref().map(|irq| (**irq).clone())
+    }
+
+    /// Sets its level.
+    pub fn set(&self, level: bool) {
+        if let Some(irq) = &*self.target.load() {
+            irq.set(level);
+        }
+    }
+
+    /// Raises and lowers it.
+    pub fn pulse(&self) {
+        self.set(true);
+        self.set(false);
+    }
+}

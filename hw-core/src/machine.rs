@@ -1,0 +1,255 @@
+//! Machines: what `-machine` chooses, and the way from options to a board.
+//!
+//! Source: QEMU `hw/core/machine.c`, `include/hw/boards.h`.
+
+use std::sync::{Arc, OnceLock};
+
+use memory::MemoryRegion;
+use parking_lot::Mutex;
+use qom::{Class, ClassInit, Object, ObjectBase, ObjectType, Property, Result, bail};
+
+use crate::accel::Accelerator;
+use crate::global::GlobalProperty;
+use crate::hotplug::HotplugHandler;
+
+/// How many CPUs, and how they are arranged (`-smp`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuTopology {
+    /// CPUs at start.
+    pub cpus: u32,
+    /// Packages.
+    pub sockets: u32,
+    /// Dies a package.
+    pub dies: u32,
+    /// Cores a die.
+    pub cores: u32,
+    /// Threads a core.
+    pub threads: u32,
+    /// CPUs there can be; the product of the others.
+    pub max_cpus: u32,
+}
+
+impl Default for CpuTopology {
+    fn default() -> Self {
+        CpuTopology { cpus: 1, sockets: 1, dies: 1, cores: 1, threads: 1, max_cpus: 1 }
+    }
+}
+
+/// What all machines of a type share.
+#[derive(Clone)]
+pub struct MachineClass {
+    /// The name after `-machine`.
+    pub name: &'static str,
+    /// Another name for it.
+    pub alias: Option<&'static str>,
+    /// One line for `-machine help`.
+    pub desc: &'static str,
+    /// Taken when no machine is named.
+    pub is_default: bool,
+    /// Builds the board.
+    pub init: Option<fn(&Arc<dyn Object>) -> Result<()>>,
+    /// Resets the machine; without it every registered handler is called.
+    pub reset: Option<fn(&Arc<dyn Object>)>,
+    /// Most CPUs there can be.
+    pub max_cpus: u32,
+    /// The type of CPU without `-cpu`; a machine without CPUs has none.
+    pub default_cpu_type: Option<&'static str>,
+    /// Memory without `-m`, in bytes.
+    pub default_ram_size: u64,
+    /// The name of the memory block; a machine without memory has none.
+    pub default_ram_id: Option<&'static str>,
+    /// Whether a serial port, a parallel port … comes without being asked for.
+    pub default_devices: bool,
+    /// Devices' properties that differ from their defaults.
+    pub compat_props: Vec<GlobalProperty>,
+}
+
+impl Default for MachineClass {
+    fn default() -> Self {
+        MachineClass {
+            name: "",
+            alias: None,
+            desc: "",
+            is_default: false,
+            init: None,
+            reset: None,
+            max_cpus: 1,
+            default_cpu_type: None,
+            default_ram_size: 128 << 20,
+            default_ram_id: None,
+            default_devices: true,
+            compat_props: Vec::new(),
+        }
+    }
+}
+
+/// What a board implements.
+pub trait MachineImpl: ObjectType {
+    /// Composes the board.
+    ///
+    /// # Errors
+    /// For the user: options that do not fit the board.
+    fn init(self: &Arc<Self>) -> Result<()>;
+    /// Resets the machine.
+    fn reset(&self) {
+        crate::reset::qemu_devices_reset();
+    }
+}
+
+impl<T: MachineImpl> ClassInit<T> for Machine {
+    fn class_init(class: &mut Class) {
+        let class = class.get_mut::<MachineClass>();
+        class.init = Some(|object| match qom::downcast::<T>(object.clone()) {
+            Some(machine) => machine.init(),
+            None => bail!("'{}' is not a machine", object.type_name()),
+        });
+        class.reset = Some(|object| {
+            if let Some(machine) = object.cast::<T>() {
+                machine.reset();
+            }
+        });
+    }
+}
+
+/// What the options said about the machine beside its properties.
+#[derive(Clone, Debug, Default)]
+pub struct MachineConfig {
+    /// Memory in bytes.
+    pub ram_size: u64,
+    /// Memory there can be with DIMMs plugged, in bytes.
+    pub maxram_size: u64,
+    /// Slots for DIMMs.
+    pub ram_slots: u32,
+    /// CPUs.
+    pub smp: CpuTopology,
+    /// The type of the CPUs.
+    pub cpu_type: Option<String>,
+    /// The machine's UUID, where `-uuid` gave one.
+    pub uuid: Option<[u8; 16]>,
+    /// `-name`.
+    pub name: Option<String>,
+}
+
+/// The root part of every machine.
+#[derive(Object)]
+#[object(name = "machine", parent = ObjectBase, abstract)]
+pub struct Machine {
+    parent: ObjectBase,
+    /// Linux kernel image file
+    #[property]
+    pub kernel: Property<Option<String>>,
+    /// Linux initial ramdisk file
+    #[property]
+    pub initrd: Property<Option<String>>,
+    /// Linux kernel command line
+    #[property]
+    pub append: Property<String>,
+    /// Firmware image
+    #[property]
+    pub firmware: Property<Option<String>>,
+    /// Set RAM backend
+    #[property]
+    pub memory_backend: Property<Option<String>>,
+    config: OnceLock<MachineConfig>,
+    ram: OnceLock<MemoryRegion>,
+    accelerator: OnceLock<Arc<dyn Accelerator>>,
+}
+qom::type_init!(Machine);
+
+static CURRENT: Mutex<Option<Arc<dyn Object>>> = Mutex::new(None);
+
+/// The machine, once it is made.
+pub fn current_machine() -> Option<Arc<dyn Object>> {
+    CURRENT.lock().clone()
+}
+
+/// Makes `machine` the one machine of this program, `/machine` in the tree.
+///
+/// # Errors
+/// When there is one already.
+pub fn set_current_machine(machine: &Arc<dyn Object>) -> Result<()> {
+    qom::object_get_root().property_add_child("machine", machine)?;
+    *CURRENT.lock() = Some(machine.clone());
+    qom::container_get(machine, "unattached");
+    Ok(())
+}
+
+/// The board's say when `device` is plugged, if it wants one for this kind of device.
+pub(crate) fn hotplug_handler_for(device: &Arc<dyn Object>) -> Option<Arc<dyn HotplugHandler>> {
+    // CPUs are plugged into the board itself; everything else into its bus.
+    if device.is_a("cpu") { current_machine()?.interface::<dyn HotplugHandler>() } else { None }
+}
+
+impl Machine {
+    /// What the options said.
+    pub fn config(&self) -> &MachineConfig {
+        self.config.get_or_init(MachineConfig::default)
+    }
+
+    /// Sets what the options said, once.
+    pub fn set_config(&self, config: MachineConfig) {
+        let _ = self.config.set(config);
+    }
+
+    /// All of the machine's memory as one region, which the board maps as it likes.
+    pub fn ram(&self) -> Option<&MemoryRegion> {
+        self.ram.get()
+    }
+
+    /// The tables of its class.
+    pub fn machine_class(&self) -> MachineClass {
+        self.class().get::<MachineClass>().cloned().unwrap_or_default()
+    }
+
+    fn init_ram(&self, class: &MachineClass) -> Result<()> {
+        let size = self.config().ram_size;
+        let backend = match (self.memory_backend.get(), class.default_ram_id) {
+            (Some(id), _) => backends::find_memory_backend(&id)?,
+            (None, Some(name)) if size > 0 => backends::default_memory_backend(name, size)?,
+            _ => return Ok(()),
+        };
+        let region = backends::memory_region(&backend)?;
+        if region.size() != u128::from(size) {
+            bail!("Size specified by -m option must match size of explicitly specified 'memory-backend' property");
+        }
+        let _ = self.ram.set(region);
+        Ok(())
+    }
+}
+
+/// Memory checks and memory, then the board (`machine_run_board_init`).
+///
+/// # Errors
+/// When the memory cannot be had, the CPU type does not exist, or the board refuses.
+pub fn machine_run_board_init(object: &Arc<dyn Object>) -> Result<()> {
+    let _span = util::trace::span("machine_run_board_init");
+    let Some(machine) = object.cast::<Machine>() else { bail!("'{}' is not a machine", object.type_name()) };
+    let class = machine.machine_class();
+    machine.init_ram(&class)?;
+    if let Some(cpu_type) = &machine.config().cpu_type
+        && qom::class_by_name(cpu_type).is_none()
+    {
+        bail!("Invalid CPU type: {cpu_type}");
+    }
+    // Everything the board maps shows at once, and KVM is told of each slot once.
+    let _transaction = memory::transaction();
+    match class.init {
+        Some(init) => init(object),
+        None => Ok(()),
+    }
+}
+
+/// Resets the machine (`qemu_system_reset` without the events).
+pub fn machine_reset(object: &Arc<dyn Object>) {
+    match object.class().get::<MachineClass>().and_then(|c| c.reset) {
+        Some(reset) => reset(object),
+        None => crate::reset::qemu_devices_reset(),
+    }
+}
+
+/// The machine type called `name` or with that alias.
+pub fn find_machine(name: &str) -> Option<&'static Class> {
+    qom::class_list("machine", false).into_iter().find(|class| {
+        class.get::<MachineClass>().is_some_and(|m| m.name == name || m.alias == Some(name))
+    })
+}

@@ -1,0 +1,247 @@
+//! Whether the machine runs, and requests to change that from any thread: the main loop carries them out.
+//!
+//! Source: QEMU `softmmu/runstate.c`, `qapi/run-state.json`.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use util::event_loop::EventLoop;
+
+use crate::cpu;
+
+qom::property_enum! {
+    /// QAPI's `RunState`.
+    pub enum RunState: "RunState" {
+        Debug = "debug",
+        InMigrate = "inmigrate",
+        InternalError = "internal-error",
+        IoError = "io-error",
+        Paused = "paused",
+        PostMigrate = "postmigrate",
+        PreLaunch = "prelaunch",
+        FinishMigrate = "finish-migrate",
+        RestoreVm = "restore-vm",
+        Running = "running",
+        SaveVm = "save-vm",
+        Shutdown = "shutdown",
+        Suspended = "suspended",
+        Watchdog = "watchdog",
+        GuestPanicked = "guest-panicked",
+        Colo = "colo",
+    }
+}
+
+qom::property_enum! {
+    /// QAPI's `ShutdownCause`: why the machine is to be shut down or reset.
+    pub enum ShutdownCause: "ShutdownCause" {
+        None = "none",
+        HostError = "host-error",
+        HostQmpQuit = "host-qmp-quit",
+        HostQmpSystemReset = "host-qmp-system-reset",
+        HostSignal = "host-signal",
+        HostUi = "host-ui",
+        GuestShutdown = "guest-shutdown",
+        GuestReset = "guest-reset",
+        GuestPanic = "guest-panic",
+        SubsystemReset = "subsystem-reset",
+        SnapshotLoad = "snapshot-load",
+    }
+}
+
+impl ShutdownCause {
+    /// Whether the guest brought it about.
+    pub fn is_guest(self) -> bool {
+        matches!(self, ShutdownCause::GuestShutdown | ShutdownCause::GuestReset | ShutdownCause::GuestPanic)
+    }
+}
+
+qom::property_enum! {
+    /// What a guest's reboot does (`-action reboot=`).
+    pub enum RebootAction: "RebootAction" { Reset = "reset", Shutdown = "shutdown" }
+}
+
+qom::property_enum! {
+    /// What a guest's power-off does (`-action shutdown=`).
+    pub enum ShutdownAction: "ShutdownAction" { Poweroff = "poweroff", Pause = "pause" }
+}
+
+/// What the main loop was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// End the program, or pause at the end.
+    pub shutdown: Option<ShutdownCause>,
+    /// Reset the machine.
+    pub reset: Option<ShutdownCause>,
+    /// Press the power button.
+    pub powerdown: bool,
+    /// Stop in this state.
+    pub vmstop: Option<RunState>,
+    /// A breakpoint was hit.
+    pub debug: bool,
+}
+
+struct Global {
+    state: RunState,
+    requests: Requests,
+    reboot_action: RebootAction,
+    shutdown_action: ShutdownAction,
+    exit_status: i32,
+    handlers: Vec<(u64, StateHandler)>,
+    next_handler: u64,
+    powerdown: Vec<Arc<dyn Fn() + Send + Sync>>,
+}
+
+/// Called with whether the machine runs now, and the new state.
+pub type StateHandler = Arc<dyn Fn(bool, RunState) + Send + Sync>;
+
+static GLOBAL: Mutex<Global> = Mutex::new(Global {
+    state: RunState::PreLaunch,
+    requests: Requests { shutdown: None, reset: None, powerdown: false, vmstop: None, debug: false },
+    reboot_action: RebootAction::Reset,
+    shutdown_action: ShutdownAction::Poweroff,
+    exit_status: 0,
+    handlers: Vec::new(),
+    next_handler: 0,
+    powerdown: Vec::new(),
+});
+
+/// The state now.
+pub fn runstate_get() -> RunState {
+    GLOBAL.lock().state
+}
+
+/// Changes the state without starting or stopping anything.
+pub fn runstate_set(state: RunState) {
+    GLOBAL.lock().state = state;
+}
+
+/// Whether CPUs run.
+pub fn is_running() -> bool {
+    runstate_get() == RunState::Running
+}
+
+/// Says what a guest's reboot and power-off do from now on.
+pub fn set_action(reboot: Option<RebootAction>, shutdown: Option<ShutdownAction>) {
+    let mut global = GLOBAL.lock();
+    global.reboot_action = reboot.unwrap_or(global.reboot_action);
+    global.shutdown_action = shutdown.unwrap_or(global.shutdown_action);
+}
+
+/// What a guest's power-off does.
+pub fn shutdown_action() -> ShutdownAction {
+    GLOBAL.lock().shutdown_action
+}
+
+fn request(change: impl FnOnce(&mut Global)) {
+    change(&mut GLOBAL.lock());
+    EventLoop::main().notify();
+}
+
+/// Asks for the end of the program, or a pause where `-no-shutdown` says so.
+pub fn shutdown_request(cause: ShutdownCause) {
+    request(|g| g.requests.shutdown = Some(cause));
+}
+
+/// Asks for the end of the program with an exit status (`isa-debug-exit`).
+pub fn shutdown_request_with_code(cause: ShutdownCause, status: i32) {
+    request(|g| {
+        g.exit_status = status;
+        g.requests.shutdown = Some(cause);
+    });
+}
+
+/// Asks for a reset of the machine, which is a shutdown for a guest's reset under `-no-reboot`. The CPU that
+/// asked runs no further: its thread stops at its next exit.
+pub fn reset_request(cause: ShutdownCause) {
+    request(|g| match (g.reboot_action, cause) {
+        (RebootAction::Shutdown, ShutdownCause::GuestReset) => g.requests.shutdown = Some(cause),
+        _ => g.requests.reset = Some(cause),
+    });
+    leave_guest();
+}
+
+/// Has the CPU whose thread this is wait for the main loop instead of going on.
+fn leave_guest() {
+    if let Some(index) = cpu::current_cpu() {
+        cpu::for_each_cpu(|cpu| {
+            if cpu.index() == index {
+                cpu.stop_self();
+            }
+        });
+    }
+}
+
+/// Presses the power button.
+pub fn powerdown_request() {
+    request(|g| g.requests.powerdown = true);
+}
+
+/// Asks for a stop in `state`.
+pub fn vmstop_request(state: RunState) {
+    request(|g| g.requests.vmstop = Some(state));
+    leave_guest();
+}
+
+/// Takes what was asked for since the last time; for the main loop.
+pub fn take_requests() -> Requests {
+    std::mem::take(&mut GLOBAL.lock().requests)
+}
+
+/// What the program's exit status is to be.
+pub fn exit_status() -> i32 {
+    GLOBAL.lock().exit_status
+}
+
+/// Has `handler` called when the power button is pressed.
+pub fn register_powerdown_notifier(handler: Arc<dyn Fn() + Send + Sync>) {
+    GLOBAL.lock().powerdown.push(handler);
+}
+
+/// Calls the handlers of the power button; for the main loop.
+pub fn notify_powerdown() {
+    let handlers = GLOBAL.lock().powerdown.clone();
+    handlers.iter().for_each(|handler| handler());
+}
+
+/// Has `handler` called when the machine starts and stops; gives a number to remove it by.
+pub fn add_state_handler(handler: StateHandler) -> u64 {
+    let mut global = GLOBAL.lock();
+    global.next_handler += 1;
+    let id = global.next_handler;
+    global.handlers.push((id, handler));
+    id
+}
+
+/// Undoes [`add_state_handler`].
+pub fn remove_state_handler(id: u64) {
+    GLOBAL.lock().handlers.retain(|(i, _)| *i != id);
+}
+
+fn tell(running: bool, state: RunState) {
+    let handlers = GLOBAL.lock().handlers.clone();
+    handlers.iter().for_each(|(_, handler)| handler(running, state));
+}
+
+/// Starts the CPUs and the virtual clock. On the main loop's thread.
+pub fn vm_start() {
+    if is_running() {
+        return;
+    }
+    util::clock::enable_ticks();
+    runstate_set(RunState::Running);
+    tell(true, RunState::Running);
+    cpu::resume_all_vcpus();
+}
+
+/// Stops the CPUs and the virtual clock, in `state`. On the main loop's thread.
+pub fn vm_stop(state: RunState) {
+    let was_running = is_running();
+    if was_running {
+        util::clock::disable_ticks();
+        cpu::pause_all_vcpus();
+    }
+    runstate_set(state);
+    if was_running {
+        tell(false, state);
+    }
+}

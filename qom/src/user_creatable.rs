@@ -1,0 +1,89 @@
+//! Objects that users make with `-object`. Source: QEMU `qom/object_interfaces.c`.
+
+use std::sync::Arc;
+
+use crate::property::PropertyInput;
+use crate::{
+    Interface, Object, Result, TypeInfo, bail, class_by_name, container_get, object_get_root, object_new,
+};
+
+/// A type that `-object` can make.
+pub trait UserCreatable: Send + Sync {
+    /// All properties are set: check them and take the resources.
+    ///
+    /// # Errors
+    /// For the user: what does not fit or cannot be had.
+    fn complete(self: Arc<Self>) -> Result<()>;
+
+    /// Whether `object-del` may take it away now.
+    fn can_be_deleted(&self) -> bool {
+        true
+    }
+}
+
+impl Interface for dyn UserCreatable {
+    const TYPE_NAME: &'static str = "user-creatable";
+}
+
+crate::type_init!(fn register);
+
+fn register() {
+    crate::type_register(TypeInfo::interface::<dyn UserCreatable>());
+}
+
+/// The container of users' objects, `/objects`.
+pub fn object_get_objects_root() -> Arc<dyn Object> {
+    container_get(&object_get_root(), "/objects")
+}
+
+/// Makes an object of `type_name` called `id` (`user_creatable_add_type`).
+///
+/// # Errors
+/// When there is no such type, it is not for users, the id is taken, or the object refuses.
+pub fn user_creatable_add<'a>(
+    type_name: &str,
+    id: &str,
+    properties: impl IntoIterator<Item = (&'a str, PropertyInput<'a>)>,
+) -> Result<Arc<dyn Object>> {
+    let Some(class) = class_by_name(type_name) else { bail!("invalid object type: {type_name}") };
+    if !class.is_a(<dyn UserCreatable>::TYPE_NAME) {
+        bail!("object type '{type_name}' isn't supported by object-add");
+    }
+    if class.is_abstract() {
+        bail!("object type '{type_name}' is abstract");
+    }
+    let object = object_new(type_name)?;
+    for (name, value) in properties {
+        object.property_set(name, value)?;
+    }
+    let place = object_get_objects_root();
+    if place.property_add_child(id, &object).is_err() {
+        bail!("attempt to add duplicate property '{id}' to object (type 'container')");
+    }
+    let result = match object.interface::<dyn UserCreatable>() {
+        Some(creatable) => creatable.complete(),
+        None => bail!("object type '{type_name}' isn't supported by object-add"),
+    };
+    match result {
+        Ok(()) => Ok(object),
+        Err(error) => {
+            object.unparent();
+            Err(error)
+        }
+    }
+}
+
+/// Takes a user's object away (`user_creatable_del`).
+///
+/// # Errors
+/// When there is none of that name, or it is in use.
+pub fn user_creatable_del(id: &str) -> Result<()> {
+    let Some(object) = object_get_objects_root().child(id) else { bail!("object '{id}' not found") };
+    if let Some(creatable) = object.interface::<dyn UserCreatable>()
+        && !creatable.can_be_deleted()
+    {
+        bail!("object '{id}' is in use, can not be deleted");
+    }
+    object.unparent();
+    Ok(())
+}
