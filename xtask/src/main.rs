@@ -1,3 +1,44 @@
-//! The project's chores.
+//! The project's chores: `cargo xtask help` lists them.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod args;
+mod console;
+mod deps;
+mod initramfs;
+mod kernel;
+mod nested;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use crate::args::Args;
+
+fn main() -> ExitCode {
+    match chore(Args::of_program()) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn chore(mut args: Args) -> Result<u8> {
+    let Some(name) = args.word() else {
+        print!("{}", help());
+        return Ok(2);
+    };
+    match name.as_str() {
+        "nested" => nested::command(args),
+        "help" | "-h" | "--help" => {
+            print!("{}", help());
+            Ok(0)
+        }
+        other => bail!("no chore '{other}' (see cargo xtask help)"),
+    }
+}
+
+fn help() -> String {
+    nested::USAGE.to_owned()
+}

@@ -1,0 +1,137 @@
+//! Debian packages: installing the programs the chores call, and unpacking files of packages that are
+//! not installed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// What the nested harness runs: QEMU with its firmware, and the kernel's compression.
+pub const NESTED: &[&str] = &["qemu-system-x86", "seabios", "lz4"];
+/// Unpacking kernels needs this one.
+pub const KERNEL: &[&str] = &["lz4"];
+/// Disassembles ACPI tables (`iasl`).
+pub const ACPI: &[&str] = &["acpica-tools"];
+
+/// Makes sure that Debian packages are installed.
+///
+/// As root it installs what is missing; for anyone else the error is the command to run as root.
+pub fn ensure_installed(packages: &[&str]) -> Result<()> {
+    let missing = missing(packages)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let install = format!("apt-get install -y --no-install-recommends {}", missing.join(" "));
+    if !rustix::process::geteuid().is_root() {
+        bail!(
+            "Debian packages are missing; run this as root, then try again:\n  apt-get update && {install}"
+        );
+    }
+    eprintln!("xtask: installing {}", missing.join(" "));
+    apt_get(&["update", "-q"])?;
+    let mut arguments = vec!["install", "-y", "-q", "--no-install-recommends"];
+    arguments.extend(missing);
+    apt_get(&arguments)
+}
+
+fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
+    let listing = Command::new("dpkg-query")
+        .args(["-W", "-f", "${Package} ${db:Status-Status}\n"])
+        .args(packages)
+        .output()
+        .context("dpkg-query: is this a Debian machine?")?;
+    let listing = String::from_utf8_lossy(&listing.stdout);
+    let installed = |package: &&str| listing.lines().any(|line| line == format!("{package} installed"));
+    Ok(packages.iter().copied().filter(|package| !installed(package)).collect())
+}
+
+/// Runs apt-get with its chatter on stderr, where it does not mix with a chore's own output.
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    let status = Command::new("apt-get")
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(std::process::Stdio::null())
+        .stdout(std::io::stderr())
+        .status()
+        .context("apt-get")?;
+    ensure!(status.success(), "apt-get {} failed ({status})", arguments.join(" "));
+    Ok(())
+}
+
+/// The folder where fetched packages are kept: `$XDG_CACHE_HOME/softmmu` or `~/.cache/softmmu`.
+pub fn cache() -> Result<PathBuf> {
+    let base = match std::env::var_os("XDG_CACHE_HOME") {
+        Some(path) if !path.is_empty() => PathBuf::from(path),
+        _ => PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?)
+            .join(".cache"),
+    };
+    let cache = base.join("softmmu");
+    std::fs::create_dir_all(&cache).with_context(|| format!("{}", cache.display()))?;
+    Ok(cache)
+}
+
+/// The files of a Debian package, unpacked in the cache and not installed; needs no root.
+pub fn unpacked(package: &str) -> Result<PathBuf> {
+    let cache = cache()?;
+    let place = cache.join(package);
+    if place.is_dir() {
+        return Ok(place);
+    }
+    eprintln!("xtask: fetching {package}");
+    require_lists(package)?;
+    // Another xtask may be at it too: unpack aside, then move the whole into place.
+    let aside = tempfile::tempdir_in(&cache)?;
+    let root = aside.path().join("root");
+    let status = Command::new("apt-get")
+        .args(["download", "-q", "-o", "APT::Sandbox::User=root", package])
+        .current_dir(aside.path())
+        .stdout(std::io::stderr())
+        .status()
+        .context("apt-get")?;
+    ensure!(status.success(), "apt-get download {package} failed ({status})");
+    let archive = only_file_with(aside.path(), ".deb")?;
+    let status = Command::new("dpkg").arg("-x").args([&archive, &root]).status().context("dpkg")?;
+    ensure!(status.success(), "dpkg -x {} failed ({status})", archive.display());
+    if let Err(error) = std::fs::rename(&root, &place)
+        && !place.is_dir()
+    {
+        return Err(error).with_context(|| format!("{}", place.display()));
+    }
+    Ok(place)
+}
+
+/// The package that a meta package (such as `linux-image-cloud-amd64`) stands for today.
+pub fn first_dependency(meta: &str) -> Result<String> {
+    require_lists(meta)?;
+    let output = Command::new("apt-cache").args(["depends", meta]).output().context("apt-cache")?;
+    let output = String::from_utf8_lossy(&output.stdout);
+    let dependency = output.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
+    dependency.map(str::to_owned).with_context(|| format!("apt-cache names no dependency of {meta}"))
+}
+
+/// A fresh image comes without apt's package lists.
+fn require_lists(package: &str) -> Result<()> {
+    let known = Command::new("apt-cache").args(["show", package]).output().context("apt-cache")?;
+    if known.status.success() {
+        return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() {
+        bail!("apt does not know {package}; run this as root, then try again:\n  apt-get update");
+    }
+    apt_get(&["update", "-q"])
+}
+
+fn only_file_with(folder: &Path, suffix: &str) -> Result<PathBuf> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with(suffix) {
+            return Ok(path);
+        }
+    }
+    bail!("no *{suffix} in {}", folder.display())
+}
+
+/// Debian's static busybox, the userspace of every guest.
+pub fn busybox() -> Result<PathBuf> {
+    Ok(unpacked("busybox-static")?.join("bin/busybox"))
+}
