@@ -1,1 +1,28 @@
-//! The KVM accelerator (accel/kvm/).
+//! The KVM accelerator: `kvm_init`, memory slots that follow the memory map, the in-kernel interrupt
+//! controller's routes, and the threads that run vCPUs.
+//!
+//! What is particular to a kind of CPU is behind two traits that the target implements: [`KvmArch`] for the
+//! machine and [`KvmArchCpu`] for a vCPU. Neither this crate nor the target knows the board.
+//!
+//! `unsafe` is here for what KVM is: memory handed to the kernel by address, the page shared with it, and the
+//! signal that gets a thread out of the guest.
+//!
+//! Source followed: QEMU `accel/kvm/kvm-all.c`, `accel/kvm/kvm-accel-ops.c`; the kernel's
+//! `Documentation/virt/kvm/api.rst`.
+
+mod arch;
+mod coalesced;
+mod error;
+mod exec;
+mod irqchip;
+mod kick;
+mod kvm;
+mod slots;
+mod vcpu;
+
+pub use arch::{KvmArch, KvmArchCpu, set_arch};
+pub use irqchip::{KvmIrqchip, ioapic_route, pic_route};
+pub use kvm::{KernelIrqchip, KvmAccel, KvmState, kvm_state};
+pub use slots::KvmMemoryListener;
+pub use vcpu::with_current_vcpu;
+pub use {kvm_bindings, kvm_ioctls};

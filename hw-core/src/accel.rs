@@ -2,10 +2,10 @@
 //!
 //! Source: QEMU `accel/accel.c`, `include/qemu/accel.h`, `include/sysemu/kvm.h`.
 
-use std::os::fd::BorrowedFd;
 use std::sync::{Arc, OnceLock};
 
 use qom::{Class, ClassInit, Interface, Object, ObjectBase, Result};
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::machine::Machine;
 
@@ -22,7 +22,8 @@ pub struct AccelClass {
 pub struct AccelState {
     parent: ObjectBase,
 }
-qom::type_init!(AccelState, fn register_interface);
+qom::type_init!(AccelState);
+qom::type_init!(fn register_interface);
 
 fn register_interface() {
     qom::type_register(qom::TypeInfo::interface::<dyn Accelerator>());
@@ -86,9 +87,9 @@ pub trait AccelIrqchip: Send + Sync {
     ///
     /// # Errors
     /// When the host refuses.
-    fn add_irqfd(&self, gsi: u32, eventfd: BorrowedFd<'_>, resample: Option<BorrowedFd<'_>>) -> Result<()>;
+    fn add_irqfd(&self, gsi: u32, eventfd: &EventFd, resample: Option<&EventFd>) -> Result<()>;
     /// Undoes [`AccelIrqchip::add_irqfd`].
-    fn remove_irqfd(&self, gsi: u32, eventfd: BorrowedFd<'_>);
+    fn remove_irqfd(&self, gsi: u32, eventfd: &EventFd);
 }
 
 static CURRENT: OnceLock<Arc<dyn Accelerator>> = OnceLock::new();

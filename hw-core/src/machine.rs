@@ -8,7 +8,6 @@ use memory::MemoryRegion;
 use parking_lot::Mutex;
 use qom::{Class, ClassInit, Object, ObjectBase, ObjectType, Property, Result, bail};
 
-use crate::accel::Accelerator;
 use crate::global::GlobalProperty;
 use crate::hotplug::HotplugHandler;
 
@@ -152,7 +151,6 @@ pub struct Machine {
     pub memory_backend: Property<Option<String>>,
     config: OnceLock<MachineConfig>,
     ram: OnceLock<MemoryRegion>,
-    accelerator: OnceLock<Arc<dyn Accelerator>>,
 }
 qom::type_init!(Machine);
 

@@ -1,1 +1,18 @@
-//! The PCI bus (hw/pci/).
+//! Conventional PCI: configuration space, base address registers, buses and the configuration ports.
+//!
+//! A function is a struct with [`PciDevice`] as its parent that implements [`hw_core::DeviceImpl`] and
+//! [`PciDeviceImpl`]; its ids stand in its [`PciDeviceClass`].
+//!
+//! Sources followed: PCI Local Bus Specification 3.0; QEMU `hw/pci/pci.c`, `hw/pci/pci_host.c`.
+#![forbid(unsafe_code)]
+
+mod bus;
+mod config;
+mod device;
+mod host;
+pub mod spec;
+
+pub use bus::{PciBus, PciIrqController, pci_bus_new};
+pub use config::ConfigSpace;
+pub use device::{BarKind, PciDevice, PciDeviceClass, PciDeviceImpl, devfn};
+pub use host::PciHost;

@@ -194,7 +194,7 @@ fn impls(ty: &Ident, attr: &ObjectAttr, inits: &[TokenStream], properties: &[Tok
                 #ty { #(#inits),* }
             }
             fn type_info() -> ::qom::TypeInfo {
-                fn class_init(class: &mut ::qom::Class) {
+                fn init_class_of_type(class: &mut ::qom::Class) {
                     #tables
                     #defaults
                     #(#properties)*
@@ -205,7 +205,7 @@ fn impls(ty: &Ident, attr: &ObjectAttr, inits: &[TokenStream], properties: &[Tok
                     #(#instance_post_init)*
                     #(#class_init)*
                 }
-                ::qom::TypeInfo::of::<#ty>(Some(<#parent as ::qom::ObjectType>::TYPE_NAME), #abstract_, class_init)
+                ::qom::TypeInfo::of::<#ty>(Some(<#parent as ::qom::ObjectType>::TYPE_NAME), #abstract_, init_class_of_type)
             }
         }
     }

@@ -1,0 +1,195 @@
+//! `kvm_cpu_exec`: run the guest, answer its exits.
+//!
+//! Source: QEMU `accel/kvm/kvm-all.c` (`kvm_cpu_exec`, `kvm_handle_io`, `kvm_handle_internal_error`).
+
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, compiler_fence};
+
+use hw_core::runstate::{self, RunState, ShutdownCause};
+use kvm_bindings as kb;
+use kvm_ioctls::VcpuFd;
+use memory::{AddressSpace, SpaceReader, address_space_io, address_space_memory};
+
+use crate::coalesced::{self, CoalescedRanges};
+use crate::vcpu::{VcpuThread, with_current_vcpu};
+
+/// What a vCPU's thread keeps between exits.
+pub(crate) struct Exec {
+    memory: SpaceReader,
+    io: SpaceReader,
+    coalesced: Arc<CoalescedRanges>,
+    spaces: (Arc<AddressSpace>, Arc<AddressSpace>),
+}
+
+impl Exec {
+    pub(crate) fn new(this: &VcpuThread) -> Exec {
+        let spaces = (address_space_memory().clone(), address_space_io().clone());
+        Exec {
+            memory: spaces.0.reader(),
+            io: spaces.1.reader(),
+            coalesced: this.state.coalesced_ranges().cloned().unwrap_or_default(),
+            spaces,
+        }
+    }
+}
+
+/// An exit, copied out of the page shared with KVM so that handlers may use the vCPU.
+enum Exit {
+    Io { write: bool, size: u8, port: u16, count: u32, offset: u64 },
+    Mmio { write: bool, address: u64, len: u32, data: [u8; 8] },
+    /// Nothing for us: a signal, an open interrupt window.
+    None,
+    Shutdown,
+    SystemEvent(u32),
+    Debug,
+    Fatal(String),
+}
+
+/// Runs the guest until something else wants the thread.
+pub(crate) fn kvm_cpu_exec(this: &VcpuThread, exec: &mut Exec) {
+    let put = with_current_vcpu(|vcpu| this.arch.put_registers(vcpu));
+    if let Some(Err(error)) = put {
+        return fatal(this, &format!("softmmu: {error}"));
+    }
+    while !this.cpu().take_exit_request() {
+        let Some(exit) = with_current_vcpu(|vcpu| run(vcpu, exec)) else { return };
+        match exit {
+            Exit::Io { write, size, port, count, offset } => handle_io(exec, write, size, port, count, offset),
+            Exit::Mmio { write: true, address, len, data } => {
+                // A write that nothing answers is dropped, as on the bus.
+                let _ = exec.memory.write(address, &data[..len as usize]);
+            }
+            Exit::Mmio { write: false, address, len, .. } => handle_mmio_read(exec, address, len),
+            Exit::None => {}
+            Exit::Shutdown => runstate::reset_request(ShutdownCause::GuestReset),
+            Exit::SystemEvent(kb::KVM_SYSTEM_EVENT_SHUTDOWN) => {
+                runstate::shutdown_request(ShutdownCause::GuestShutdown);
+            }
+            Exit::SystemEvent(kb::KVM_SYSTEM_EVENT_RESET) => runstate::reset_request(ShutdownCause::GuestReset),
+            Exit::SystemEvent(_) => runstate::vmstop_request(RunState::GuestPanicked),
+            Exit::Debug => runstate::vmstop_request(RunState::Debug),
+            Exit::Fatal(text) => fatal(this, &text),
+        }
+    }
+}
+
+fn fatal(this: &VcpuThread, text: &str) {
+    let state = with_current_vcpu(|vcpu| this.arch.dump_state(vcpu)).unwrap_or_default();
+    eprintln!("{text}\n{state}");
+    runstate::vmstop_request(RunState::InternalError);
+    this.cpu().stop_self();
+}
+
+#[inline]
+fn run(vcpu: &mut VcpuFd, exec: &Exec) -> Exit {
+    let error = vcpu.run().err();
+    if exec.coalesced.any() {
+        coalesced::flush(vcpu, &exec.spaces.0, &exec.spaces.1);
+    }
+    if let Some(error) = error {
+        return match error.errno() {
+            libc::EINTR | libc::EAGAIN => {
+                vcpu.set_kvm_immediate_exit(0);
+                // The signal's sender set a request first; do not look for it before the flag is down.
+                compiler_fence(Ordering::SeqCst);
+                Exit::None
+            }
+            _ => Exit::Fatal(format!("error: kvm run failed {}", std::io::Error::from(error))),
+        };
+    }
+    decode(vcpu.get_kvm_run())
+}
+
+/// Copies what the kernel says about the exit out of the shared page.
+#[inline]
+fn decode(run: &mut kb::kvm_run) -> Exit {
+    match run.exit_reason {
+        kb::KVM_EXIT_IO => {
+            // SAFETY: the exit reason says which member of the union the kernel filled in, and all members
+            // are plain numbers, for which any bit pattern is valid. So for the others below.
+            let io = unsafe { run.__bindgen_anon_1.io };
+            Exit::Io {
+                write: u32::from(io.direction) == kb::KVM_EXIT_IO_OUT,
+                size: io.size,
+                port: io.port,
+                count: io.count,
+                offset: io.data_offset,
+            }
+        }
+        kb::KVM_EXIT_MMIO => {
+            // SAFETY: see above.
+            let mmio = unsafe { run.__bindgen_anon_1.mmio };
+            Exit::Mmio { write: mmio.is_write != 0, address: mmio.phys_addr, len: mmio.len.min(8), data: mmio.data }
+        }
+        kb::KVM_EXIT_INTR | kb::KVM_EXIT_IRQ_WINDOW_OPEN => Exit::None,
+        kb::KVM_EXIT_SHUTDOWN => Exit::Shutdown,
+        // SAFETY: see above.
+        kb::KVM_EXIT_SYSTEM_EVENT => Exit::SystemEvent(unsafe { run.__bindgen_anon_1.system_event.type_ }),
+        kb::KVM_EXIT_DEBUG => Exit::Debug,
+        kb::KVM_EXIT_FAIL_ENTRY => {
+            // SAFETY: see above.
+            let entry = unsafe { run.__bindgen_anon_1.fail_entry };
+            let reason = entry.hardware_entry_failure_reason;
+            Exit::Fatal(format!("KVM: entry failed, hardware error 0x{reason:x}"))
+        }
+        // SAFETY: see above.
+        kb::KVM_EXIT_INTERNAL_ERROR => internal_error(unsafe { &run.__bindgen_anon_1.internal }),
+        kb::KVM_EXIT_UNKNOWN => {
+            // SAFETY: see above.
+            let reason = unsafe { run.__bindgen_anon_1.hw.hardware_exit_reason };
+            Exit::Fatal(format!("KVM: unknown exit, hardware reason {reason:x}"))
+        }
+        reason => Exit::Fatal(format!("KVM: unhandled exit {reason}")),
+    }
+}
+
+fn internal_error(internal: &kb::kvm_run__bindgen_ty_1__bindgen_ty_13) -> Exit {
+    let mut text = format!("KVM internal error. Suberror: {}", internal.suberror);
+    for (n, data) in internal.data.iter().take(internal.ndata as usize).enumerate() {
+        text.push_str(&format!("\nextra data[{n}]: 0x{data:016x}"));
+    }
+    if internal.suberror == kb::KVM_INTERNAL_ERROR_EMULATION {
+        text.push_str("\nemulation failure");
+    }
+    Exit::Fatal(text)
+}
+
+/// `in` and `out`, with their repetitions: element by element to the same port.
+#[inline]
+fn handle_io(exec: &mut Exec, write: bool, size: u8, port: u16, count: u32, offset: u64) {
+    let size = usize::from(size);
+    for n in 0..count as usize {
+        let at = offset as usize + n * size;
+        let mut data = [0; 4];
+        let Some(data) = data.get_mut(..size) else { return };
+        if write {
+            with_current_vcpu(|vcpu| shared_bytes(vcpu, at, |page| data.copy_from_slice(page), size));
+            // A write that nothing answers is dropped, as on the bus.
+            let _ = exec.io.write(port.into(), data);
+        } else {
+            // What nothing answers for reads as all ones: the region below all ports says so.
+            let _ = exec.io.read(port.into(), data);
+            with_current_vcpu(|vcpu| shared_bytes(vcpu, at, |page| page.copy_from_slice(data), size));
+        }
+    }
+}
+
+/// Calls `f` with `len` bytes at `offset` of the pages shared with KVM, in which it puts port data.
+#[inline]
+fn shared_bytes(vcpu: &mut VcpuFd, offset: usize, f: impl FnOnce(&mut [u8]), len: usize) {
+    let run: *mut kb::kvm_run = vcpu.get_kvm_run();
+    // SAFETY: the kernel gave the offset in this exit: KVM_PIO_PAGE_OFFSET, inside the vCPU's mapping, with
+    // room for count × size bytes; the guest is stopped and nobody else looks at it.
+    f(unsafe { std::slice::from_raw_parts_mut(run.cast::<u8>().add(offset), len) });
+}
+
+fn handle_mmio_read(exec: &mut Exec, address: u64, len: u32) {
+    let mut data = [0; 8];
+    let Some(data) = data.get_mut(..len as usize) else { return };
+    let _ = exec.memory.read(address, data);
+    with_current_vcpu(|vcpu| {
+        // SAFETY: the union's member is `mmio`: the exit being answered is one.
+        let mmio = unsafe { &mut vcpu.get_kvm_run().__bindgen_anon_1.mmio };
+        mmio.data.iter_mut().zip(data.iter()).for_each(|(to, from)| *to = *from);
+    });
+}

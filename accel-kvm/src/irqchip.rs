@@ -1,0 +1,146 @@
+//! The in-kernel interrupt controller and what is routed into it.
+//!
+//! Source: QEMU `accel/kvm/kvm-all.c` (`kvm_irqchip_*`).
+
+use std::sync::Arc;
+
+use hw_core::accel::{AccelIrqchip, MsiMessage};
+use kvm_bindings::{
+    KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER,
+    KVM_IRQCHIP_PIC_SLAVE, KvmIrqRouting, kvm_irq_routing_entry, kvm_irq_routing_entry__bindgen_ty_1,
+    kvm_irq_routing_irqchip, kvm_irq_routing_msi, kvm_msi,
+};
+use kvm_ioctls::VmFd;
+use parking_lot::Mutex;
+use qom::{Result, bail};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::error::ioctl;
+
+/// GSIs below are the board's lines; messages get those from here on.
+const FIRST_MSI_GSI: u32 = 24;
+
+/// The routing table as KVM has it.
+pub struct KvmIrqchip {
+    vm: Arc<VmFd>,
+    max_gsis: u32,
+    routes: Mutex<Vec<kvm_irq_routing_entry>>,
+}
+
+fn chip_route(gsi: u32, irqchip: u32, pin: u32) -> kvm_irq_routing_entry {
+    kvm_irq_routing_entry {
+        gsi,
+        type_: KVM_IRQ_ROUTING_IRQCHIP,
+        u: kvm_irq_routing_entry__bindgen_ty_1 { irqchip: kvm_irq_routing_irqchip { irqchip, pin } },
+        ..Default::default()
+    }
+}
+
+/// A line into the pair of 8259s: input `pin` (0 to 15).
+pub fn pic_route(gsi: u32, pin: u32) -> kvm_irq_routing_entry {
+    match pin {
+        0..8 => chip_route(gsi, KVM_IRQCHIP_PIC_MASTER, pin),
+        _ => chip_route(gsi, KVM_IRQCHIP_PIC_SLAVE, pin - 8),
+    }
+}
+
+/// A line into the I/O APIC: input `pin`.
+pub fn ioapic_route(gsi: u32, pin: u32) -> kvm_irq_routing_entry {
+    chip_route(gsi, KVM_IRQCHIP_IOAPIC, pin)
+}
+
+fn msi_route(gsi: u32, message: MsiMessage) -> kvm_irq_routing_entry {
+    let mut msi = kvm_irq_routing_msi {
+        address_lo: message.address as u32,
+        address_hi: (message.address >> 32) as u32,
+        data: message.data,
+        ..Default::default()
+    };
+    msi.__bindgen_anon_1.pad = 0;
+    kvm_irq_routing_entry {
+        gsi,
+        type_: KVM_IRQ_ROUTING_MSI,
+        u: kvm_irq_routing_entry__bindgen_ty_1 { msi },
+        ..Default::default()
+    }
+}
+
+impl KvmIrqchip {
+    pub(crate) fn new(vm: Arc<VmFd>, max_gsis: u32) -> Arc<KvmIrqchip> {
+        Arc::new(KvmIrqchip { vm, max_gsis, routes: Mutex::default() })
+    }
+
+    /// Sets how the board's lines lead into the chips, in place of KVM's default.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_board_routes(&self, board: Vec<kvm_irq_routing_entry>) -> Result<()> {
+        let mut routes = self.routes.lock();
+        routes.retain(|r| r.type_ == KVM_IRQ_ROUTING_MSI);
+        routes.extend(board);
+        self.commit(&routes)
+    }
+
+    fn commit(&self, routes: &[kvm_irq_routing_entry]) -> Result<()> {
+        let Ok(table) = KvmIrqRouting::from_entries(routes) else { bail!("too many interrupt routes") };
+        self.vm.set_gsi_routing(&table).map_err(|e| ioctl("KVM_SET_GSI_ROUTING", e))
+    }
+}
+
+impl AccelIrqchip for KvmIrqchip {
+    fn set_gsi(&self, gsi: u32, level: bool) {
+        // Only a GSI beyond the table fails, which the board does not have.
+        let _ = self.vm.set_irq_line(gsi, level);
+    }
+
+    fn send_msi(&self, message: MsiMessage) {
+        // Fails for a message that no APIC takes, which the bus drops as well.
+        let _ = self.vm.signal_msi(kvm_msi {
+            address_lo: message.address as u32,
+            address_hi: (message.address >> 32) as u32,
+            data: message.data,
+            ..Default::default()
+        });
+    }
+
+    fn add_msi_route(&self, message: MsiMessage) -> Result<u32> {
+        let mut routes = self.routes.lock();
+        let free = (FIRST_MSI_GSI..self.max_gsis).find(|gsi| !routes.iter().any(|r| r.gsi == *gsi));
+        let Some(gsi) = free else { bail!("all {} interrupt routes are in use", self.max_gsis) };
+        routes.push(msi_route(gsi, message));
+        let result = self.commit(&routes);
+        if result.is_err() {
+            routes.pop();
+        }
+        result.map(|()| gsi)
+    }
+
+    fn update_msi_route(&self, gsi: u32, message: MsiMessage) -> Result<()> {
+        let mut routes = self.routes.lock();
+        let Some(route) = routes.iter_mut().find(|r| r.gsi == gsi && r.type_ == KVM_IRQ_ROUTING_MSI) else {
+            bail!("GSI {gsi} stands for no message")
+        };
+        *route = msi_route(gsi, message);
+        self.commit(&routes)
+    }
+
+    fn release_msi_route(&self, gsi: u32) {
+        let mut routes = self.routes.lock();
+        routes.retain(|r| r.gsi != gsi || r.type_ != KVM_IRQ_ROUTING_MSI);
+        // Nothing uses the route any more; a stale one in the kernel does no harm.
+        let _ = self.commit(&routes);
+    }
+
+    fn add_irqfd(&self, gsi: u32, eventfd: &EventFd, resample: Option<&EventFd>) -> Result<()> {
+        match resample {
+            Some(resample) => self.vm.register_irqfd_with_resample(eventfd, resample, gsi),
+            None => self.vm.register_irqfd(eventfd, gsi),
+        }
+        .map_err(|e| ioctl("KVM_IRQFD", e))
+    }
+
+    fn remove_irqfd(&self, gsi: u32, eventfd: &EventFd) {
+        // It fails when it was not registered, and then there is nothing to undo.
+        let _ = self.vm.unregister_irqfd(eventfd, gsi);
+    }
+}

@@ -1,0 +1,230 @@
+//! `kvm_init` and what it leaves behind.
+
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use hw_core::accel::{AccelClass, AccelIrqchip, AccelState, Accelerator};
+use hw_core::{Cpu, Machine};
+use kvm_bindings::KVM_API_VERSION;
+use kvm_ioctls::{Cap, Kvm, VmFd};
+use memory::{MemoryListener, address_space_io, address_space_memory};
+use qom::{Class, Error, Object, Property, Result, Size, bail};
+use util::trace::span;
+
+use crate::coalesced::CoalescedRanges;
+use crate::error::ioctl;
+use crate::slots::{Bus, KvmMemoryListener};
+use crate::{KvmIrqchip, arch, kick};
+
+qom::property_enum! {
+    /// Where the interrupt controllers are (`kernel-irqchip=`).
+    pub enum KernelIrqchip: "OnOffSplit" { On = "on", Off = "off", Split = "split" }
+}
+
+/// The accelerator `kvm`.
+#[derive(Object)]
+#[object(name = "kvm-accel", parent = AccelState, interfaces(dyn Accelerator), class_init = class_init)]
+pub struct KvmAccel {
+    parent: AccelState,
+    /// Configure KVM in-kernel irqchip
+    #[property(default = KernelIrqchip::On)]
+    kernel_irqchip: Property<KernelIrqchip>,
+    /// KVM shadow MMU size
+    #[property]
+    kvm_shadow_mem: Property<Size>,
+    state: OnceLock<Arc<KvmState>>,
+}
+qom::type_init!(KvmAccel);
+
+fn class_init(class: &mut Class) {
+    class.get_mut::<AccelClass>().name = "kvm";
+}
+
+/// A virtual machine of the kernel's.
+pub struct KvmState {
+    /// `/dev/kvm`.
+    pub kvm: Kvm,
+    /// The machine.
+    pub vm: Arc<VmFd>,
+    /// Pages for shadow page tables, 0 for the kernel's default.
+    pub shadow_mem_pages: u64,
+    irqchip: OnceLock<Arc<KvmIrqchip>>,
+    coalesced: Option<Arc<CoalescedRanges>>,
+    memory_listener: OnceLock<Arc<KvmMemoryListener>>,
+}
+
+static STATE: OnceLock<Arc<KvmState>> = OnceLock::new();
+
+/// The virtual machine, once KVM was chosen.
+pub fn kvm_state() -> Option<&'static Arc<KvmState>> {
+    STATE.get()
+}
+
+/// What this program cannot do without, in order of the kernel's numbers.
+const REQUIRED: [(Cap, &str); 6] = [
+    (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
+    (Cap::DestroyMemoryRegionWorks, "KVM_CAP_DESTROY_MEMORY_REGION_WORKS"),
+    (Cap::JoinMemoryRegionsWorks, "KVM_CAP_JOIN_MEMORY_REGIONS_WORKS"),
+    (Cap::Ioeventfd, "KVM_CAP_IOEVENTFD"),
+    (Cap::Irqfd, "KVM_CAP_IRQFD"),
+    (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
+];
+
+impl KvmState {
+    /// Opens `/dev/kvm` and makes a virtual machine in it.
+    ///
+    /// # Errors
+    /// When the device is missing, forbidden, too old, or refuses.
+    pub fn open() -> Result<Arc<KvmState>> {
+        let kvm = Kvm::new().map_err(|error| explain_open(error.into()))?;
+        let version = kvm.get_api_version();
+        if version != KVM_API_VERSION as i32 {
+            bail!("kvm version {version} not supported, {KVM_API_VERSION} is needed");
+        }
+        let vm = {
+            let _span = span("KVM_CREATE_VM");
+            create_vm(&kvm)?
+        };
+        for (cap, name) in REQUIRED {
+            if !vm.check_extension(cap) {
+                bail!("kvm does not support {name}. Please upgrade to at least kernel 4.11.");
+            }
+        }
+        let coalesces = [Cap::CoalescedMmio, Cap::CoalescedPio].map(|cap| vm.check_extension_int(cap) > 0);
+        Ok(Arc::new(KvmState {
+            kvm,
+            vm: Arc::new(vm),
+            shadow_mem_pages: 0,
+            irqchip: OnceLock::new(),
+            coalesced: (coalesces == [true; 2]).then(Arc::default),
+            memory_listener: OnceLock::new(),
+        }))
+    }
+
+    /// The in-kernel interrupt controller.
+    pub fn irqchip(&self) -> Option<&Arc<KvmIrqchip>> {
+        self.irqchip.get()
+    }
+
+    /// How many ranges KVM collects writes to, where it can.
+    pub(crate) fn coalesced_ranges(&self) -> Option<&Arc<CoalescedRanges>> {
+        self.coalesced.as_ref()
+    }
+
+    /// What keeps the memory slots.
+    pub fn memory_listener(&self) -> Option<&Arc<KvmMemoryListener>> {
+        self.memory_listener.get()
+    }
+
+    /// Makes the in-kernel PIC, I/O APIC and local APICs.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn create_irqchip(&self) -> Result<()> {
+        let _span = span("kvm_irqchip_create");
+        self.vm.create_irq_chip().map_err(|e| ioctl("Create kernel irqchip", e))?;
+        let gsis = self.vm.check_extension_int(Cap::IrqRouting);
+        let _ = self.irqchip.set(KvmIrqchip::new(self.vm.clone(), u32::try_from(gsis).unwrap_or_default()));
+        Ok(())
+    }
+
+    /// Has KVM follow the memory map and the ports from now on.
+    pub fn listen(&self) {
+        let _span = span("kvm_memory_listener_register");
+        let slots = u32::try_from(self.kvm.get_nr_memslots()).unwrap_or(32);
+        let readonly = self.vm.check_extension(Cap::ReadonlyMem);
+        let listener =
+            |bus| KvmMemoryListener::new(self.vm.clone(), bus, slots, readonly, self.coalesced.clone());
+        let memory = listener(Bus::Memory);
+        let _ = self.memory_listener.set(memory.clone());
+        address_space_memory().add_listener(memory);
+        address_space_io().add_listener(listener(Bus::Pio) as Arc<dyn MemoryListener>);
+    }
+}
+
+/// `/dev/kvm` could not be opened: why, and what to do.
+fn explain_open(error: io::Error) -> Error {
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound => {
+            "/dev/kvm is missing: load the kernel module (modprobe kvm-intel or kvm-amd) and enable \
+             virtualization in the firmware's setup"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "/dev/kvm is not yours to open: join the group that owns it (usermod -aG kvm USER, then log in again)"
+        }
+        _ => "another hypervisor may be using the processor's virtualization",
+    };
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    Error::new(format!("Could not access KVM kernel module: {text}")).with_hint(hint)
+}
+
+fn create_vm(kvm: &Kvm) -> Result<VmFd> {
+    loop {
+        match kvm.create_vm() {
+            Err(error) if error.errno() == libc::EINTR => continue,
+            result => return result.map_err(|e| ioctl("ioctl(KVM_CREATE_VM)", e)),
+        }
+    }
+}
+
+fn check_vcpus(kvm: &Kvm, machine: &Machine) -> Result<()> {
+    let (recommended, most) = (kvm.get_nr_vcpus(), kvm.get_max_vcpus());
+    let smp = machine.config().smp;
+    for (count, what) in [(smp.cpus, "SMP"), (smp.max_cpus, "hotpluggable")] {
+        let count = count as usize;
+        if count > most {
+            bail!("Number of {what} cpus requested ({count}) exceeds the maximum cpus supported by KVM ({most})");
+        }
+        if count > recommended {
+            eprintln!(
+                "softmmu: warning: Number of {what} cpus requested ({count}) exceeds the recommended cpus \
+                 supported by KVM ({recommended})"
+            );
+        }
+    }
+    Ok(())
+}
+
+impl KvmAccel {
+    fn kvm_init(&self, machine: &Arc<Machine>) -> Result<()> {
+        let _span = span("kvm_init");
+        if self.kernel_irqchip.get() != KernelIrqchip::On {
+            bail!("kernel-irqchip={} is not supported yet", self.kernel_irqchip.get().as_str());
+        }
+        let mut state = KvmState::open()?;
+        if let Some(state) = Arc::get_mut(&mut state) {
+            state.shadow_mem_pages = self.kvm_shadow_mem.get().0 / 4096;
+        }
+        check_vcpus(&state.kvm, machine)?;
+        kick::install()?;
+        {
+            let _span = span("kvm_arch_init");
+            arch::arch()?.init(&state, machine)?;
+        }
+        state.create_irqchip()?;
+        state.listen();
+        let _ = self.state.set(state.clone());
+        let _ = STATE.set(state);
+        Ok(())
+    }
+}
+
+impl Accelerator for KvmAccel {
+    fn init_machine(&self, machine: &Arc<Machine>) -> Result<()> {
+        self.kvm_init(machine)
+    }
+
+    fn init_vcpu(&self, cpu: &Arc<dyn Object>) -> Result<()> {
+        let Some(state) = self.state.get() else { bail!("KVM is not set up") };
+        if cpu.cast::<Cpu>().is_none() {
+            bail!("'{}' is not a CPU", cpu.type_name());
+        }
+        crate::vcpu::start(state, cpu)
+    }
+
+    fn irqchip(&self) -> Option<Arc<dyn AccelIrqchip>> {
+        let irqchip = self.state.get()?.irqchip()?.clone();
+        Some(irqchip)
+    }
+}

@@ -1,0 +1,155 @@
+//! A PCI bus: who sits where, and where interrupt pins lead.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use hw_core::{Bus, qbus_new};
+use memory::{MemoryRegion, get_system_io};
+use parking_lot::Mutex;
+use qom::{Object, Result, bail};
+
+use crate::device::{PciDevice, devfn};
+
+/// The chip that PCI interrupt pins lead to.
+pub trait PciIrqController: Send + Sync {
+    /// The controller's input that a pin of a device leads to.
+    fn map_irq(&self, devfn: u8, pin: u8) -> usize;
+    /// An input changed its level.
+    fn set_irq(&self, input: usize, level: bool);
+}
+
+/// How many inputs a controller can have.
+const MAX_INPUTS: usize = 16;
+
+#[derive(Default)]
+struct Lines {
+    /// Pins of devices that are raised now: device, function and pin.
+    raised: Vec<(u8, u8)>,
+    /// How many of them lead to each input.
+    count: [u32; MAX_INPUTS],
+}
+
+/// The bus.
+#[derive(Object)]
+#[object(name = "PCI", parent = Bus)]
+pub struct PciBus {
+    parent: Bus,
+    devices: Mutex<BTreeMap<u8, Arc<dyn Object>>>,
+    memory: OnceLock<MemoryRegion>,
+    io: OnceLock<MemoryRegion>,
+    irq: OnceLock<Arc<dyn PciIrqController>>,
+    lines: Mutex<Lines>,
+}
+qom::type_init!(PciBus);
+
+/// A root bus whose devices show in `memory` and `io`.
+///
+/// # Errors
+/// When its name is taken.
+pub fn pci_bus_new(
+    owner: &Arc<dyn Object>,
+    name: &str,
+    memory: &MemoryRegion,
+    io: &MemoryRegion,
+) -> Result<Arc<dyn Object>> {
+    let object = qbus_new("PCI", Some(owner), Some(name))?;
+    if let Some(bus) = object.cast::<PciBus>() {
+        let _ = bus.memory.set(memory.clone());
+        let _ = bus.io.set(io.clone());
+    }
+    Ok(object)
+}
+
+impl PciBus {
+    /// Where devices' memory shows.
+    pub fn memory(&self) -> MemoryRegion {
+        self.memory.get().cloned().unwrap_or_else(memory::get_system_memory)
+    }
+
+    /// Where devices' ports show.
+    pub fn io(&self) -> MemoryRegion {
+        self.io.get().cloned().unwrap_or_else(get_system_io)
+    }
+
+    /// Says where interrupt pins lead, once.
+    pub fn set_irq_controller(&self, controller: Arc<dyn PciIrqController>) {
+        let _ = self.irq.set(controller);
+    }
+
+    /// The function at `devfn`.
+    pub fn device(&self, devfn: u8) -> Option<Arc<dyn Object>> {
+        self.devices.lock().get(&devfn).cloned()
+    }
+
+    /// All functions in order of address.
+    pub fn devices(&self) -> Vec<Arc<dyn Object>> {
+        self.devices.lock().values().cloned().collect()
+    }
+
+    /// Gives `device` the place it wants, or the first free slot.
+    pub(crate) fn claim(&self, device: &Arc<dyn Object>, wanted: Option<u8>) -> Result<u8> {
+        let mut devices = self.devices.lock();
+        let name = device.type_name();
+        let place = match wanted {
+            Some(place) => match devices.get(&place) {
+                Some(other) => bail!(
+                    "PCI: slot {} function {} not available for {name}, in use by {}",
+                    place >> 3,
+                    place & 7,
+                    other.type_name()
+                ),
+                None => place,
+            },
+            None => match (0..32).map(|slot| devfn(slot, 0)).find(|place| !devices.contains_key(place)) {
+                Some(place) => place,
+                None => bail!("PCI: no slot/function available for {name}, all in use or reserved"),
+            },
+        };
+        devices.insert(place, device.clone());
+        Ok(place)
+    }
+
+    pub(crate) fn release(&self, place: u8) {
+        // Dropped outside the lock.
+        let device = self.devices.lock().remove(&place);
+        drop(device);
+    }
+
+    /// A device's pin changed its level.
+    pub(crate) fn change_irq(&self, devfn: u8, pin: u8, level: bool) {
+        let Some(controller) = self.irq.get() else { return };
+        let input = controller.map_irq(devfn, pin);
+        let changed = {
+            let mut lines = self.lines.lock();
+            let at = lines.raised.iter().position(|l| *l == (devfn, pin));
+            match (at, level) {
+                (None, true) => lines.raised.push((devfn, pin)),
+                (Some(at), false) => drop(lines.raised.swap_remove(at)),
+                _ => return,
+            }
+            let Some(count) = lines.count.get_mut(input) else { return };
+            *count = if level { *count + 1 } else { count.saturating_sub(1) };
+            *count == u32::from(level)
+        };
+        if changed {
+            controller.set_irq(input, level);
+        }
+    }
+
+    /// A guest's read of configuration space; all ones where nothing sits.
+    pub fn config_read(&self, devfn: u8, at: usize, size: u8) -> u32 {
+        match self.device(devfn) {
+            Some(object) => object.cast::<PciDevice>().map_or(u32::MAX, |d| d.config_read(at, size)),
+            None => u32::MAX,
+        }
+    }
+
+    /// A guest's write of configuration space.
+    pub fn config_write(&self, devfn: u8, at: usize, value: u32, size: u8) {
+        if let Some(object) = self.device(devfn)
+            && let Some(device) = object.cast::<PciDevice>()
+        {
+            device.config_write(at, value, size);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Configuration mechanism #1: an address port and a data port (PCI 3.0, section 3.2.2.3.2).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use memory::{AccessLimits, AccessRules, MemoryRegion, RegionOps};
+use qom::Object;
+
+use crate::PciBus;
+use crate::spec::CONFADD_ENABLE;
+
+/// The two ports of a host bridge, and the bus behind them.
+pub struct PciHost {
+    bus: Arc<dyn Object>,
+    address: AtomicU32,
+}
+
+struct AddressPort(Arc<PciHost>);
+struct DataPort(Arc<PciHost>);
+
+impl PciHost {
+    /// The ports of the bridge to `bus`.
+    pub fn new(bus: Arc<dyn Object>) -> Arc<PciHost> {
+        Arc::new(PciHost { bus, address: AtomicU32::new(0) })
+    }
+
+    /// The address port, four bytes.
+    pub fn address_region(self: &Arc<Self>) -> MemoryRegion {
+        MemoryRegion::io("pci-conf-idx", 4, Arc::new(AddressPort(self.clone())))
+    }
+
+    /// The data port, four bytes.
+    pub fn data_region(self: &Arc<Self>) -> MemoryRegion {
+        MemoryRegion::io("pci-conf-data", 4, Arc::new(DataPort(self.clone())))
+    }
+
+    /// The address register as after power-on.
+    pub fn reset(&self) {
+        self.address.store(0, Ordering::Relaxed);
+    }
+
+    /// Device and function, and the register, that the data port leads to now.
+    fn target(&self, offset: u64) -> Option<(&PciBus, u8, usize)> {
+        let address = self.address.load(Ordering::Relaxed);
+        let bus_number = address >> 16 & 0xff;
+        if address & CONFADD_ENABLE == 0 || bus_number != 0 {
+            return None;
+        }
+        let register = (address & 0xfc) as usize | offset as usize & 3;
+        Some((self.bus.cast()?, (address >> 8) as u8, register))
+    }
+}
+
+impl RegionOps for AddressPort {
+    fn read(&self, _offset: u64, _size: u8) -> u64 {
+        self.0.address.load(Ordering::Relaxed).into()
+    }
+
+    fn write(&self, offset: u64, value: u64, size: u8) {
+        // Narrower accesses are not configuration cycles; they pass to whatever else decodes these ports.
+        if offset == 0 && size == 4 {
+            self.0.address.store(value as u32, Ordering::Relaxed);
+        }
+    }
+
+    fn rules(&self) -> AccessRules {
+        AccessRules::sizes(1, 4)
+    }
+}
+
+impl RegionOps for DataPort {
+    fn read(&self, offset: u64, size: u8) -> u64 {
+        match self.0.target(offset) {
+            Some((bus, devfn, at)) => bus.config_read(devfn, at, size).into(),
+            None => u64::MAX,
+        }
+    }
+
+    fn write(&self, offset: u64, value: u64, size: u8) {
+        if let Some((bus, devfn, at)) = self.0.target(offset) {
+            bus.config_write(devfn, at, value as u32, size);
+        }
+    }
+
+    fn rules(&self) -> AccessRules {
+        AccessRules { valid: AccessLimits { min: 1, max: 4, unaligned: true }, ..AccessRules::sizes(1, 4) }
+    }
+}

@@ -1,0 +1,91 @@
+//! Registers of the type 0 configuration header (PCI Local Bus Specification 3.0, chapter 6), and the
+//! configuration mechanism (section 3.2.2.3.2).
+
+/// Size of conventional configuration space in bytes.
+pub const CONFIG_SPACE_SIZE: usize = 256;
+
+/// Vendor id, 16 bits.
+pub const VENDOR_ID: usize = 0x00;
+/// Device id, 16 bits.
+pub const DEVICE_ID: usize = 0x02;
+/// Command, 16 bits.
+pub const COMMAND: usize = 0x04;
+/// Status, 16 bits.
+pub const STATUS: usize = 0x06;
+/// Revision id.
+pub const REVISION_ID: usize = 0x08;
+/// Programming interface; sub-class and base class follow.
+pub const CLASS_PROG: usize = 0x09;
+/// Sub-class and base class, 16 bits.
+pub const CLASS_DEVICE: usize = 0x0a;
+/// Cache line size.
+pub const CACHE_LINE_SIZE: usize = 0x0c;
+/// Latency timer.
+pub const LATENCY_TIMER: usize = 0x0d;
+/// Header type.
+pub const HEADER_TYPE: usize = 0x0e;
+/// First base address register, 32 bits; six in a row.
+pub const BASE_ADDRESS_0: usize = 0x10;
+/// Number of base address registers.
+pub const NUM_BARS: usize = 6;
+/// Subsystem vendor id, 16 bits.
+pub const SUBSYSTEM_VENDOR_ID: usize = 0x2c;
+/// Subsystem id, 16 bits.
+pub const SUBSYSTEM_ID: usize = 0x2e;
+/// Expansion ROM base address, 32 bits.
+pub const ROM_ADDRESS: usize = 0x30;
+/// Interrupt line.
+pub const INTERRUPT_LINE: usize = 0x3c;
+/// Interrupt pin.
+pub const INTERRUPT_PIN: usize = 0x3d;
+
+/// Command: responds to I/O.
+pub const COMMAND_IO: u16 = 1 << 0;
+/// Command: responds to memory.
+pub const COMMAND_MEMORY: u16 = 1 << 1;
+/// Command: may master the bus.
+pub const COMMAND_MASTER: u16 = 1 << 2;
+/// Command: special cycles.
+pub const COMMAND_SPECIAL: u16 = 1 << 3;
+/// Command: parity error response.
+pub const COMMAND_PARITY: u16 = 1 << 6;
+/// Command: SERR# enable.
+pub const COMMAND_SERR: u16 = 1 << 8;
+/// Command: INTx disable.
+pub const COMMAND_INTX_DISABLE: u16 = 1 << 10;
+
+/// Status: INTx is asserted.
+pub const STATUS_INTERRUPT: u16 = 1 << 3;
+/// Status: fast back-to-back capable.
+pub const STATUS_FAST_BACK: u16 = 1 << 7;
+/// Status: DEVSEL timing medium.
+pub const STATUS_DEVSEL_MEDIUM: u16 = 1 << 9;
+/// Status: bits that a write of one clears.
+pub const STATUS_W1C: u16 = 0xf900;
+
+/// Header type: the device has several functions.
+pub const HEADER_MULTI_FUNCTION: u8 = 0x80;
+
+/// BAR: I/O space.
+pub const BAR_IO: u32 = 1 << 0;
+/// BAR: 64 bits wide.
+pub const BAR_MEM_64: u32 = 1 << 2;
+/// BAR: prefetchable.
+pub const BAR_PREFETCH: u32 = 1 << 3;
+
+/// Base class and sub-class: host bridge.
+pub const CLASS_BRIDGE_HOST: u16 = 0x0600;
+/// Base class and sub-class: ISA bridge.
+pub const CLASS_BRIDGE_ISA: u16 = 0x0601;
+/// Base class and sub-class: other bridge.
+pub const CLASS_BRIDGE_OTHER: u16 = 0x0680;
+
+/// Vendor: Intel.
+pub const VENDOR_ID_INTEL: u16 = 0x8086;
+/// Subsystem vendor that QEMU's devices carry.
+pub const SUBVENDOR_ID_QUMRANET: u16 = 0x1af4;
+/// Subsystem that QEMU's devices carry.
+pub const SUBDEVICE_ID_QEMU: u16 = 0x1100;
+
+/// CONFADD: configuration cycles are enabled.
+pub const CONFADD_ENABLE: u32 = 1 << 31;
