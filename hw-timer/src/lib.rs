@@ -6,3 +6,4 @@
 #![forbid(unsafe_code)]
 
 pub mod hpet;
+pub mod i8254;
