@@ -73,6 +73,18 @@ struct Data {
     clone: CloneData,
 }
 
+/// Properties that are only made when somebody asks for one: a CPU has hundreds, of which a start needs none.
+struct LateProperties {
+    make: fn() -> Vec<PropertyInfo>,
+    made: OnceLock<BTreeMap<String, PropertyInfo>>,
+}
+
+impl LateProperties {
+    fn get(&self) -> &BTreeMap<String, PropertyInfo> {
+        self.made.get_or_init(|| (self.make)().into_iter().map(|p| (p.name.clone(), p)).collect())
+    }
+}
+
 /// What all instances of a type share.
 pub struct Class {
     name: &'static str,
@@ -81,6 +93,7 @@ pub struct Class {
     data: Vec<(TypeId, Data)>,
     interfaces: Vec<(TypeId, &'static str, Arc<dyn Any + Send + Sync>)>,
     properties: BTreeMap<String, PropertyInfo>,
+    late_properties: Option<LateProperties>,
     instance_new: Option<fn() -> Arc<dyn Object>>,
     instance_init: Option<Hook>,
     instance_post_init: Option<Hook>,
@@ -155,13 +168,20 @@ impl Class {
 
     /// The property `name` of this class or an ancestor.
     pub fn property(&self, name: &str) -> Option<&PropertyInfo> {
-        self.ancestry().find_map(|c| c.properties.get(name))
+        let late = || self.ancestry().find_map(|c| c.late_properties.as_ref()?.get().get(name));
+        self.ancestry().find_map(|c| c.properties.get(name)).or_else(late)
+    }
+
+    /// Names the function that makes the rest of the properties, called when one is first looked for.
+    pub fn set_late_properties(&mut self, make: fn() -> Vec<PropertyInfo>) {
+        self.late_properties = Some(LateProperties { make, made: OnceLock::new() });
     }
 
     /// Every property, those of this class first; an overridden one is listed once.
     pub fn properties(&self) -> Vec<&PropertyInfo> {
         let mut all: Vec<&PropertyInfo> = Vec::new();
-        for property in self.ancestry().flat_map(|c| c.properties.values()) {
+        let late = self.ancestry().filter_map(|c| c.late_properties.as_ref()).flat_map(|l| l.get().values());
+        for property in self.ancestry().flat_map(|c| c.properties.values()).chain(late) {
             if !all.iter().any(|p| p.name == property.name) {
                 all.push(property);
             }
@@ -339,6 +359,7 @@ fn type_initialize(info: &TypeInfo, parent: Option<&'static Class>) -> Class {
         data: Vec::new(),
         interfaces: Vec::new(),
         properties: BTreeMap::new(),
+        late_properties: None,
         instance_new: info.instance_new,
         instance_init: None,
         instance_post_init: None,

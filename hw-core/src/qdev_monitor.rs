@@ -1,0 +1,256 @@
+//! `-device`, `device_add` and their help: from a user's words to a device in the machine.
+//!
+//! Source: QEMU `softmmu/qdev-monitor.c`.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use qom::property::PropertyInput;
+use qom::{Class, ErrorClass, Object, Result, Value, bail};
+
+use crate::bus::{Bus, walk_buses};
+use crate::device::{Device, DeviceCategory, DeviceClass, qdev_new, qdev_unparent};
+use crate::sysbus::sysbus_get_default;
+
+/// A device as a user asked for it.
+#[derive(Clone, Debug, Default)]
+pub struct DeviceOptions {
+    /// The type's name or alias.
+    pub driver: String,
+    /// The id, if it has one.
+    pub id: Option<String>,
+    /// The bus, if one was named.
+    pub bus: Option<String>,
+    /// Everything else, in order.
+    pub properties: Vec<(String, OptionValue)>,
+}
+
+/// A property's value in either dialect.
+#[derive(Clone, Debug)]
+pub enum OptionValue {
+    /// `name=text`.
+    Text(String),
+    /// JSON.
+    Json(Value),
+}
+
+impl OptionValue {
+    /// As the object model takes it.
+    pub fn as_input(&self) -> PropertyInput<'_> {
+        match self {
+            OptionValue::Text(text) => PropertyInput::Text(text),
+            OptionValue::Json(value) => PropertyInput::Json(value),
+        }
+    }
+
+    fn as_str(&self) -> Option<&str> {
+        match self {
+            OptionValue::Text(text) => Some(text),
+            OptionValue::Json(value) => value.as_str(),
+        }
+    }
+}
+
+impl DeviceOptions {
+    /// Sorts a list of names and values; `driver`, `id` and `bus` are the framework's.
+    ///
+    /// # Errors
+    /// When no driver is named, or one of the three is no string.
+    pub fn from_list(list: impl IntoIterator<Item = (String, OptionValue)>) -> Result<DeviceOptions> {
+        let mut options = DeviceOptions::default();
+        for (name, value) in list {
+            let field = match name.as_str() {
+                "driver" => Some(&mut options.driver),
+                "id" => Some(options.id.insert(String::new())),
+                "bus" => Some(options.bus.insert(String::new())),
+                _ => None,
+            };
+            match (field, value.as_str()) {
+                (Some(field), Some(text)) => *field = text.to_owned(),
+                (Some(_), None) => bail!("Invalid parameter type for '{name}', expected: string"),
+                (None, _) => options.properties.push((name, value)),
+            }
+        }
+        if options.driver.is_empty() {
+            bail!("Parameter 'driver' is missing");
+        }
+        Ok(options)
+    }
+}
+
+fn is_id(id: &str) -> bool {
+    id.starts_with(|c: char| c.is_ascii_alphabetic())
+        && id.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
+}
+
+/// The class of a device that users may make.
+fn device_class(driver: &str) -> Result<(&'static Class, DeviceClass)> {
+    let class = qom::class_by_name(driver).filter(|c| c.is_a("device"));
+    let Some(class) = class else { bail!("'{driver}' is not a valid device model name") };
+    if class.is_abstract() {
+        bail!("Parameter 'driver' expects a non-abstract device type");
+    }
+    let device = class.get::<DeviceClass>().cloned().unwrap_or_default();
+    if device.board_only {
+        bail!("Parameter 'driver' expects a pluggable device type");
+    }
+    Ok((class, device))
+}
+
+/// Makes a device and puts it into the machine (`qdev_device_add`).
+///
+/// # Errors
+/// Names what is wrong with the driver, the bus, the id or a property.
+pub fn qdev_device_add(options: &DeviceOptions, hotplugged: bool) -> Result<Arc<dyn Object>> {
+    let (_, class) = device_class(&options.driver)?;
+    let bus = find_bus(options, &class)?;
+    if hotplugged {
+        check_hotplug(&options.driver, &class, bus.as_ref())?;
+    }
+    if let Some(id) = options.id.as_deref().filter(|id| !is_id(id)) {
+        bail!("Parameter 'id' expects an identifier, not '{id}'");
+    }
+    let object = qdev_new(&options.driver)?;
+    let Some(device) = object.cast::<Device>() else { bail!("'{}' is not a device", options.driver) };
+    if hotplugged {
+        device.set_hotplugged();
+    }
+    device.set_id(options.id.as_deref())?;
+    let result = options
+        .properties
+        .iter()
+        .try_for_each(|(name, value)| object.property_set(name, value.as_input()))
+        .and_then(|()| crate::qdev_realize(&object, bus.as_ref()));
+    match result {
+        Ok(()) => Ok(object),
+        Err(error) => {
+            qdev_unparent(&object);
+            Err(error)
+        }
+    }
+}
+
+fn check_hotplug(driver: &str, class: &DeviceClass, bus: Option<&Arc<dyn Object>>) -> Result<()> {
+    if !class.hotpluggable {
+        bail!("Device '{driver}' does not support hotplugging");
+    }
+    if let Some(bus) = bus.and_then(|b| b.cast::<Bus>())
+        && bus.hotplug_handler().is_none()
+    {
+        bail!("Bus '{}' does not support hotplugging", bus.name());
+    }
+    Ok(())
+}
+
+fn all_buses() -> Vec<Arc<dyn Object>> {
+    let mut buses = Vec::new();
+    walk_buses(&sysbus_get_default(), &mut |bus| buses.push(bus.clone()));
+    buses
+}
+
+fn find_bus(options: &DeviceOptions, class: &DeviceClass) -> Result<Option<Arc<dyn Object>>> {
+    let name_of = |object: &Arc<dyn Object>| object.cast::<Bus>().map(|b| b.name().to_owned());
+    let full = |object: &Arc<dyn Object>| object.cast::<Bus>().is_some_and(Bus::is_full);
+    if let Some(wanted) = &options.bus {
+        // A path's last part names the bus.
+        let name = wanted.rsplit('/').next().unwrap_or(wanted);
+        let Some(bus) = all_buses().into_iter().find(|b| name_of(b).as_deref() == Some(name)) else {
+            return Err(qom::Error::new(format!("Bus '{wanted}' not found")).with_class(ErrorClass::GenericError));
+        };
+        return Ok(Some(bus));
+    }
+    let Some(bus_type) = class.bus_type else { return Ok(None) };
+    let fitting: Vec<_> = all_buses().into_iter().filter(|b| b.is_a(bus_type)).collect();
+    match fitting.iter().find(|b| !full(b)).or(fitting.first()) {
+        Some(bus) => Ok(Some(bus.clone())),
+        None => bail!("No '{bus_type}' bus found for device '{}'", options.driver),
+    }
+}
+
+/// The device that `id` names: an id, or a path in the composition tree (`find_device_state`).
+///
+/// # Errors
+/// When there is none.
+pub fn find_device(id: &str) -> Result<Arc<dyn Object>> {
+    let place = qom::container_get(&qom::object_get_root(), "/machine/peripheral");
+    let object = match place.child(id) {
+        Some(object) => Some(object),
+        None => qom::object_resolve_path(id).ok(),
+    };
+    match object {
+        Some(object) if object.cast::<Device>().is_some() => Ok(object),
+        Some(_) => bail!("{id} is not a hotpluggable device"),
+        None => Err(qom::object::device_not_found(id)),
+    }
+}
+
+/// The text of `-device help`: every device by category.
+pub fn device_help() -> String {
+    let mut text = String::new();
+    let mut devices: Vec<(Option<DeviceCategory>, &'static Class, DeviceClass)> = qom::class_list("device", false)
+        .into_iter()
+        .filter_map(|class| class.get::<DeviceClass>().map(|d| (d.category, class, d.clone())))
+        .filter(|(_, _, device)| !device.board_only)
+        .collect();
+    devices.sort_by_key(|(category, class, _)| (category.is_none(), *category, class.name()));
+    let mut heading = None;
+    for (category, class, device) in devices {
+        if heading != Some(category) {
+            let gap = if heading.is_some() { "\n" } else { "" };
+            let title = category.map_or("Uncategorized", DeviceCategory::title);
+            let _ = writeln!(text, "{gap}{title} devices:");
+            heading = Some(category);
+        }
+        let _ = write!(text, "name \"{}\"", class.name());
+        if let Some(bus) = device.bus_type {
+            let _ = write!(text, ", bus {bus}");
+        }
+        if !device.desc.is_empty() {
+            let _ = write!(text, ", desc \"{}\"", device.desc);
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// The properties that every device has and nobody sets.
+const INTERNAL: [&str; 5] = ["realized", "hotplugged", "hotpluggable", "parent_bus", "type"];
+
+/// The text of `-device NAME,help`.
+///
+/// # Errors
+/// When there is no such device.
+pub fn device_properties_help(driver: &str) -> Result<String> {
+    let (class, _) = device_class(driver)?;
+    let mut text = format!("{driver} options:\n");
+    text.push_str(&properties_help(class));
+    Ok(text)
+}
+
+/// A line for each property of `class` that a user may set, in order of name.
+pub fn properties_help(class: &Class) -> String {
+    let mut properties = class.properties();
+    properties.retain(|p| p.set.is_some() && !INTERNAL.contains(&p.name.as_str()));
+    properties.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut text = String::new();
+    for property in properties {
+        let mut line = format!("  {}=<{}>", property.name, property.type_name);
+        let default = property.default.as_ref().filter(|d| !matches!(d, Value::String(s) if s.is_empty()));
+        if !property.description.is_empty() || default.is_some() {
+            line = format!("{line:<24} - {}", property.description);
+        }
+        match default {
+            Some(Value::Bool(value)) => line.push_str(if *value { " (default: on)" } else { " (default: off)" }),
+            Some(Value::String(value)) => {
+                let _ = write!(line, " (default: \"{value}\")");
+            }
+            Some(value) => {
+                let _ = write!(line, " (default: {value})");
+            }
+            None => {}
+        }
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
