@@ -190,7 +190,7 @@ impl Cache {
     /// A subleaf of leaf 0x8000001D.
     pub fn leaf_8000001d(&self, topology: &Topology) -> [u32; 4] {
         let sharing = match self.level {
-            3 => topology.cores * topology.threads,
+            3 => topology.threads_per_die(),
             _ => topology.threads,
         };
         let [ebx, ecx, edx] = self.geometry();
@@ -205,8 +205,8 @@ impl Cache {
     /// ECX of leaf 0x80000006 for a level 2 cache, EDX for a level 3 cache.
     pub fn leaf_80000006(&self) -> u32 {
         let size = match self.level {
-            3 => self.size / (512 * KIB) << 18,
-            _ => self.size / KIB << 16,
+            3 => (self.size / (512 * KIB)) << 18,
+            _ => (self.size / KIB) << 16,
         };
         size | amd_associativity(self.associativity) << 12 | self.lines_per_tag << 8 | self.line_size
     }

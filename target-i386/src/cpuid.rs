@@ -106,6 +106,7 @@ pub fn build_cpuid(cpu: &Expanded, host: &HostCpu, place: &VcpuPlace) -> Vec<Cpu
     for leaf in basic.chain(extended).chain(centaur) {
         leaves.append(leaf, &mut list);
     }
+    list.retain(|entry| entry.registers() != [0; 4]);
     list
 }
 
@@ -150,7 +151,9 @@ impl Leaves<'_> {
             2 => (STATEFUL_AND_READ_NEXT, 1),
             4 | 0x8000_001d => (CpuidEntry::SIGNIFICANT_INDEX, 32),
             7 | 0x12 | 0x14 | 0x1d | 0x1e => (CpuidEntry::SIGNIFICANT_INDEX, 2),
-            0xb | 0x1f => (CpuidEntry::SIGNIFICANT_INDEX, 4),
+            // With the level that ends them.
+            0xb => (CpuidEntry::SIGNIFICANT_INDEX, 3),
+            0x1f => (CpuidEntry::SIGNIFICANT_INDEX, 4),
             0xd => (CpuidEntry::SIGNIFICANT_INDEX, 64),
             _ => (0, 1),
         };
@@ -160,9 +163,7 @@ impl Leaves<'_> {
             if past_the_last_cache {
                 break;
             }
-            if registers != [0; 4] {
-                list.push(entry(leaf, index, flags, registers));
-            }
+            list.push(entry(leaf, index, flags, registers));
         }
     }
 

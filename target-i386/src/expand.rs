@@ -10,6 +10,7 @@ use crate::features::{Feature, FeatureWord, FeatureWords, WordSource, bits};
 use crate::host::{AMD_ALIASES, HostCpu, Register};
 use crate::hyperv;
 use crate::props::{LBR_FMT_MASK, LBR_FMT_UNSET};
+use crate::topology::Topology;
 use crate::xsave::{self, XsaveAreas};
 
 /// Why a CPU cannot be realized, in QEMU's words.
@@ -133,7 +134,7 @@ pub struct Expanded {
     pub config: CpuConfig,
     /// Features that were asked for and that the host lacks (`filtered-features`).
     pub filtered: FeatureWords,
-    /// What the user is to be told, one line each; the same for every CPU.
+    /// What the user is to be told, a line or two each; the same for every CPU.
     pub warnings: Vec<String>,
     /// What CPUID says of the caches.
     pub caches: CacheLeaves,
@@ -145,11 +146,15 @@ pub struct Expanded {
     pub mcg_cap: Option<u64>,
 }
 
-/// Expands and checks a configured CPU. `dies` is the number of dies in a socket.
+/// Expands and checks a configured CPU. The topology matters for how high the leaves go.
 ///
 /// # Errors
 /// What the host or the model cannot do and the user insisted on, see [`CpuError`].
-pub fn expand_features(mut config: CpuConfig, host: &HostCpu, dies: u32) -> Result<Expanded, CpuError> {
+pub fn expand_features(
+    mut config: CpuConfig,
+    host: &HostCpu,
+    topology: &Topology,
+) -> Result<Expanded, CpuError> {
     let mut work = Filter { filtered: FeatureWords::NONE, warnings: Vec::new() };
     if config.props.hv_vendor_id.len() > 12 {
         work.warnings.push("hv-vendor-id truncated to 12 characters".to_string());
@@ -162,7 +167,7 @@ pub fn expand_features(mut config: CpuConfig, host: &HostCpu, dies: u32) -> Resu
         config.features[Kvm] = 0;
     }
     xsave::enable_components(&mut config.features);
-    work.settle_levels(&mut config, dies);
+    work.settle_levels(&mut config, topology.dies);
     hyperv::expand(&mut config, host)?;
     settle_lbr(&mut config, host)?;
     let verbose = config.props.check || config.props.enforce;
@@ -192,6 +197,13 @@ pub fn expand_features(mut config: CpuConfig, host: &HostCpu, dies: u32) -> Resu
         None => return Err(CpuError::NoCaches(config.model.to_string())),
     };
     let mcg_cap = work.machine_checks(&config, host)?;
+    let threads = topology.threads;
+    if threads > 1 && config.vendor == *b"AuthenticAMD" && !config.features.has(bits::TOPOEXT) {
+        work.warnings.push(format!(
+            "This family of AMD CPU doesn't support hyperthreading({threads})\n\
+             Please configure -smp options properly or try enabling topoext feature."
+        ));
+    }
     let xsave = XsaveAreas::of(host);
     let Filter { filtered, warnings } = work;
     Ok(Expanded { config, filtered, warnings, caches, xsave, mwait, mcg_cap })
