@@ -20,8 +20,10 @@ pub struct Console {
     input: Option<ChildStdin>,
     events: Receiver<Event>,
     deadline: Instant,
-    /// Console output that no [`Console::expect`] has consumed.
-    pending: Vec<u8>,
+    /// All console output, for [`Console::expect`].
+    transcript: Vec<u8>,
+    /// How much of it was matched.
+    matched: usize,
     log: Vec<u8>,
 }
 
@@ -51,7 +53,7 @@ impl Console {
         forward(child.stderr.take().context("no stderr")?, sender, Event::Log);
         let input = child.stdin.take();
         let deadline = Instant::now() + timeout;
-        Ok(Self { child, input, events, deadline, pending: Vec::new(), log: Vec::new() })
+        Ok(Self { child, input, events, deadline, transcript: Vec::new(), matched: 0, log: Vec::new() })
     }
 
     /// Types text.
@@ -61,20 +63,28 @@ impl Console {
         Ok(input.flush()?)
     }
 
-    /// Waits for text on the console and returns what came before it; what follows stays pending.
+    /// Waits for text on the console and returns what came before it.
     pub fn expect(&mut self, text: &str, timeout: Duration) -> Result<Vec<u8>, Failure> {
+        self.expect_any(&[text], timeout).map(|(_, before)| before)
+    }
+
+    /// Waits for the first of several texts: which of them it was, and what came before it.
+    pub fn expect_any(&mut self, texts: &[&str], timeout: Duration) -> Result<(usize, Vec<u8>), Failure> {
         let deadline = self.deadline.min(Instant::now() + timeout);
-        let mut searched = 0;
         loop {
-            if let Some(at) = find(&self.pending[searched..], text.as_bytes()) {
-                let end = searched + at + text.len();
-                let mut before: Vec<u8> = self.pending.drain(..end).collect();
-                before.truncate(end - text.len());
-                return Ok(before);
+            let unmatched = &self.transcript[self.matched..];
+            let first = texts
+                .iter()
+                .enumerate()
+                .filter_map(|(which, text)| Some((find(unmatched, text.as_bytes())?, which)))
+                .min();
+            if let Some((at, which)) = first {
+                let before = unmatched[..at].to_vec();
+                self.matched += at + texts[which].len();
+                return Ok((which, before));
             }
-            searched = (self.pending.len() + 1).saturating_sub(text.len());
             match self.receive(deadline)? {
-                Event::Output(bytes) => self.pending.extend(bytes),
+                Event::Output(bytes) => self.transcript.extend(bytes),
                 Event::Log(bytes) => self.log.extend(bytes),
             }
         }
@@ -84,7 +94,7 @@ impl Console {
     pub fn drain(mut self, sink: &mut dyn FnMut(&[u8])) -> Result<(ExitStatus, Vec<u8>)> {
         // Nothing more is typed: programs that read to the end of their input see it.
         self.input = None;
-        sink(&std::mem::take(&mut self.pending));
+        sink(&self.transcript[self.matched..]);
         loop {
             match self.receive(self.deadline) {
                 Ok(Event::Output(bytes)) => sink(&bytes),
@@ -97,9 +107,9 @@ impl Console {
         Ok((status, std::mem::take(&mut self.log)))
     }
 
-    /// What is on the console and in the log beyond the last match, to explain a failure.
+    /// The end of what the console and the log show, to explain a failure.
     pub fn last_words(&self) -> String {
-        format!("console: {}\nlog: {}", last_words(&self.pending), last_words(&self.log))
+        format!("console:\n{}\nlog:\n{}", last_words(&self.transcript), last_words(&self.log))
     }
 
     fn receive(&self, deadline: Instant) -> Result<Event, Failure> {

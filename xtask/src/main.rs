@@ -2,11 +2,15 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod boot;
 mod console;
 mod deps;
+mod guest;
 mod initramfs;
 mod kernel;
 mod nested;
+mod terminal;
+mod vmm;
 
 use std::process::ExitCode;
 
@@ -30,6 +34,7 @@ fn chore(mut args: Args) -> Result<u8> {
         return Ok(2);
     };
     match name.as_str() {
+        "boot" => boot::command(args),
         "nested" => nested::command(args),
         "help" | "-h" | "--help" => {
             print!("{}", help());
@@ -40,5 +45,5 @@ fn chore(mut args: Args) -> Result<u8> {
 }
 
 fn help() -> String {
-    nested::USAGE.to_owned()
+    [boot::USAGE, nested::USAGE].join("\n")
 }

@@ -15,12 +15,14 @@ use crate::console::{Console, last_words};
 use crate::deps;
 use crate::initramfs::{AnonymousFile, Initramfs, path_in_tree};
 use crate::kernel::{Flavour, Kernel};
+use crate::terminal::Terminal;
 
 /// Written to L1's ttyS0, with the command's exit status, when the command is done.
 const END_MARK: &str = "=== NEST END status=";
 /// Where a command starts in L1.
 const WORKING_FOLDER: &str = "root";
-/// The initramfs, within L1's file system, of everything the harness itself brings.
+/// Arguments of `stty` for a terminal that changes nothing, even when a VMM switches output processing on.
+pub const RAW_TERMINAL: &str = "raw -echo -onlcr";
 const SCRIPT: &str = "etc/nest/script";
 const MODULES: &str = "etc/nest/modules";
 
@@ -130,15 +132,15 @@ impl Nest {
 
     /// Starts a shell script whose terminal the caller holds.
     pub fn start(&self, script: &str) -> Result<Running> {
-        let initrd = self.image(script, "raw -echo", "")?;
+        let initrd = self.image(script, RAW_TERMINAL, "")?;
         let console = Console::spawn(&mut self.qemu(&initrd)?, self.timeout)?;
         Ok(Running { console, _initrd: initrd })
     }
 
     /// Runs a shell script on this program's terminal; its exit status.
     pub fn interact(&self, script: &str) -> Result<u8> {
-        let terminal = Terminal::save();
-        let initrd = self.image(script, &terminal.stty(), &terminal.export())?;
+        let terminal = Terminal::of_program();
+        let initrd = self.image(script, &terminal.stty(), &terminal.variables().join(" "))?;
         let child = self.qemu(&initrd)?.stderr(Stdio::piped()).spawn().context("setpriv")?;
         let output = child.wait_with_output()?;
         terminal.restore();
@@ -243,41 +245,6 @@ fn status_in(log: &[u8]) -> Result<u8> {
     status.parse().with_context(|| format!("exit status '{status}'"))
 }
 
-/// This program's terminal, if it has one.
-struct Terminal {
-    modes: Option<rustix::termios::Termios>,
-}
-
-impl Terminal {
-    fn save() -> Self {
-        Self { modes: rustix::termios::tcgetattr(rustix::stdio::stdin()).ok() }
-    }
-
-    /// QEMU restores the modes when it ends, unless it is killed.
-    fn restore(&self) {
-        if let Some(modes) = &self.modes {
-            // The terminal may be gone by now, and then there is nothing to restore.
-            let _ = rustix::termios::tcsetattr(
-                rustix::stdio::stdin(),
-                rustix::termios::OptionalActions::Drain,
-                modes,
-            );
-        }
-    }
-
-    /// Arguments for L1's `stty`: an ordinary terminal of this one's size.
-    fn stty(&self) -> String {
-        match rustix::termios::tcgetwinsize(rustix::stdio::stdout()) {
-            Ok(size) if size.ws_row > 0 => format!("sane rows {} columns {}", size.ws_row, size.ws_col),
-            _ => "sane".to_owned(),
-        }
-    }
-
-    fn export(&self) -> String {
-        std::env::var("TERM").map_or_else(|_| String::new(), |term| format!("TERM={}", quote(&term)))
-    }
-}
-
 /// A word for the shell.
 pub fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
@@ -354,7 +321,7 @@ pub fn command(mut args: Args) -> Result<u8> {
 }
 
 /// A path of a file here, as opposed to a word, a folder, or one of the kernel's files that L1 has too.
-fn is_file_to_carry(word: &str) -> bool {
+pub fn is_file_to_carry(word: &str) -> bool {
     let path = Path::new(word);
     word.contains('/')
         && path.is_file()
