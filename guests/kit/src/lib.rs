@@ -54,6 +54,8 @@ unsafe extern "Rust" {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn kit_start(protocol: u32, information: u64) -> ! {
     print::init();
+    // Firmware leaves IRQ 0 on, at a vector of the exceptions.
+    pic::remap();
     interrupts::load_idt();
     // SAFETY: the caller's promise.
     let info = unsafe { boot::BootInfo::read(protocol, information) };

@@ -45,11 +45,14 @@ pub fn status() -> u8 {
 /// timer does not run.
 pub fn delay_ms(ms: u32) {
     let count = CLOCK / 1000 * ms;
-    outb(PORT_B, inb(PORT_B) & 0xfc);
+    // Only when the gate is closed: under KVM, QEMU restarts channel 0 at a write to this port.
+    let port_b = inb(PORT_B);
+    if port_b & 3 != 1 {
+        outb(PORT_B, port_b & 0xfc | 1);
+    }
     outb(CONTROL, 0xb0);
     outb(CHANNEL_2, count as u8);
     outb(CHANNEL_2, (count >> 8) as u8);
-    outb(PORT_B, inb(PORT_B) | 1);
     let mut polls = 0;
     while inb(PORT_B) & 0x20 == 0 && polls < 1_000_000 {
         polls += 1;

@@ -1,0 +1,22 @@
+//! The rest of the board: system ports, fw_cfg, PCI and its chipset, tables, and clocks against
+//! each other. `debugcon` on the command line says that a debug console is there.
+#![no_std]
+#![no_main]
+
+use kit::boot::BootInfo;
+
+mod chipset;
+mod clocks;
+mod firmware;
+mod ports;
+mod tables;
+
+kit::guest!(main);
+
+fn main(info: &BootInfo) {
+    ports::check(info);
+    firmware::check();
+    chipset::check();
+    tables::check(info);
+    clocks::check();
+}
