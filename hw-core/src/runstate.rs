@@ -161,7 +161,7 @@ pub fn reset_request(cause: ShutdownCause) {
 }
 
 /// Has the CPU whose thread this is wait for the main loop instead of going on.
-fn leave_guest() {
+pub fn leave_guest() {
     if let Some(index) = cpu::current_cpu() {
         cpu::for_each_cpu(|cpu| {
             if cpu.index() == index {

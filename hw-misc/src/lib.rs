@@ -1,1 +1,5 @@
-//! Test and debug devices (hw/misc/).
+//! Devices for tests: ways for a small guest to end the program and to exercise the machine.
+#![forbid(unsafe_code)]
+
+pub mod debugexit;
+pub mod pc_testdev;

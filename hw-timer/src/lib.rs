@@ -6,4 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod hpet;
+mod hpet_device;
 pub mod i8254;
+
+pub use hpet_device::{HPET_BASE, HpetDevice};

@@ -19,10 +19,10 @@
 //! vCPU may still be inside an access to a region that was just removed, and the view it holds keeps that
 //! region alive until it is done.
 //!
-//! Guest RAM is reached through vm-memory's volatile slices only, so that this crate needs no `unsafe`.
+//! Guest RAM is reached through vm-memory's volatile slices only. `unsafe` is used once, for `mprotect`.
 //!
 //! Source followed: QEMU `softmmu/memory.c`, `softmmu/physmem.c`, `docs/devel/memory.rst`.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod access;
 mod address_space;

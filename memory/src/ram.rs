@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 
 use rustix::fs::MemfdFlags;
+use rustix::mm::MprotectFlags;
 use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
 use vm_memory::{FileOffset, MmapRegion, VolatileSlice};
 
@@ -110,6 +111,20 @@ impl RamBlock {
     /// would need `unsafe` and is for nobody.
     pub fn host_address(&self) -> u64 {
         self.mapping.as_ptr() as u64
+    }
+
+    /// Has the host take away and give back its mapping of `len` bytes from `offset`, with their contents, so
+    /// that whoever shadows it (KVM) starts anew. Both are multiples of the page.
+    pub fn drop_host_mapping(&self, offset: u64, len: u64) {
+        let Some(slice) = self.slice(offset, len) else { return };
+        let start = slice.ptr_guard_mut().as_ptr().cast::<std::ffi::c_void>();
+        for protection in [MprotectFlags::empty(), MprotectFlags::READ | MprotectFlags::WRITE] {
+            // SAFETY: the range lies in this block's mapping, which is guest RAM: Rust code reaches it through
+            // volatile slices only, and no reference to it exists. An access from another thread while the
+            // mapping is away faults, which only the test that asked for this can bring about.
+            #[allow(unsafe_code)]
+            let _ = unsafe { rustix::mm::mprotect(start, slice.len(), protection) };
+        }
     }
 
     /// `len` bytes from `offset`; `None` when they are not all inside.

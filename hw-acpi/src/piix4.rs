@@ -1,0 +1,274 @@
+//! PIIX4's power management function: the ACPI registers behind a movable base, and the SMI command port.
+//!
+//! Sources: Intel 82371AB (PIIX4) data sheet, 290562, chapter 7; QEMU `hw/acpi/piix4.c`, `hw/isa/apm.c`.
+
+use std::sync::{Arc, OnceLock};
+
+use hw_core::runstate::{ShutdownCause, register_powerdown_notifier, shutdown_request};
+use hw_core::{DeviceClass, DeviceImpl, IrqPin};
+use hw_pci::spec::{CLASS_BRIDGE_OTHER, INTERRUPT_PIN, STATUS, STATUS_DEVSEL_MEDIUM, STATUS_FAST_BACK};
+use hw_pci::spec::VENDOR_ID_INTEL;
+use hw_pci::{ConfigSpace, PciBus, PciDevice, PciDeviceClass, PciDeviceImpl};
+use memory::{AccessRules, MemoryRegion, RegionOps};
+use parking_lot::Mutex;
+use qom::{Class, Object, Property, Result, bail};
+use util::clock::{ClockType, now_ns};
+use util::timer::Timer;
+
+use crate::core::{AcpiRegs, SleepRequest};
+
+/// Registers (82371AB, section 7.1) and ports.
+pub mod spec {
+    /// Device id.
+    pub const DEVICE_ID: u16 = 0x7113;
+    /// Revision that QEMU's has.
+    pub const REVISION: u8 = 3;
+    /// Power management base address, 32 bits.
+    pub const PMBA: usize = 0x40;
+    /// PMBA's fixed bit: I/O space.
+    pub const PMBA_IO: u32 = 1;
+    /// Device activity B: the APM port's SMI is enabled by bit 1 of the highest byte.
+    pub const DEVACTB: usize = 0x5b;
+    /// DEVACTB: writes to the APM control port raise an SMI.
+    pub const APMC_EN: u8 = 1 << 1;
+    /// Miscellaneous power management.
+    pub const PMREGMISC: usize = 0x80;
+    /// PMREGMISC: the block at PMBA is decoded.
+    pub const PMIOSE: u8 = 1 << 0;
+    /// SMBus base address, 32 bits.
+    pub const SMBBA: usize = 0x90;
+    /// SMBus host configuration.
+    pub const SMBHSTCFG: usize = 0xd2;
+    /// Size of the block at PMBA.
+    pub const PM_IO_SIZE: u64 = 64;
+    /// Where QEMU shows the general-purpose event block.
+    pub const GPE_BASE: u16 = 0xafe0;
+    /// Size of that block.
+    pub const GPE_LEN: u8 = 4;
+    /// APM control port; the status port follows.
+    pub const APM_CNT_IOPORT: u16 = 0xb2;
+    /// APM command that turns ACPI on.
+    pub const ACPI_ENABLE: u8 = 0xf1;
+    /// APM command that turns ACPI off.
+    pub const ACPI_DISABLE: u8 = 0xf0;
+}
+use spec::*;
+
+/// The function.
+#[derive(Object)]
+#[object(name = "PIIX4_PM", parent = PciDevice, class_init = class_init)]
+pub struct Piix4Pm {
+    parent: PciDevice,
+    /// Whether S3 is not offered
+    #[property]
+    disable_s3: Property<u8>,
+    /// Whether S4 is not offered
+    #[property]
+    disable_s4: Property<u8>,
+    /// The sleep type that means S4
+    #[property(default = 2)]
+    s4_val: Property<u8>,
+    /// Where the SMBus's registers start
+    #[property]
+    smb_io_base: Property<u32>,
+    /// Whether the machine has SMM
+    #[property]
+    smm_enabled: Property<bool>,
+    regs: OnceLock<Arc<Mutex<AcpiRegs>>>,
+    apm: Mutex<Apm>,
+    timer: OnceLock<Timer>,
+    pm_region: OnceLock<MemoryRegion>,
+    sci: Arc<IrqPin>,
+}
+qom::type_init!(Piix4Pm);
+
+fn class_init(class: &mut Class) {
+    let device = class.get_mut::<DeviceClass>();
+    device.desc = "PM";
+    device.board_only = true;
+    device.hotpluggable = false;
+    let pci = class.get_mut::<PciDeviceClass>();
+    (pci.vendor_id, pci.device_id) = (VENDOR_ID_INTEL, DEVICE_ID);
+    (pci.revision, pci.class_id) = (REVISION, CLASS_BRIDGE_OTHER);
+}
+
+#[derive(Default)]
+struct Apm {
+    control: u8,
+    status: u8,
+}
+
+impl Piix4Pm {
+    /// Sets the SCI and the timer to what the registers say now.
+    fn update(&self) {
+        let Some(regs) = self.regs.get() else { return };
+        let now = now_ns(ClockType::Virtual);
+        let (level, deadline) = {
+            let regs = regs.lock();
+            (regs.sci_level(now), regs.next_deadline(now))
+        };
+        self.sci.set(level);
+        match (self.timer.get(), deadline) {
+            (Some(timer), Some(deadline)) => timer.mod_ns(deadline),
+            (Some(timer), None) => timer.del(),
+            (None, _) => {}
+        }
+    }
+
+    fn change<R>(&self, f: impl FnOnce(&mut AcpiRegs) -> R) -> Option<R> {
+        let result = f(&mut self.regs.get()?.lock());
+        self.update();
+        Some(result)
+    }
+
+    fn update_mapping(&self) {
+        let Some(region) = self.pm_region.get() else { return };
+        let (base, enabled) = self.with_config(|c| (c.u32(PMBA) & 0xffc0, c.u8(PMREGMISC) & PMIOSE != 0));
+        let _transaction = memory::transaction();
+        region.set_enabled(enabled);
+        region.set_address(base.into());
+    }
+
+    fn sleep(&self, request: SleepRequest) {
+        match request {
+            SleepRequest::SoftOff | SleepRequest::SuspendToDisk => shutdown_request(ShutdownCause::GuestShutdown),
+            // Offered by no table until suspending is there: a guest that asks all the same goes on.
+            SleepRequest::SuspendToRam => {}
+        }
+    }
+
+    fn apm_command(&self, command: u8) {
+        // What the SMI handler does in answer to the two commands of the FADT.
+        match command {
+            ACPI_ENABLE => drop(self.change(|r| r.set_sci_enabled(true))),
+            ACPI_DISABLE => drop(self.change(|r| r.set_sci_enabled(false))),
+            _ => {}
+        }
+    }
+
+    fn map_ports(self: &Arc<Self>, bus: &PciBus) {
+        let pm = MemoryRegion::io("piix4-pm", PM_IO_SIZE, Arc::new(PmPorts(self.clone())));
+        pm.set_enabled(false);
+        bus.io().add_subregion(0, &pm);
+        let _ = self.pm_region.set(pm);
+        let gpe = MemoryRegion::io("acpi-gpe0", GPE_LEN.into(), Arc::new(GpePorts(self.clone())));
+        bus.io().add_subregion(GPE_BASE.into(), &gpe);
+        let apm = MemoryRegion::io("apm-io", 2, Arc::new(ApmPorts(self.clone())));
+        bus.io().add_subregion(APM_CNT_IOPORT.into(), &apm);
+    }
+}
+
+impl DeviceImpl for Piix4Pm {
+    fn realize(self: &Arc<Self>) -> Result<()> {
+        let Some(bus) = self.bus::<PciBus>() else { bail!("PIIX4_PM needs a PCI bus") };
+        let now = now_ns(ClockType::Virtual);
+        let regs = AcpiRegs::new(GPE_LEN.into(), self.s4_val.get(), !self.smm_enabled.get(), now);
+        let _ = self.regs.set(Arc::new(Mutex::new(regs)));
+        let this = Arc::downgrade(self);
+        let _ = self.timer.set(Timer::new(ClockType::Virtual, move || {
+            if let Some(this) = this.upgrade() {
+                this.update();
+            }
+        }));
+        self.with_config(|c| {
+            c.set_u16(STATUS, STATUS_FAST_BACK | STATUS_DEVSEL_MEDIUM);
+            c.set_u8(INTERRUPT_PIN, 1);
+            c.set_u32(SMBBA, self.smb_io_base.get() | 1);
+            c.set_u8(SMBHSTCFG, 0x09);
+        });
+        self.init_gpio_out("sci", &self.sci);
+        self.map_ports(&bus);
+        let this = Arc::downgrade(self);
+        register_powerdown_notifier(Arc::new(move || {
+            if let Some(this) = this.upgrade() {
+                let _ = this.change(AcpiRegs::press_power_button);
+            }
+        }));
+        Ok(())
+    }
+
+    fn reset_hold(&self) {
+        self.with_config(|c| {
+            for at in [0x58, 0x59, 0x5a, 0x5b] {
+                c.set_u8(at, 0);
+            }
+            c.set_u32(PMBA, PMBA_IO);
+            c.set_u8(PMREGMISC, 0);
+            if !self.smm_enabled.get() {
+                // Marks SMM as set up, so that a firmware leaves it alone.
+                c.set_u8(DEVACTB, APMC_EN);
+            }
+        });
+        *self.apm.lock() = Apm::default();
+        self.update_mapping();
+        let _ = self.change(|r| r.reset(now_ns(ClockType::Virtual)));
+    }
+}
+
+impl PciDeviceImpl for Piix4Pm {
+    fn config_written(&self, at: usize, size: u8) {
+        if ConfigSpace::touches(at, size, PMBA, 4) || ConfigSpace::touches(at, size, PMREGMISC, 1) {
+            self.update_mapping();
+        }
+    }
+}
+
+struct PmPorts(Arc<Piix4Pm>);
+
+impl RegionOps for PmPorts {
+    #[inline]
+    fn read(&self, offset: u64, size: u8) -> u64 {
+        let now = now_ns(ClockType::Virtual);
+        self.0.regs.get().map_or(0, |r| r.lock().read(offset, size.into(), now))
+    }
+
+    fn write(&self, offset: u64, value: u64, size: u8) {
+        let now = now_ns(ClockType::Virtual);
+        if let Some(Some(request)) = self.0.change(|r| r.write(offset, value, size.into(), now)) {
+            self.0.sleep(request);
+        }
+    }
+
+    fn rules(&self) -> AccessRules {
+        AccessRules::sizes(1, 4)
+    }
+}
+
+struct GpePorts(Arc<Piix4Pm>);
+
+impl RegionOps for GpePorts {
+    fn read(&self, offset: u64, _size: u8) -> u64 {
+        self.0.regs.get().map_or(0, |r| r.lock().read_gpe(offset).into())
+    }
+
+    fn write(&self, offset: u64, value: u64, _size: u8) {
+        let _ = self.0.change(|r| r.write_gpe(offset, value as u8));
+    }
+
+    fn rules(&self) -> AccessRules {
+        AccessRules::bytes(4)
+    }
+}
+
+struct ApmPorts(Arc<Piix4Pm>);
+
+impl RegionOps for ApmPorts {
+    fn read(&self, offset: u64, _size: u8) -> u64 {
+        let apm = self.0.apm.lock();
+        if offset == 0 { apm.control } else { apm.status }.into()
+    }
+
+    fn write(&self, offset: u64, value: u64, _size: u8) {
+        let value = value as u8;
+        if offset == 0 {
+            self.0.apm.lock().control = value;
+            self.0.apm_command(value);
+        } else {
+            self.0.apm.lock().status = value;
+        }
+    }
+
+    fn rules(&self) -> AccessRules {
+        AccessRules::sizes(1, 1)
+    }
+}
