@@ -630,7 +630,6 @@ pub(crate) mod bits {
     features! {
         ACPI = "acpi",
         AMX_TILE = "amx-tile",
-        APIC = "apic",
         ARAT = "arat",
         ARCH_CAPABILITIES = "arch-capabilities",
         ARCH_LBR = "arch-lbr",
@@ -640,7 +639,6 @@ pub(crate) mod bits {
         HLE = "hle",
         HYPERVISOR = "hypervisor",
         INTEL_PT = "intel-pt",
-        INTEL_PT_LIP = "intel-pt-lip",
         INVPCID = "invpcid",
         INVTSC = "invtsc",
         KVMCLOCK = "kvmclock",

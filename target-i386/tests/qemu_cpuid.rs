@@ -1,47 +1,19 @@
 //! The CPUID of whole CPUs against what QEMU 7.2.22 gave `KVM_SET_CPUID2` for the same `-cpu` and
 //! `-smp`, written down in `data/qemu-cpuid.txt` with the warnings it printed.
-//!
-//! Two hosts: `few`, an AMD processor whose KVM emulates instructions and has few features, and
-//! `many`, the same processor with a `KVM_GET_SUPPORTED_CPUID` that has nearly all of them.
 
 #![forbid(unsafe_code)]
 
+mod common;
+
+use common::{ONE, entries, expand, host};
 use target_i386::config::CpuConfig;
 use target_i386::cpuid::{VcpuPlace, build_cpuid};
-use target_i386::expand::{CpuError, Expanded, expand_features};
-use target_i386::host::{CpuidEntry, HostCpu};
+use target_i386::expand::{CpuError, expand_features};
+use target_i386::host::CpuidEntry;
 use target_i386::models::{CpuModel, DefaultVersion};
-use target_i386::option::parse_cpu_option;
 use target_i386::topology::Topology;
 
 const TSC_KHZ: u32 = 2_445_428;
-
-fn entries(text: &str) -> Vec<CpuidEntry> {
-    let line = |line: &str| {
-        let fields: Vec<u32> = line.split(' ').map(|field| u32::from_str_radix(field, 16).unwrap()).collect();
-        let [function, index, flags, eax, ebx, ecx, edx] = fields.try_into().unwrap();
-        CpuidEntry { function, index, flags, eax, ebx, ecx, edx }
-    };
-    text.lines().map(line).collect()
-}
-
-fn host(name: &str) -> HostCpu {
-    let supported = match name {
-        "few" => include_str!("data/supported-few.txt"),
-        _ => include_str!("data/supported-many.txt"),
-    };
-    HostCpu {
-        supported: entries(supported),
-        cpuid: entries(include_str!("data/host-cpuid.txt")),
-        feature_msrs: [(0x8b, 0x0100_0065), (0x10a, 0x4000_0000_0c00_0069), (0x345, 0)].into(),
-        has_arch_capabilities: true,
-        tsc_deadline: true,
-        xcr0_supported: Some(7),
-        mce_cap: Some(0x0100_0100),
-        mce_banks: 32,
-        ..Default::default()
-    }
-}
 
 /// `-smp`, as far as the cases have it: a number alone means cores of one socket.
 fn topology(smp: &str) -> Topology {
@@ -53,13 +25,6 @@ fn topology(smp: &str) -> Topology {
         found.map_or(1, |text| text.parse().unwrap())
     };
     Topology { dies: value("dies"), cores: value("cores"), threads: value("threads") }
-}
-
-fn expand(cpu: &str, host: &HostCpu, topology: &Topology) -> Result<Expanded, CpuError> {
-    let option = parse_cpu_option(cpu).unwrap();
-    let mut config = CpuConfig::new(option.model, DefaultVersion::Number(1), host);
-    option.apply(&mut config).unwrap();
-    expand_features(config, host, topology)
 }
 
 #[test]
@@ -97,8 +62,6 @@ fn show(entry: &CpuidEntry) -> String {
     let CpuidEntry { function, index, flags, eax, ebx, ecx, edx } = entry;
     format!("{function:08x} {index:x} {flags:x} {eax:08x} {ebx:08x} {ecx:08x} {edx:08x}")
 }
-
-const ONE: Topology = Topology { dies: 1, cores: 1, threads: 1 };
 
 #[test]
 fn what_cannot_be_is_refused_in_qemus_words() {
