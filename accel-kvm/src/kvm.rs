@@ -5,16 +5,36 @@ use std::sync::{Arc, OnceLock};
 
 use hw_core::accel::{AccelClass, AccelIrqchip, AccelState, Accelerator};
 use hw_core::{Cpu, Machine};
-use kvm_bindings::KVM_API_VERSION;
-use kvm_ioctls::{Cap, Kvm, VmFd};
+use kvm_bindings::{KVM_API_VERSION, KVMIO, kvm_reinject_control};
+use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use memory::{MemoryListener, address_space_io, address_space_memory};
 use qom::{Class, Error, Object, Property, Result, Size, bail};
 use util::trace::span;
+use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref, ioctl_with_val};
+use vmm_sys_util::{ioctl_io_nr, ioctl_ior_nr, ioctl_iow_nr};
 
 use crate::coalesced::CoalescedRanges;
 use crate::error::ioctl;
 use crate::slots::{Bus, KvmMemoryListener};
 use crate::{KvmIrqchip, arch, kick};
+
+// Not in kvm-ioctls: numbers as in the kernel's include/uapi/linux/kvm.h.
+ioctl_io_nr!(KVM_REINJECT_CONTROL, KVMIO, 0x71);
+ioctl_io_nr!(KVM_SET_NR_MMU_PAGES, KVMIO, 0x44);
+ioctl_ior_nr!(KVM_X86_GET_MCE_CAP_SUPPORTED, KVMIO, 0x9d, u64);
+ioctl_iow_nr!(KVM_X86_SETUP_MCE, KVMIO, 0x9c, u64);
+
+/// Sets the machine checks of a vCPU (`KVM_X86_SETUP_MCE`).
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn x86_setup_mce(vcpu: &VcpuFd, cap: u64) -> io::Result<()> {
+    // SAFETY: the ioctl reads a u64 and keeps no address of it.
+    if unsafe { ioctl_with_ref(vcpu, KVM_X86_SETUP_MCE(), &cap) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
 
 qom::property_enum! {
     /// Where the interrupt controllers are (`kernel-irqchip=`).
@@ -126,6 +146,40 @@ impl KvmState {
         let gsis = self.vm.check_extension_int(Cap::IrqRouting);
         let _ = self.irqchip.set(KvmIrqchip::new(self.vm.clone(), u32::try_from(gsis).unwrap_or_default()));
         Ok(())
+    }
+
+    /// Whether the in-kernel PIT delivers ticks later that the guest missed (`KVM_REINJECT_CONTROL`).
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_pit_reinjection(&self, on: bool) -> Result<()> {
+        let control = kvm_reinject_control { pit_reinject: on.into(), ..Default::default() };
+        // SAFETY: the ioctl reads a kvm_reinject_control and keeps no address of it.
+        let result = unsafe { ioctl_with_ref(&*self.vm, KVM_REINJECT_CONTROL(), &control) };
+        if result < 0 {
+            bail!("Can't disable in-kernel PIT reinjection: {}", io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    /// Sets how many pages shadow page tables may take (`KVM_SET_NR_MMU_PAGES`).
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_shadow_mmu_pages(&self) -> Result<()> {
+        // SAFETY: the ioctl takes a number.
+        if unsafe { ioctl_with_val(&*self.vm, KVM_SET_NR_MMU_PAGES(), self.shadow_mem_pages) } < 0 {
+            bail!("kvm-shadow-mem: {}", io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    /// What machine checks KVM can show guests (`KVM_X86_GET_MCE_CAP_SUPPORTED`), where it can.
+    pub fn mce_cap_supported(&self) -> Option<u64> {
+        let mut cap = 0u64;
+        // SAFETY: the ioctl writes a u64 and keeps no address of it.
+        let result = unsafe { ioctl_with_mut_ref(&self.kvm, KVM_X86_GET_MCE_CAP_SUPPORTED(), &mut cap) };
+        (result >= 0).then_some(cap)
     }
 
     /// Has KVM follow the memory map and the ports from now on.

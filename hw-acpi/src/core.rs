@@ -107,7 +107,7 @@ impl AcpiRegs {
         match value >> spec::SLP_TYP_SHIFT & spec::SLP_TYP_MASK {
             spec::SLP_TYP_S5 => Some(SleepRequest::SoftOff),
             spec::SLP_TYP_S3 => Some(SleepRequest::SuspendToRam),
-            slp_typ if slp_typ == self.s4_slp_typ.into() => Some(SleepRequest::SuspendToDisk),
+            slp_typ if slp_typ == u16::from(self.s4_slp_typ) => Some(SleepRequest::SuspendToDisk),
             _ => None,
         }
     }

@@ -41,6 +41,7 @@ pub mod global;
 pub mod hotplug;
 pub mod irq;
 pub mod machine;
+mod null_machine;
 pub mod qdev_monitor;
 pub mod reset;
 pub mod runstate;

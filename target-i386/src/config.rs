@@ -1,9 +1,9 @@
 //! The configuration of a CPU before it is realized: its model's values, and what the machine, the
 //! accelerator and the user changed of them.
 
-use crate::features::{Feature, FeatureWords, bits};
+use crate::features::{ALIASES, Feature, FeatureWord, FeatureWords, bits};
 use crate::host::{HostCpu, IrqChip, Register};
-use crate::hyperv::Enlightenments;
+use crate::hyperv::{self, ENLIGHTENMENTS, Enlightenments};
 use crate::models::{CpuModel, DefaultVersion, ModelDef};
 use crate::props::{
     HOST_PROPERTIES, LBR_FMT_MASK, PROPERTIES, PropertyError, PropertyKind, PropertyType, PropertyValue,
@@ -170,6 +170,7 @@ impl CpuConfig {
     /// # Errors
     /// A property the CPU does not have, or a value it cannot take.
     pub fn set(&mut self, name: &str, text: &str) -> Result<(), PropertyError> {
+        let name = canonical_name(name);
         if let Some(feature) = Feature::by_name(name) {
             let on = bool::parse(name, text)?;
             self.set_feature(feature, on);
@@ -193,7 +194,7 @@ impl CpuConfig {
             "tsc-frequency" => self.tsc_khz = ranged_i64(name, text, i64::MAX)? / 1000,
             "migratable" if self.model.copies_host() => self.migratable = bool::parse(name, text)?,
             "host-cache-info" if self.model.copies_host() => self.host_cache_info = bool::parse(name, text)?,
-            "lbr-fmt" | "lbr_fmt" => {
+            "lbr-fmt" => {
                 let value = u64::parse(name, text)?;
                 if value & !LBR_FMT_MASK != 0 {
                     return Err(PropertyError::OutsideMask { name: name.to_string(), mask: LBR_FMT_MASK });
@@ -236,17 +237,13 @@ impl CpuConfig {
 
     /// The type of a property; `None` if the CPU has none of this name.
     pub fn kind(&self, name: &str) -> Option<PropertyKind> {
-        if Feature::by_name(name).is_some() || Enlightenments::position(name).is_some() {
-            return Some(PropertyKind::Bool);
-        }
-        let name = if name == "lbr_fmt" { "lbr-fmt" } else { name };
-        let host = if self.model.copies_host() { HOST_PROPERTIES } else { &[] };
-        let mut all = PROPERTIES.iter().chain(SIGNATURE_PROPERTIES).chain(host);
-        all.find(|(known, ..)| *known == name).map(|(_, kind, _)| *kind)
+        let name = canonical_name(name);
+        properties(&self.model).find(|(known, ..)| *known == name).map(|(_, kind, _)| kind)
     }
 
     /// The value of a property; `None` if the CPU has none of this name.
     pub fn get(&self, name: &str) -> Option<PropertyValue> {
+        let name = canonical_name(name);
         if let Some(feature) = Feature::by_name(name) {
             return Some(PropertyValue::Bool(self.features.has(feature)));
         }
@@ -267,10 +264,32 @@ impl CpuConfig {
             }
             "migratable" if self.model.copies_host() => Some(PropertyValue::Bool(self.migratable)),
             "host-cache-info" if self.model.copies_host() => Some(PropertyValue::Bool(self.host_cache_info)),
-            "lbr_fmt" => self.props.get("lbr-fmt"),
             _ => self.props.get(name),
         }
     }
+}
+
+/// All properties that a CPU of a model has, with type and description, without other names for the
+/// same: what `-device TYPE,help` lists. The value of each in a new CPU is its default.
+pub fn properties(model: &CpuModel) -> impl Iterator<Item = (&'static str, PropertyKind, &'static str)> {
+    let host = if model.copies_host() { HOST_PROPERTIES } else { &[] };
+    let own = PROPERTIES.iter().chain(SIGNATURE_PROPERTIES).chain(host).copied();
+    let features = FeatureWord::all().flat_map(|word| word.info().names()).map(|(_, name)| name);
+    let mut seen = Vec::new();
+    let features = features.filter(move |name| {
+        let is_new = !seen.contains(name);
+        seen.push(*name);
+        is_new
+    });
+    let enlightenments = ENLIGHTENMENTS.iter().map(|one| (one.name, PropertyKind::Bool, one.description));
+    own.chain(features.map(|name| (name, PropertyKind::Bool, "CPU feature"))).chain(enlightenments)
+}
+
+/// The name that [`properties`] lists for any name a property goes by.
+pub fn canonical_name(name: &str) -> &str {
+    let others = [hyperv::ALIAS, ("lbr_fmt", "lbr-fmt")];
+    let mut aliases = ALIASES.iter().copied().chain(others);
+    aliases.find(|(alias, _)| *alias == name).map_or(name, |(_, real)| real)
 }
 
 fn ranged_i64(name: &str, text: &str, max: i64) -> Result<u64, PropertyError> {

@@ -41,7 +41,7 @@ pub struct Enlightenment {
     /// The property.
     pub name: &'static str,
     /// What messages call it.
-    description: &'static str,
+    pub description: &'static str,
     /// Leaf, register and bits that tell the guest of it.
     bits: &'static [(u32, Register, u32)],
     /// Others it needs.
@@ -153,10 +153,14 @@ impl Enlightenment {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Enlightenments(u32);
 
+/// The properties' names.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    ENLIGHTENMENTS.iter().map(|known| known.name)
+}
+
 impl Enlightenments {
     /// The one of a name, if there is one.
     pub(crate) fn position(name: &str) -> Option<usize> {
-        let name = if name == ALIAS.0 { ALIAS.1 } else { name };
         ENLIGHTENMENTS.iter().position(|known| known.name == name)
     }
 

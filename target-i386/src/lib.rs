@@ -4,12 +4,14 @@
 
 pub mod cache;
 pub mod config;
+mod cpu;
 pub mod cpuid;
 pub mod expand;
 pub mod features;
 pub mod help;
 pub mod host;
 pub mod hyperv;
+mod kvm;
 pub mod models;
 pub mod msrs;
 pub mod option;
@@ -17,3 +19,6 @@ pub mod props;
 pub mod reset;
 pub mod topology;
 pub mod xsave;
+
+pub use cpu::{X86Cpu, set_cpu_option};
+pub use kvm::{IDENTITY_MAP_BASE, IDENTITY_MAP_SIZE};

@@ -1,8 +1,6 @@
 //! Properties of a CPU that are not features: names, types and defaults of QEMU 7.2's
 //! `x86_cpu_properties`, and how text becomes their values.
 
-use crate::features::FeatureWords;
-
 /// Why a property could not be set, in QEMU's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PropertyError {
@@ -385,9 +383,6 @@ pub const READ_ONLY_PROPERTIES: &[&str] =
 pub(crate) const LBR_FMT_MASK: u64 = 0x3f;
 /// `lbr-fmt` as long as nobody sets it.
 pub(crate) const LBR_FMT_UNSET: u64 = !LBR_FMT_MASK;
-
-/// Features that the user, not the model, decided (`user_features`).
-pub type UserFeatures = FeatureWords;
 
 #[cfg(test)]
 mod tests {

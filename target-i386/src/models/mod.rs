@@ -2,7 +2,9 @@
 
 mod amd;
 mod generic;
+mod intel_atom;
 mod intel_core;
+mod intel_core2;
 mod intel_server;
 
 use std::fmt;
@@ -74,10 +76,10 @@ pub static MODELS: [&ModelDef; 38] = [
     &generic::COREDUO,
     &generic::CORE2DUO,
     &generic::N270,
-    &intel_core::CONROE,
-    &intel_core::PENRYN,
-    &intel_core::NEHALEM,
-    &intel_core::WESTMERE,
+    &intel_core2::CONROE,
+    &intel_core2::PENRYN,
+    &intel_core2::NEHALEM,
+    &intel_core2::WESTMERE,
     &intel_core::SANDYBRIDGE,
     &intel_core::IVYBRIDGE,
     &intel_core::HASWELL,
@@ -87,9 +89,9 @@ pub static MODELS: [&ModelDef; 38] = [
     &intel_server::CASCADELAKE_SERVER,
     &intel_server::COOPERLAKE,
     &intel_server::ICELAKE_SERVER,
-    &intel_server::KNIGHTSMILL,
-    &intel_server::DENVERTON,
-    &intel_server::SNOWRIDGE,
+    &intel_atom::KNIGHTSMILL,
+    &intel_atom::DENVERTON,
+    &intel_atom::SNOWRIDGE,
     &amd::OPTERON_G1,
     &amd::OPTERON_G2,
     &amd::OPTERON_G3,

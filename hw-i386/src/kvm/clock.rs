@@ -1,0 +1,62 @@
+//! `kvmclock`: the clock that KVM shows guests stands still while the machine is stopped.
+//!
+//! Source: QEMU `hw/i386/kvm/clock.c`.
+
+use std::sync::Arc;
+
+use accel_kvm::kvm_bindings::kvm_clock_data;
+use hw_core::runstate::add_state_handler;
+use hw_core::{DeviceClass, DeviceImpl, SysBusDevice};
+use parking_lot::Mutex;
+use qom::{Class, Object, Result};
+
+use super::vm;
+
+/// The device.
+#[derive(Object)]
+#[object(name = "kvmclock", parent = SysBusDevice, class_init = class_init)]
+pub struct KvmClock {
+    parent: SysBusDevice,
+    /// The clock in nanoseconds when the machine stopped.
+    stopped_at: Mutex<Option<u64>>,
+}
+qom::type_init!(KvmClock);
+
+fn class_init(class: &mut Class) {
+    class.get_mut::<DeviceClass>().desc = "KVM's paravirtual clock";
+}
+
+impl KvmClock {
+    fn state_changed(&self, running: bool) {
+        let Ok(kvm) = vm() else { return };
+        let mut stopped_at = self.stopped_at.lock();
+        if !running {
+            *stopped_at = kvm.vm.get_clock().ok().map(|data| data.clock);
+            return;
+        }
+        let Some(clock) = stopped_at.take() else { return };
+        if let Err(error) = kvm.vm.set_clock(&kvm_clock_data { clock, ..Default::default() }) {
+            eprintln!("softmmu: KVM_SET_CLOCK failed: {error}");
+        }
+        // Tells guests that they were stopped, so that their watchdogs do not bark.
+        hw_core::cpu::for_each_cpu(|cpu| {
+            cpu.async_run_on_cpu(|| {
+                // It fails for a guest that does not use the clock.
+                let _ = accel_kvm::with_current_vcpu(|vcpu| vcpu.kvmclock_ctrl());
+            });
+        });
+    }
+}
+
+impl DeviceImpl for KvmClock {
+    fn realize(self: &Arc<Self>) -> Result<()> {
+        vm()?;
+        let this = Arc::downgrade(self);
+        add_state_handler(Arc::new(move |running, _| {
+            if let Some(this) = this.upgrade() {
+                this.state_changed(running);
+            }
+        }));
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! `kvm-i8259` and `kvm-ioapic`: the in-kernel interrupt controllers.
+//!
+//! Source: QEMU `hw/i386/kvm/i8259.c`, `hw/i386/kvm/ioapic.c`.
+
+use std::sync::Arc;
+
+use accel_kvm::kvm_bindings::{
+    KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, kvm_ioapic_state, kvm_irqchip,
+    kvm_irqchip__bindgen_ty_1, kvm_pic_state,
+};
+use hw_core::{DeviceImpl, SysBusDevice};
+use hw_isa::IsaDevice;
+use qom::{Object, Property, Result};
+
+use super::vm;
+
+/// Lines of the master that can be level-triggered: not 0, 1 and the cascade (ELCR1).
+const ELCR_MASK_MASTER: u8 = 0xf8;
+/// Lines of the slave that can be level-triggered: not 8 and 13 (ELCR2).
+const ELCR_MASK_SLAVE: u8 = 0xde;
+/// A redirection entry after reset: masked.
+const REDIRECTION_RESET: u64 = 1 << 16;
+/// Where the I/O APIC's registers are.
+pub(crate) const IO_APIC_DEFAULT_ADDRESS: u64 = 0xfec0_0000;
+
+/// One of the two 8259s.
+#[derive(Object)]
+#[object(name = "kvm-i8259", parent = IsaDevice)]
+pub struct KvmI8259 {
+    parent: IsaDevice,
+    /// Whether this is the one next to the CPU
+    #[property]
+    master: Property<bool>,
+}
+
+/// The I/O APIC.
+#[derive(Object)]
+#[object(name = "kvm-ioapic", parent = SysBusDevice)]
+pub struct KvmIoapic {
+    parent: SysBusDevice,
+    /// GSI of its first input
+    #[property(name = "gsi_base")]
+    gsi_base: Property<u32>,
+}
+qom::type_init!(KvmI8259, KvmIoapic);
+
+fn set_chip(chip_id: u32, chip: kvm_irqchip__bindgen_ty_1) {
+    let Ok(kvm) = vm() else { return };
+    if let Err(error) = kvm.vm.set_irqchip(&kvm_irqchip { chip_id, chip, ..Default::default() }) {
+        eprintln!("softmmu: KVM_SET_IRQCHIP failed: {error}");
+    }
+}
+
+impl DeviceImpl for KvmI8259 {
+    fn realize(self: &Arc<Self>) -> Result<()> {
+        vm().map(drop)
+    }
+
+    fn reset_hold(&self) {
+        let (chip, elcr_mask) = match self.master.get() {
+            true => (KVM_IRQCHIP_PIC_MASTER, ELCR_MASK_MASTER),
+            false => (KVM_IRQCHIP_PIC_SLAVE, ELCR_MASK_SLAVE),
+        };
+        set_chip(chip, kvm_irqchip__bindgen_ty_1 { pic: kvm_pic_state { elcr_mask, ..Default::default() } });
+    }
+}
+
+impl DeviceImpl for KvmIoapic {
+    fn realize(self: &Arc<Self>) -> Result<()> {
+        vm().map(drop)
+    }
+
+    fn reset_hold(&self) {
+        let mut ioapic = kvm_ioapic_state { base_address: IO_APIC_DEFAULT_ADDRESS, ..Default::default() };
+        for entry in &mut ioapic.redirtbl {
+            entry.bits = REDIRECTION_RESET;
+        }
+        set_chip(KVM_IRQCHIP_IOAPIC, kvm_irqchip__bindgen_ty_1 { ioapic });
+    }
+}

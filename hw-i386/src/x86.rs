@@ -1,0 +1,131 @@
+//! What all x86 machines share: CPUs, the split of memory, interrupt lines.
+//!
+//! Source: QEMU `hw/i386/x86.c`.
+
+use std::sync::{Arc, OnceLock};
+
+use hw_core::irq::Irq;
+use hw_core::machine::Machine;
+use hw_core::{accel, qdev_new, qdev_realize};
+use parking_lot::Mutex;
+use qom::property::OnOffAuto;
+use qom::{Class, ClassInit, Object, Property, Result, bail};
+use target_i386::topology::Topology;
+
+/// Number of interrupt lines: inputs of the I/O APIC.
+pub const GSI_NUM_PINS: u32 = 24;
+
+/// Memory below and above the hole under 4 GiB, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RamSplit {
+    /// From address 0.
+    pub below_4g: u64,
+    /// From 4 GiB.
+    pub above_4g: u64,
+}
+
+/// The root part of every x86 machine.
+#[derive(Object)]
+#[object(name = "x86-machine", parent = Machine, abstract)]
+pub struct X86Machine {
+    parent: Machine,
+    /// Enable SMM
+    #[property(default = OnOffAuto::Auto)]
+    pub smm: Property<OnOffAuto>,
+    /// Enable ACPI
+    #[property(default = OnOffAuto::Auto)]
+    pub acpi: Property<OnOffAuto>,
+    /// Enable i8254 PIT
+    #[property(default = OnOffAuto::Auto)]
+    pub pit: Property<OnOffAuto>,
+    /// Enable i8259 PIC
+    #[property(default = OnOffAuto::Auto)]
+    pub pic: Property<OnOffAuto>,
+    /// Override the default value of field OEMID in ACPI table header. The string may be up to 6 bytes in size
+    #[property(default = "BOCHS ", name = "x-oem-id")]
+    pub oem_id: Property<String>,
+    /// Override the default value of field OEM Table ID in ACPI table header. The string may be up to 8 bytes
+    #[property(default = "BXPC    ", name = "x-oem-table-id")]
+    pub oem_table_id: Property<String>,
+    pub(crate) ram_split: OnceLock<RamSplit>,
+    pub(crate) gsi: OnceLock<Vec<Irq>>,
+    apic_ids: Mutex<Vec<u32>>,
+}
+qom::type_init!(X86Machine);
+
+impl<T: hw_core::MachineImpl> ClassInit<T> for X86Machine {
+    fn class_init(class: &mut Class) {
+        <Machine as ClassInit<T>>::class_init(class);
+    }
+}
+
+impl X86Machine {
+    /// How the memory is split.
+    pub fn ram_split(&self) -> RamSplit {
+        self.ram_split.get().copied().unwrap_or_default()
+    }
+
+    /// Interrupt line `n`, which leads to both kinds of interrupt controllers.
+    pub fn gsi(&self, n: u32) -> Option<Irq> {
+        self.gsi.get()?.get(n as usize).cloned()
+    }
+
+    /// How CPUs are arranged, as APIC ids encode it.
+    pub fn topology(&self) -> Topology {
+        let smp = self.config().smp;
+        Topology { dies: smp.dies, cores: smp.cores, threads: smp.threads }
+    }
+
+    /// APIC ids of the CPUs there are, in order of index.
+    pub fn apic_ids(&self) -> Vec<u32> {
+        self.apic_ids.lock().clone()
+    }
+
+    /// APIC ids of the CPUs there can be, in order of index.
+    pub fn possible_apic_ids(&self) -> Vec<u32> {
+        let topology = self.topology();
+        (0..self.config().smp.max_cpus).map(|n| topology.apic_id_of_index(n)).collect()
+    }
+
+    /// Makes the CPUs (`x86_cpus_init`).
+    ///
+    /// # Errors
+    /// When there is no such type, or the accelerator refuses.
+    pub fn cpus_init(&self) -> Result<()> {
+        let _span = util::trace::span("x86_cpus_init");
+        let possible = self.possible_apic_ids();
+        let limit = possible.last().copied().unwrap_or_default().saturating_add(1);
+        if limit > 255 {
+            bail!("current -smp configuration requires kernel irqchip and X2APIC API support.");
+        }
+        let Some(cpu_type) = self.config().cpu_type.clone() else { bail!("the machine has no CPU type") };
+        for apic_id in possible.into_iter().take(self.config().smp.cpus as usize) {
+            self.cpu_new(&cpu_type, apic_id)?;
+        }
+        Ok(())
+    }
+
+    /// Makes one CPU (`x86_cpu_new`).
+    fn cpu_new(&self, cpu_type: &str, apic_id: u32) -> Result<()> {
+        let _span = util::trace::span("x86_cpu_new");
+        let cpu = qdev_new(cpu_type)?;
+        if let Some(x86) = cpu.cast::<target_i386::X86Cpu>() {
+            x86.set_place(self.topology(), apic_id);
+        }
+        qdev_realize(&cpu, None)?;
+        self.apic_ids.lock().push(apic_id);
+        Ok(())
+    }
+
+    /// Makes the interrupt lines that lead to the accelerator's controllers (`pc_gsi_create`).
+    pub(crate) fn gsi_create(&self) {
+        let handler = Arc::new(|n: u32, level: bool| {
+            // The kernel forwards a line to the PIC and the I/O APIC both.
+            if let Some(irqchip) = accel::current_accel().and_then(|a| a.irqchip()) {
+                irqchip.set_gsi(n, level);
+            }
+        });
+        let lines = (0..GSI_NUM_PINS).map(|n| Irq::new(handler.clone(), n)).collect();
+        let _ = self.gsi.set(lines);
+    }
+}

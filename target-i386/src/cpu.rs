@@ -1,0 +1,244 @@
+//! The CPU as an object: a type for each model, features as properties, realize and reset.
+//!
+//! Source: QEMU `target/i386/cpu.c` (`x86_cpu_realizefn`, `x86_cpu_reset`).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use accel_kvm::KvmArchCpu;
+use hw_core::reset::qemu_register_reset;
+use hw_core::{Cpu, CpuClass, DeviceClass, DeviceImpl};
+use parking_lot::Mutex;
+use qom::property::PropertyInput;
+use qom::{Class, ClassInit, Error, Object, PropertyInfo, Result, TypeInfo, Value, bail};
+
+use crate::config::CpuConfig;
+use crate::expand::{CpuError, Expanded, expand_features};
+use crate::features::FeatureWord;
+use crate::models::{CpuModel, DefaultVersion};
+use crate::msrs::MsrValue;
+use crate::option::CpuOption;
+use crate::props::{HOST_PROPERTIES, PROPERTIES, PropertyValue, SIGNATURE_PROPERTIES};
+use crate::reset::X86State;
+use crate::topology::Topology;
+use crate::{hyperv, kvm};
+
+/// What sets one model's type apart.
+#[derive(Clone, Default)]
+struct X86CpuClass {
+    model: Option<CpuModel>,
+}
+
+/// An x86 CPU; each model is a subtype.
+#[derive(Object)]
+#[object(name = "x86_64-cpu", parent = Cpu, abstract, interfaces(dyn KvmArchCpu), class_init = class_init,
+    instance_init = X86Cpu::init)]
+pub struct X86Cpu {
+    parent: Cpu,
+    config: Mutex<Option<CpuConfig>>,
+    place: OnceLock<(Topology, u32)>,
+    expanded: OnceLock<Expanded>,
+    /// What is to be handed to KVM before the CPU next runs.
+    pub(crate) pending: Mutex<Pending>,
+    pub(crate) dirty: AtomicBool,
+}
+
+/// State that changed outside the guest.
+#[derive(Clone, Default)]
+pub(crate) struct Pending {
+    pub state: X86State,
+    /// MSRs beyond those of reset, written after them.
+    pub msrs: Vec<MsrValue>,
+    /// Whether the CPU was reset before, so that its time-stamp counter is not set again.
+    pub was_reset: bool,
+    /// LVT LINT0 and LINT1 where they differ from reset's.
+    pub lint: Option<(u32, u32)>,
+}
+
+/// The version of a model that a name without a version means.
+const DEFAULT_VERSION: DefaultVersion = DefaultVersion::Number(1);
+
+qom::type_init!(X86Cpu);
+qom::type_init!(fn register_models);
+
+fn register_models() {
+    accel_kvm::set_arch(Box::new(kvm::X86KvmArch));
+    for model in CpuModel::all() {
+        let init = move |class: &mut Class| class.get_mut::<X86CpuClass>().model = Some(model);
+        qom::type_register(TypeInfo::new(model.type_name(), "x86_64-cpu", init));
+    }
+}
+
+impl<T: DeviceImpl> ClassInit<T> for X86Cpu {
+    fn class_init(class: &mut Class) {
+        <Cpu as ClassInit<T>>::class_init(class);
+    }
+}
+
+fn class_init(class: &mut Class) {
+    let device = class.get_mut::<DeviceClass>();
+    device.realize = Some(realize);
+    device.unrealize = Some(unrealize);
+    class.get_mut::<CpuClass>().dump_state = Some(|_| kvm::dump_current().unwrap_or_default());
+    class.set_late_properties(properties);
+}
+
+/// Every feature and setting as a property.
+fn properties() -> Vec<PropertyInfo> {
+    let features = FeatureWord::all().flat_map(|word| word.info().names().map(|(_, name)| name)).collect::<Vec<_>>();
+    let words = features.into_iter().chain(hyperv::names()).map(|name| (name, "bool", ""));
+    let settings = PROPERTIES.iter().chain(SIGNATURE_PROPERTIES).chain(HOST_PROPERTIES);
+    let settings = settings.map(|(name, kind, text)| (*name, kind.name(), *text));
+    words.chain(settings).map(|(name, kind, text)| property(name, kind, text)).collect()
+}
+
+fn property(name: &'static str, kind: &str, description: &str) -> PropertyInfo {
+    PropertyInfo {
+        description: description.to_owned(),
+        get: Some(Arc::new(move |object| {
+            let value = object.cast::<X86Cpu>().and_then(|cpu| cpu.with_config(|c| c.get(name)));
+            match value {
+                Some(PropertyValue::Bool(value)) => Ok(value.into()),
+                Some(PropertyValue::Int(value)) => Ok(value.into()),
+                Some(PropertyValue::Uint(value)) => Ok(value.into()),
+                Some(PropertyValue::Str(value)) => Ok(value.into()),
+                None => bail!("Property '{}.{name}' not found", object.type_name()),
+            }
+        })),
+        set: Some(Arc::new(move |object, input| {
+            let text = match input {
+                PropertyInput::Text(text) => text.to_owned(),
+                PropertyInput::Json(Value::String(text)) => text.clone(),
+                PropertyInput::Json(Value::Bool(value)) => if *value { "on" } else { "off" }.to_owned(),
+                PropertyInput::Json(Value::Number(number)) => number.to_string(),
+                PropertyInput::Json(_) => bail!("Invalid parameter type for '{name}'"),
+            };
+            let Some(cpu) = object.cast::<X86Cpu>() else { return Ok(()) };
+            match &mut *cpu.config.lock() {
+                Some(config) => config.set(name, &text).map_err(|e| Error::new(e.to_string())),
+                None => bail!("'{}' has no model", object.type_name()),
+            }
+        })),
+        ..PropertyInfo::new(name, kind)
+    }
+}
+
+/// `-cpu`'s features after `+` and `-`, which win over all else; the rest of the option is globals.
+static OPTION: OnceLock<CpuOption> = OnceLock::new();
+
+/// Sets what `-cpu` said, for all CPUs made from now on; the first call counts.
+pub fn set_cpu_option(option: CpuOption) {
+    let _ = OPTION.set(option);
+}
+
+fn wrong(error: impl std::fmt::Display) -> Error {
+    Error::new(error.to_string())
+}
+
+impl X86Cpu {
+    fn init(&self) {
+        let model = self.class().get::<X86CpuClass>().and_then(|c| c.model);
+        *self.config.lock() = model.map(|model| CpuConfig::new(model, DEFAULT_VERSION, kvm::host()));
+    }
+
+    fn with_config<R>(&self, f: impl FnOnce(&CpuConfig) -> Option<R>) -> Option<R> {
+        match self.expanded.get() {
+            Some(expanded) => f(&expanded.config),
+            None => f(self.config.lock().as_ref()?),
+        }
+    }
+
+    /// Says where in the topology it is; for the board, before realize.
+    pub fn set_place(&self, topology: Topology, apic_id: u32) {
+        let _ = self.place.set((topology, apic_id));
+    }
+
+    /// Where in the topology it is.
+    pub fn topology(&self) -> Topology {
+        self.place.get().map_or(Topology { dies: 1, cores: 1, threads: 1 }, |(topology, _)| *topology)
+    }
+
+    /// Its APIC id; a CPU that the board gave no place has its index.
+    pub fn apic_id(&self) -> u32 {
+        self.place.get().map_or(self.index(), |(_, apic_id)| *apic_id)
+    }
+
+    /// Its features as they came out, once it is realized.
+    pub fn expanded(&self) -> Option<&Expanded> {
+        self.expanded.get()
+    }
+
+    /// Whether it runs first after reset.
+    pub fn is_bootstrap(&self) -> bool {
+        self.index() == 0
+    }
+
+    /// Sets the state after reset (`x86_cpu_reset`); KVM is told before the CPU next runs.
+    pub fn reset(&self) {
+        let Some(expanded) = self.expanded.get() else { return };
+        let state = X86State::reset(expanded, self.is_bootstrap());
+        *self.pending.lock() = Pending { state, was_reset: true, ..Pending::default() };
+        self.dirty.store(true, Ordering::Release);
+    }
+
+    /// Changes the state that the CPU goes on with; for a board that enters a kernel itself, after reset.
+    pub fn change_state(&self, f: impl FnOnce(&mut X86State)) {
+        f(&mut self.pending.lock().state);
+        self.dirty.store(true, Ordering::Release);
+    }
+
+    /// Adds to what firmware would have set up: MSRs, and the local interrupt lines of the APIC.
+    pub fn set_firmware_state(&self, msrs: Vec<MsrValue>, lint0: u32, lint1: u32) {
+        let mut pending = self.pending.lock();
+        pending.msrs.extend(msrs);
+        pending.lint = Some((lint0, lint1));
+    }
+}
+
+/// Settles the features, then starts the CPU's thread (`x86_cpu_realizefn`).
+fn realize(object: &Arc<dyn Object>) -> Result<()> {
+    let _span = util::trace::span("x86_cpu_realizefn");
+    let Some(cpu) = object.cast::<X86Cpu>() else { bail!("not an x86 CPU") };
+    let Some(mut config) = cpu.config.lock().take() else { bail!("'{}' has no model", object.type_name()) };
+    if let Some(option) = OPTION.get() {
+        option.apply_flags(&mut config).map_err(wrong)?;
+    }
+    config.props.apic_id = cpu.apic_id();
+    let expanded = match expand_features(config, kvm::host(), &cpu.topology()) {
+        Ok(expanded) => expanded,
+        Err(error) => {
+            if let CpuError::Enforce { warnings } = &error {
+                warnings.iter().for_each(|w| eprintln!("softmmu: warning: {w}"));
+            }
+            return Err(wrong(error));
+        }
+    };
+    cpu.list_add();
+    if cpu.is_bootstrap() {
+        // The same for every CPU: told once.
+        expanded.warnings.iter().for_each(|w| eprintln!("softmmu: warning: {w}"));
+    }
+    let _ = cpu.expanded.set(expanded);
+    if let Err(error) = Cpu::init_vcpu(cpu) {
+        cpu.list_remove();
+        return Err(error);
+    }
+    let this = Arc::downgrade(object);
+    qemu_register_reset(Arc::new(move || {
+        if let Some(this) = this.upgrade()
+            && let Some(cpu) = this.cast::<X86Cpu>()
+        {
+            cpu.reset();
+        }
+    }));
+    cpu.reset();
+    cpu.pending.lock().was_reset = false;
+    Ok(())
+}
+
+fn unrealize(object: &Arc<dyn Object>) {
+    if let Some(cpu) = object.cast::<X86Cpu>() {
+        cpu.end();
+        cpu.list_remove();
+    }
+}
