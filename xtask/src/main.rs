@@ -9,7 +9,10 @@ mod guest;
 mod initramfs;
 mod kernel;
 mod nested;
+mod oracle;
+mod scenario;
 mod terminal;
+mod test;
 mod vmm;
 
 use std::process::ExitCode;
@@ -35,6 +38,8 @@ fn chore(mut args: Args) -> Result<u8> {
     };
     match name.as_str() {
         "boot" => boot::command(args),
+        "test" => test::command(args),
+        "ci" => test::ci(),
         "nested" => nested::command(args),
         "help" | "-h" | "--help" => {
             print!("{}", help());
@@ -45,5 +50,5 @@ fn chore(mut args: Args) -> Result<u8> {
 }
 
 fn help() -> String {
-    [boot::USAGE, nested::USAGE].join("\n")
+    [boot::USAGE, test::USAGE, nested::USAGE].join("\n")
 }

@@ -107,12 +107,6 @@ impl Nest {
         Ok(self)
     }
 
-    /// Adds a script or a text file; see [`Nest::carry`] for `place`.
-    pub fn text(&mut self, place: &str, contents: &str) -> Result<&mut Self> {
-        self.tree.text(&path_in_l1(Path::new(place))?, contents);
-        Ok(self)
-    }
-
     /// Runs a shell script. An L1 that hangs or ends without its end mark is started once more.
     pub fn run(&self, script: &str) -> Result<Outcome> {
         match self.attempt(script) {
@@ -193,14 +187,6 @@ pub struct Running {
     pub console: Console,
     /// QEMU reads it when it pleases.
     _initrd: AnonymousFile,
-}
-
-impl Running {
-    /// Waits for the script to end; its status.
-    pub fn finish(self) -> Result<u8> {
-        let (_, log) = self.console.drain(&mut |_| ())?;
-        status_in(&log)
-    }
 }
 
 fn path_in_l1(path: &Path) -> Result<String> {

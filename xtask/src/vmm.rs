@@ -29,7 +29,7 @@ const QEMU_FIRMWARE: &[&str] = &[
 impl Vmm {
     /// Builds this project's release binary.
     pub fn built() -> Result<Self> {
-        let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        let output = Command::new("cargo")
             .args(["build", "--release", "-p", "softmmu", "--message-format=json-render-diagnostics"])
             .stderr(std::process::Stdio::inherit())
             .output()

@@ -1,0 +1,342 @@
+//! What unmodified Linux guests must see, as a table, and the harness that runs it on any VMM.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::console::{Console, Failure};
+use crate::guest::{self, PROMPT};
+use crate::kernel::{Flavour, Kernel};
+use crate::nested::{Nest, RAW_TERMINAL, quote, quote_all};
+use crate::vmm::Vmm;
+
+/// The two ways into Debian's kernel.
+#[derive(Clone, Copy)]
+enum Format {
+    BzImage,
+    /// ELF, entered as its PVH note says.
+    Vmlinux,
+}
+
+enum Step {
+    /// Text must appear on the console.
+    Expect(&'static str),
+    /// Text is typed.
+    Type(&'static str),
+}
+
+/// A guest, what is typed at it, and what must come of it.
+pub struct Scenario {
+    /// What `cargo xtask test NAME` picks.
+    pub name: &'static str,
+    format: Format,
+    /// Options of the VMM.
+    arguments: &'static [&'static str],
+    /// More for the kernel's command line.
+    append: &'static str,
+    steps: &'static [Step],
+    /// The VMM's exit status.
+    status: u8,
+}
+
+use Format::{BzImage, Vmlinux};
+use Step::{Expect, Type};
+
+/// What a plain guest looks like; each scenario says where it differs.
+const PLAIN: Scenario =
+    Scenario { name: "", format: BzImage, arguments: &[], append: "", steps: &[], status: 0 };
+
+/// All of them.
+///
+/// What is typed is echoed: an expected text is one that typing alone does not bring, such as a sum.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "session",
+        arguments: &["-smp", "1", "-m", "128M"],
+        steps: &[
+            Expect(PROMPT),
+            Type("echo sum=$((40+2)) cpus=$(nproc)\n"),
+            Expect("sum=42 cpus=1"),
+            Expect(PROMPT),
+            // Line editing and job control of the serial console: backspace, Ctrl-C, end of file.
+            Type("echo wrn\x08\x08ight-$((1+1))\n"),
+            Expect("wight-2"),
+            Expect(PROMPT),
+            Type("sleep 1000\n\x03"),
+            Expect(PROMPT),
+            Type("cat | tr a-z A-Z\nread this\n\x04"),
+            Expect("READ THIS"),
+            Expect(PROMPT),
+            Type("cat /sys/devices/system/clocksource/clocksource0/current_clocksource\n"),
+            Expect("\nkvm-clock"),
+            Expect(PROMPT),
+            Type("awk '/MemTotal/ { print \"size=\" ($2 > 80000 && $2 < 131072) }' /proc/meminfo\n"),
+            Expect("size=1"),
+            Type("poweroff\n"),
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "vmlinux-smp",
+        format: Vmlinux,
+        arguments: &["-smp", "2"],
+        steps: &[
+            Expect(PROMPT),
+            Type("echo cpus=$((100+$(nproc)))\n"),
+            Expect("cpus=102"),
+            // A program on each CPU.
+            Type("for c in 0 1; do taskset -c $c sh -c 'echo on=$(($c+7))' c=$c; done; echo done=$((1+2))\n"),
+            Expect("done=3"),
+            Type("poweroff\n"),
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "bzimage-smp-5g",
+        arguments: &["-smp", "2", "-m", "5G"],
+        steps: &[
+            Expect(PROMPT),
+            Type("awk '/MemTotal/ { print \"size=\" ($2 > 4800000 && $2 < 5242880) }' /proc/meminfo\n"),
+            Expect("size=1"),
+            // QEMU puts what is beyond 3 GiB above 4 GiB.
+            Type("grep -i 'system ram' /proc/iomem; echo cpus=$((100+$(nproc)))\n"),
+            Expect("100000000-1"),
+            Expect("cpus=102"),
+            Type("poweroff\n"),
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "vmlinux-128m",
+        format: Vmlinux,
+        arguments: &["-m", "128M"],
+        steps: &[Expect(PROMPT), Type("poweroff\n")],
+        ..PLAIN
+    },
+    Scenario {
+        name: "reboot",
+        arguments: &["-smp", "2"],
+        steps: &[
+            Expect(PROMPT),
+            Type("reboot\n"),
+            Expect("'poweroff' ends it"),
+            Expect(PROMPT),
+            Type("poweroff\n"),
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "reboot-by-keyboard-controller",
+        arguments: &["-no-reboot"],
+        append: "reboot=kbd",
+        steps: &[Expect(PROMPT), Type("reboot -f\n")],
+        ..PLAIN
+    },
+    Scenario {
+        name: "reboot-by-triple-fault",
+        arguments: &["-no-reboot"],
+        append: "reboot=triple",
+        steps: &[Expect(PROMPT), Type("reboot -f\n")],
+        ..PLAIN
+    },
+    Scenario {
+        name: "reboot-by-0xcf9",
+        arguments: &["-no-reboot"],
+        append: "reboot=pci",
+        steps: &[Expect(PROMPT), Type("reboot -f\n")],
+        ..PLAIN
+    },
+    Scenario {
+        name: "panic-no-reboot",
+        arguments: &["-no-reboot"],
+        append: "panic=-1",
+        steps: &[
+            Expect(PROMPT),
+            Type("echo c > /proc/sysrq-trigger\n"),
+            Expect("Kernel panic - not syncing"),
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "quit-key",
+        steps: &[Expect(PROMPT), Type("\x01x"), Expect("QEMU: Terminated")],
+        ..PLAIN
+    },
+];
+
+/// How long a guest may take from one step to the next.
+const STEP: Duration = Duration::from_secs(120);
+/// After that the VMM is killed.
+const GUEST_SECONDS: u32 = 240;
+/// L1 hangs now and then: few guests in each.
+const GUESTS_PER_L1: usize = 3;
+const ATTEMPTS: u32 = 2;
+
+const START_MARK: &str = "=== SCENARIO ";
+const STATUS_MARK: &str = "=== STATUS ";
+
+/// Why a scenario did not pass.
+struct Failed {
+    reason: String,
+    /// Whether L1 can go on with the next scenario.
+    l1_is_well: bool,
+    /// A hang, or the end of L1, which may be L1's fault: such a scenario is tried again.
+    again: bool,
+}
+
+/// Runs scenarios and says on stdout how each went; the names of those that failed.
+pub fn run(vmm: &Vmm, scenarios: Vec<&'static Scenario>) -> Result<Vec<&'static str>> {
+    let mut nest = nest_for(vmm)?;
+    nest.timeout(STEP * 6);
+    let mut failed = Vec::new();
+    let mut queue: VecDeque<_> = scenarios.into_iter().map(|scenario| (scenario, 1)).collect();
+    while !queue.is_empty() {
+        let batch: Vec<_> = queue.drain(..queue.len().min(GUESTS_PER_L1)).collect();
+        let script: String = batch.iter().map(|(scenario, _)| scenario.script(vmm)).collect();
+        let mut l1 = nest.start(&script)?;
+        let mut batch = batch.into_iter();
+        for (scenario, attempt) in batch.by_ref() {
+            let Err(failure) = scenario.drive(&mut l1.console) else {
+                println!("PASS {}", scenario.name);
+                continue;
+            };
+            if failure.again && attempt < ATTEMPTS {
+                eprintln!("xtask: {}: trying again: {}", scenario.name, failure.reason);
+                queue.push_back((scenario, attempt + 1));
+            } else {
+                println!("FAIL {}: {}\n{}", scenario.name, failure.reason, l1.console.last_words());
+                failed.push(scenario.name);
+            }
+            if !failure.l1_is_well {
+                break;
+            }
+        }
+        queue.extend(batch);
+    }
+    Ok(failed)
+}
+
+/// A nested machine with a VMM and guests.
+pub fn nest_for(vmm: &Vmm) -> Result<Nest> {
+    let kernel = Kernel::fetch(Flavour::Cloud)?;
+    let mut nest = Nest::new()?;
+    vmm.carry_into(&mut nest)?;
+    nest.carry(&kernel.vmlinuz()?, Some("/guest/vmlinuz"))?;
+    nest.carry(&kernel.vmlinux()?, Some("/guest/vmlinux"))?;
+    nest.carry(&guest::initramfs(&[("report", crate::oracle::GUEST_SCRIPT)])?.path(), Some("/guest/initrd"))?;
+    Ok(nest)
+}
+
+/// The shell command that runs a VMM in the machine of [`nest_for`].
+pub fn command_line(vmm: &Vmm, kernel: &str, append: &str, arguments: &[&str]) -> String {
+    let append = format!("console=ttyS0 quiet {append}");
+    let mut line = vmm.command_line(&Path::new("/guest").join(kernel), Path::new("/guest/initrd"), &append);
+    line.extend(arguments.iter().map(|word| (*word).to_owned()));
+    format!("stty {RAW_TERMINAL}; timeout -s KILL {GUEST_SECONDS} {}", quote_all(&line))
+}
+
+impl Scenario {
+    fn script(&self, vmm: &Vmm) -> String {
+        let kernel = match self.format {
+            BzImage => "vmlinuz",
+            Vmlinux => "vmlinux",
+        };
+        let start = quote(&format!("{START_MARK}{}", self.name));
+        let line = command_line(vmm, kernel, self.append, self.arguments);
+        format!("echo {start}\n{line}\necho '{STATUS_MARK}'$?\n")
+    }
+
+    /// Types and waits as the steps say.
+    fn drive(&self, console: &mut Console) -> Result<(), Failed> {
+        let start = format!("{START_MARK}{}\n", self.name);
+        console.expect(&start, STEP).map_err(|failure| Failed::by(&failure, "it started"))?;
+        for step in self.steps {
+            match step {
+                Type(text) => console.send(text).map_err(|error| Failed::by(&error, "it was typed at"))?,
+                Expect(text) => {
+                    let wait = console.expect_any(&[text, STATUS_MARK], STEP);
+                    let (which, _) =
+                        wait.map_err(|failure| Failed::by(&failure, &format!("{text:?} appeared")))?;
+                    if which == 1 {
+                        let status = exit_status(console)?;
+                        return Err(Failed::for_good(format!(
+                            "the VMM ended ({status}) before {text:?} appeared"
+                        )));
+                    }
+                }
+            }
+        }
+        console.expect(STATUS_MARK, STEP).map_err(|failure| Failed::by(&failure, "the VMM ended"))?;
+        let status = exit_status(console)?;
+        if status == self.status.to_string() {
+            return Ok(());
+        }
+        Err(Failed::for_good(format!("the VMM's exit status is {status}, not {}", self.status)))
+    }
+}
+
+impl Failed {
+    fn by(failure: &dyn std::fmt::Display, event: &str) -> Self {
+        Self { reason: format!("{failure} before {event}"), l1_is_well: false, again: true }
+    }
+
+    /// The VMM ended by itself, and wrongly.
+    fn for_good(reason: String) -> Self {
+        Self { reason, l1_is_well: true, again: false }
+    }
+}
+
+/// What follows the status mark.
+fn exit_status(console: &mut Console) -> Result<String, Failed> {
+    let status =
+        console.expect("\n", STEP).map_err(|failure: Failure| Failed::by(&failure, "a status came"))?;
+    Ok(String::from_utf8_lossy(&status).trim().to_owned())
+}
+
+/// The scenarios whose names contain one of the given texts; all of them if none is given.
+pub fn matching(filters: &[String]) -> Vec<&'static Scenario> {
+    SCENARIOS.iter().filter(|scenario| is_wanted(scenario.name, filters)).collect()
+}
+
+/// Whether a name contains one of the texts, or there is no text.
+pub fn is_wanted(name: &str, filters: &[String]) -> bool {
+    filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drive(steps: &'static [Step], script: &str) -> Result<(), Failed> {
+        let scenario = Scenario { name: "x", steps, ..PLAIN };
+        let script = format!("echo '{START_MARK}x'\n{script}");
+        let mut command = std::process::Command::new("sh");
+        scenario.drive(&mut Console::spawn(command.args(["-c", &script]), STEP).unwrap())
+    }
+
+    #[test]
+    fn a_scenario_passes_when_all_appears_and_the_status_is_right() {
+        let script = format!("read name; echo hello $name; echo '{STATUS_MARK}0'");
+        assert!(drive(&[Type("guest\n"), Expect("hello guest")], &script).is_ok());
+    }
+
+    #[test]
+    fn a_wrong_status_is_final() {
+        let failed = drive(&[], &format!("echo '{STATUS_MARK}3'")).err().unwrap();
+        assert!(
+            !failed.again && failed.l1_is_well && failed.reason.contains("status is 3"),
+            "{}",
+            failed.reason
+        );
+    }
+
+    #[test]
+    fn a_vmm_that_ends_early_is_told_from_an_l1_that_does() {
+        let failed = drive(&[Expect("prompt")], &format!("echo '{STATUS_MARK}0'")).err().unwrap();
+        assert!(!failed.again && failed.reason.contains("before \"prompt\" appeared"), "{}", failed.reason);
+        let failed = drive(&[Expect("prompt")], "exit").err().unwrap();
+        assert!(failed.again && !failed.l1_is_well, "{}", failed.reason);
+    }
+}
