@@ -1,3 +1,7 @@
 //! ACPI hardware and table building (hw/acpi/).
 
+pub mod aml;
+pub mod bios_linker_loader;
 pub mod core;
+pub mod piix4;
+pub mod tables;

@@ -1,1 +1,143 @@
 //! SMBIOS tables (hw/smbios/).
+//!
+//! The tables tell an operating system what a machine is called, which processors and which memory it has. The
+//! machine builds them once, as two fw_cfg files: the structures, and the entry point ("anchor") whose address
+//! and checksums the firmware fills in.
+//!
+//! Source followed: DMTF DSP0134 (SMBIOS 2.8.0), sections 5 to 7, and QEMU `hw/smbios/smbios.c` for the values.
+
+#![forbid(unsafe_code)]
+
+mod spec;
+mod structure;
+
+use std::ops::Range;
+
+use structure::Tables;
+use thiserror::Error;
+
+/// fw_cfg name of the structures.
+pub const TABLES_FILE: &str = "etc/smbios/smbios-tables";
+/// fw_cfg name of the entry point.
+pub const ANCHOR_FILE: &str = "etc/smbios/smbios-anchor";
+
+/// The largest memory device that is described: more memory is shown as several of them.
+const DIMM_SIZE: u64 = 16 << 30;
+
+/// What the tables say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SmbiosConfig {
+    /// Who made it all: "QEMU".
+    pub manufacturer: String,
+    /// Name of the machine: "Standard PC (i440FX + PIIX, 1996)".
+    pub product: String,
+    /// Version of the machine: "pc-i440fx-7.2".
+    pub version: String,
+    /// UUID of the machine, in the order it is written in.
+    pub uuid: [u8; 16],
+    /// EAX of CPUID leaf 1.
+    pub cpuid_version: u32,
+    /// EDX of CPUID leaf 1.
+    pub cpuid_features: u32,
+    /// Number of processor sockets.
+    pub sockets: u32,
+    /// Cores of a socket.
+    pub cores_per_socket: u32,
+    /// Threads of a socket.
+    pub threads_per_socket: u32,
+    /// RAM as the guest's memory map has it, in ascending order.
+    pub memory: Vec<Range<u64>>,
+}
+
+/// Why there are no tables.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SmbiosError {
+    /// The entry point has 16 bits for the length.
+    #[error("SMBIOS 2.1 table length exceeds 65535")]
+    TooLong,
+}
+
+/// The entry point of SMBIOS 2.1 and later (5.2.1), without its checksums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Anchor {
+    /// Bytes of the largest structure, its strings included.
+    pub max_structure_size: u16,
+    /// Bytes of all structures.
+    pub table_length: u16,
+    /// Guest physical address of the structures.
+    pub table_address: u32,
+    /// Number of structures.
+    pub structures: u16,
+}
+
+impl Anchor {
+    /// The entry point without checksums and address, which the firmware fills in.
+    fn unplaced(&self) -> [u8; spec::ANCHOR_SIZE] {
+        let mut bytes = [0; spec::ANCHOR_SIZE];
+        let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
+        put(0, b"_SM_");
+        put(spec::ANCHOR_LENGTH, &[spec::ANCHOR_SIZE as u8, spec::VERSION_MAJOR, spec::VERSION_MINOR]);
+        put(spec::ANCHOR_MAX_STRUCTURE_SIZE, &self.max_structure_size.to_le_bytes());
+        put(spec::ANCHOR_INTERMEDIATE, b"_DMI_");
+        put(spec::ANCHOR_TABLE_LENGTH, &self.table_length.to_le_bytes());
+        put(spec::ANCHOR_STRUCTURES, &self.structures.to_le_bytes());
+        put(spec::ANCHOR_BCD_REVISION, &[spec::VERSION_MAJOR << 4 | spec::VERSION_MINOR]);
+        bytes
+    }
+
+    /// The entry point as an operating system finds it, on a multiple of 16 bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.unplaced().to_vec();
+        let address = spec::ANCHOR_TABLE_ADDRESS;
+        bytes[address..address + 4].copy_from_slice(&self.table_address.to_le_bytes());
+        let intermediate = spec::ANCHOR_INTERMEDIATE;
+        bytes[spec::ANCHOR_INTERMEDIATE_CHECKSUM] = checksum(&bytes[intermediate..]);
+        bytes[spec::ANCHOR_CHECKSUM] = checksum(&bytes);
+        bytes
+    }
+}
+
+/// The byte that makes the sum of `bytes` zero: the checksum of SMBIOS, ACPI and MP tables.
+pub fn checksum(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0u8, |sum, &byte| sum.wrapping_sub(byte))
+}
+
+/// The tables, as the machine hands them to a firmware.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SmbiosTables {
+    tables: Tables,
+}
+
+impl SmbiosTables {
+    /// Builds types 1, 3, 4 (for each socket), 16, 17, 19 (for each range of RAM), 32 and 127. Type 0 describes
+    /// the firmware and is left to it.
+    pub fn build(config: &SmbiosConfig) -> Result<Self, SmbiosError> {
+        let tables = structure::build(config, DIMM_SIZE);
+        // At least 27 bytes a structure: 16 bits hold the number of structures, too.
+        if tables.bytes.len() > usize::from(u16::MAX) {
+            return Err(SmbiosError::TooLong);
+        }
+        Ok(Self { tables })
+    }
+
+    /// Contents of fw_cfg file [`TABLES_FILE`].
+    pub fn tables_file(&self) -> &[u8] {
+        &self.tables.bytes
+    }
+
+    /// Contents of fw_cfg file [`ANCHOR_FILE`].
+    pub fn anchor_file(&self) -> Vec<u8> {
+        self.tables.anchor().unplaced().to_vec()
+    }
+
+    /// The structures with the type 0 that a firmware puts in front of them, and their entry point.
+    pub fn with_bios_information(&self) -> (Vec<u8>, Anchor) {
+        let mut tables = structure::bios_information();
+        if tables.bytes.len() + self.tables.bytes.len() > usize::from(u16::MAX) {
+            return (self.tables.bytes.clone(), self.tables.anchor());
+        }
+        tables.append(&self.tables);
+        let anchor = tables.anchor();
+        (tables.bytes, anchor)
+    }
+}
