@@ -14,7 +14,7 @@ pub trait KvmArch: Send + Sync {
     ///
     /// # Errors
     /// What the kernel lacks or refuses.
-    fn init(&self, kvm: &Arc<KvmState>, machine: &Arc<Machine>) -> Result<()>;
+    fn init(&self, kvm: &Arc<KvmState>, machine: &Machine) -> Result<()>;
 }
 
 static ARCH: OnceLock<Box<dyn KvmArch>> = OnceLock::new();

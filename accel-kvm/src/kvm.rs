@@ -241,7 +241,7 @@ fn check_vcpus(kvm: &Kvm, machine: &Machine) -> Result<()> {
 }
 
 impl KvmAccel {
-    fn kvm_init(&self, machine: &Arc<Machine>) -> Result<()> {
+    fn kvm_init(&self, machine: &Machine) -> Result<()> {
         let _span = span("kvm_init");
         if self.kernel_irqchip.get() != KernelIrqchip::On {
             bail!("kernel-irqchip={} is not supported yet", self.kernel_irqchip.get().as_str());
@@ -265,7 +265,7 @@ impl KvmAccel {
 }
 
 impl Accelerator for KvmAccel {
-    fn init_machine(&self, machine: &Arc<Machine>) -> Result<()> {
+    fn init_machine(&self, machine: &Machine) -> Result<()> {
         self.kvm_init(machine)
     }
 

@@ -25,4 +25,4 @@ pub use irqchip::{KvmIrqchip, ioapic_route, pic_route};
 pub use kvm::{KernelIrqchip, KvmAccel, KvmState, kvm_state, x86_setup_mce};
 pub use slots::KvmMemoryListener;
 pub use vcpu::with_current_vcpu;
-pub use {kvm_bindings, kvm_ioctls};
+pub use {hw_core, kvm_bindings, kvm_ioctls};

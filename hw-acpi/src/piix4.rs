@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use hw_core::runstate::{ShutdownCause, register_powerdown_notifier, shutdown_request};
 use hw_core::{DeviceClass, DeviceImpl, IrqPin};
-use hw_pci::spec::{CLASS_BRIDGE_OTHER, INTERRUPT_PIN, STATUS, STATUS_DEVSEL_MEDIUM, STATUS_FAST_BACK};
 use hw_pci::spec::VENDOR_ID_INTEL;
+use hw_pci::spec::{CLASS_BRIDGE_OTHER, INTERRUPT_PIN, STATUS, STATUS_DEVSEL_MEDIUM, STATUS_FAST_BACK};
 use hw_pci::{ConfigSpace, PciBus, PciDevice, PciDeviceClass, PciDeviceImpl};
 use memory::{AccessRules, MemoryRegion, RegionOps};
 use parking_lot::Mutex;
@@ -60,16 +60,16 @@ use spec::*;
 pub struct Piix4Pm {
     parent: PciDevice,
     /// Whether S3 is not offered
-    #[property]
+    #[property(name = "disable_s3")]
     disable_s3: Property<u8>,
     /// Whether S4 is not offered
-    #[property]
+    #[property(name = "disable_s4")]
     disable_s4: Property<u8>,
     /// The sleep type that means S4
-    #[property(default = 2)]
+    #[property(default = 2, name = "s4_val")]
     s4_val: Property<u8>,
     /// Where the SMBus's registers start
-    #[property]
+    #[property(name = "smb_io_base")]
     smb_io_base: Property<u32>,
     /// Whether the machine has SMM
     #[property]
@@ -131,7 +131,9 @@ impl Piix4Pm {
 
     fn sleep(&self, request: SleepRequest) {
         match request {
-            SleepRequest::SoftOff | SleepRequest::SuspendToDisk => shutdown_request(ShutdownCause::GuestShutdown),
+            SleepRequest::SoftOff | SleepRequest::SuspendToDisk => {
+                shutdown_request(ShutdownCause::GuestShutdown)
+            }
             // Offered by no table until suspending is there: a guest that asks all the same goes on.
             SleepRequest::SuspendToRam => {}
         }

@@ -39,7 +39,7 @@ pub trait Accelerator: Send + Sync {
     ///
     /// # Errors
     /// Says why this host cannot run it; the next accelerator is tried then.
-    fn init_machine(&self, machine: &Arc<Machine>) -> Result<()>;
+    fn init_machine(&self, machine: &Machine) -> Result<()>;
 
     /// Starts the thread that runs `cpu` and waits until it is up (`qemu_init_vcpu`).
     ///
@@ -103,7 +103,8 @@ pub fn accel_find(name: &str) -> Option<&'static Class> {
 ///
 /// # Errors
 /// As [`Accelerator::init_machine`].
-pub fn accel_init_machine(accelerator: &Arc<dyn Object>, machine: &Arc<Machine>) -> Result<()> {
+pub fn accel_init_machine(accelerator: &Arc<dyn Object>, machine: &Arc<dyn Object>) -> Result<()> {
+    let Some(machine) = machine.cast::<Machine>() else { qom::bail!("'{}' is not a machine", machine.type_name()) };
     let Some(accel) = accelerator.interface::<dyn Accelerator>() else {
         qom::bail!("'{}' is not an accelerator", accelerator.type_name())
     };

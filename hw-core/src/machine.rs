@@ -237,6 +237,25 @@ pub fn machine_run_board_init(object: &Arc<dyn Object>) -> Result<()> {
     }
 }
 
+type DoneNotifier = Box<dyn FnOnce() -> Result<()> + Send>;
+
+static DONE: Mutex<Vec<DoneNotifier>> = Mutex::new(Vec::new());
+
+/// Has `notifier` called once all devices are there, also the user's, before the machine starts.
+pub fn add_machine_init_done_notifier(notifier: DoneNotifier) {
+    DONE.lock().push(notifier);
+}
+
+/// Calls what [`add_machine_init_done_notifier`] registered (`qdev_machine_creation_done`).
+///
+/// # Errors
+/// The first notifier's that failed.
+pub fn qdev_machine_creation_done() -> Result<()> {
+    let _span = util::trace::span("qdev_machine_creation_done");
+    let notifiers = std::mem::take(&mut *DONE.lock());
+    notifiers.into_iter().try_for_each(|notifier| notifier())
+}
+
 /// Resets the machine (`qemu_system_reset` without the events).
 pub fn machine_reset(object: &Arc<dyn Object>) {
     match object.class().get::<MachineClass>().and_then(|c| c.reset) {

@@ -88,6 +88,7 @@ struct Global {
     exit_status: i32,
     handlers: Vec<(u64, StateHandler)>,
     next_handler: u64,
+    was_started: bool,
     powerdown: Vec<Arc<dyn Fn() + Send + Sync>>,
 }
 
@@ -102,6 +103,7 @@ static GLOBAL: Mutex<Global> = Mutex::new(Global {
     exit_status: 0,
     handlers: Vec::new(),
     next_handler: 0,
+    was_started: false,
     powerdown: Vec::new(),
 });
 
@@ -113,6 +115,11 @@ pub fn runstate_get() -> RunState {
 /// Changes the state without starting or stopping anything.
 pub fn runstate_set(state: RunState) {
     GLOBAL.lock().state = state;
+}
+
+/// Whether the machine ran at all since it was made.
+pub fn was_started() -> bool {
+    GLOBAL.lock().was_started
 }
 
 /// Whether CPUs run.
@@ -228,6 +235,7 @@ pub fn vm_start() {
         return;
     }
     util::clock::enable_ticks();
+    GLOBAL.lock().was_started = true;
     runstate_set(RunState::Running);
     tell(true, RunState::Running);
     cpu::resume_all_vcpus();

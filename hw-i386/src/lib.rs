@@ -1,1 +1,21 @@
-//! The PC boards (hw/i386/).
+//! The PC boards (hw/i386/): `pc` (i440FX and PIIX), `isapc`, and how a kernel is started without firmware.
+#![forbid(unsafe_code)]
+
+pub mod acpi_build;
+mod boot;
+mod firmware;
+mod kvm;
+pub mod linker;
+pub mod loader;
+pub mod mptable;
+mod pc;
+mod pc_piix;
+mod ports;
+mod x86;
+
+// The board makes these crates' devices by name; without a mention they would not be linked.
+use {hw_input as _, hw_timer as _};
+
+pub use pc::PcMachine;
+pub use pc_piix::{IsaPcMachine, PcI440fxMachine};
+pub use x86::{RamSplit, X86Machine};

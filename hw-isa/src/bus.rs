@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use hw_core::{Bus, Device, DeviceClass, DeviceImpl, Irq, IrqPin, qbus_new};
+use hw_core::{Bus, Device, DeviceClass, DeviceImpl, Irq, IrqPin, SysBusDevice, qbus_new};
 use memory::{MemoryRegion, RegionOps};
 use parking_lot::Mutex;
 use qom::{Class, ClassInit, Object, Result, bail};
@@ -27,7 +27,15 @@ pub struct IsaDevice {
     parent: Device,
     regions: Mutex<Vec<MemoryRegion>>,
 }
-qom::type_init!(IsaBus, IsaDevice);
+/// Provides the ISA bus of a machine that has no PCI.
+#[derive(Object)]
+#[object(name = "isabus-bridge", parent = SysBusDevice)]
+pub struct IsaBusBridge {
+    parent: SysBusDevice,
+}
+impl DeviceImpl for IsaBusBridge {}
+
+qom::type_init!(IsaBus, IsaDevice, IsaBusBridge);
 
 fn class_init(class: &mut Class) {
     class.get_mut::<DeviceClass>().bus_type = Some("ISA");

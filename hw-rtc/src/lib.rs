@@ -1,8 +1,11 @@
 //! The MC146818 real-time clock (hw/rtc/).
 //!
-//! The chip alone: a plain struct that is told the virtual time. It holds no lock, starts no timer and raises
-//! no interrupt line itself.
+//! [`mc146818::Mc146818`] is the chip, a plain struct that is told the time; [`Mc146818Rtc`] is the device around
+//! it with the lock, the timer and the interrupt line.
 
 #![forbid(unsafe_code)]
 
+mod device;
 pub mod mc146818;
+
+pub use device::{LostTickPolicy, Mc146818Rtc, RtcOptions, rtc_set_memory, set_rtc_options};

@@ -13,8 +13,10 @@ use qom::property::PropertyInput;
 use qom::{Class, ClassInit, Error, Object, PropertyInfo, Result, TypeInfo, Value, bail};
 
 use crate::config::CpuConfig;
+use crate::cpuid::{VcpuPlace, build_cpuid};
 use crate::expand::{CpuError, Expanded, expand_features};
 use crate::features::FeatureWord;
+use crate::host::CpuidEntry;
 use crate::models::{CpuModel, DefaultVersion};
 use crate::msrs::MsrValue;
 use crate::option::CpuOption;
@@ -187,11 +189,18 @@ impl X86Cpu {
         self.dirty.store(true, Ordering::Release);
     }
 
-    /// Adds to what firmware would have set up: MSRs, and the local interrupt lines of the APIC.
-    pub fn set_firmware_state(&self, msrs: Vec<MsrValue>, lint0: u32, lint1: u32) {
+    /// Adds to what firmware would have set up: MSRs, and LVT LINT0 and LINT1 of the APIC.
+    pub fn set_firmware_state(&self, msrs: Vec<MsrValue>, lint: Option<(u32, u32)>) {
         let mut pending = self.pending.lock();
         pending.msrs.extend(msrs);
-        pending.lint = Some((lint0, lint1));
+        pending.lint = lint;
+    }
+
+    /// What CPUID leaf `leaf` gives on this CPU.
+    pub fn cpuid_leaf(&self, leaf: u32) -> Option<CpuidEntry> {
+        let place = VcpuPlace { topology: self.topology(), apic_id: self.apic_id(), tsc_khz: 0 };
+        let list = build_cpuid(self.expanded.get()?, kvm::host(), &place);
+        list.into_iter().find(|entry| entry.function == leaf)
     }
 }
 

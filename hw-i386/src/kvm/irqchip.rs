@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use accel_kvm::{ioapic_route, pic_route};
 use accel_kvm::kvm_bindings::{
     KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, kvm_ioapic_state, kvm_irqchip,
     kvm_irqchip__bindgen_ty_1, kvm_pic_state,
@@ -51,6 +52,20 @@ fn set_chip(chip_id: u32, chip: kvm_irqchip__bindgen_ty_1) {
     }
 }
 
+/// Has each line lead to the PIC and, on a board that has one, to the I/O APIC, where the timer's line 0
+/// is input 2 (`kvm_pc_setup_irq_routing`).
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn setup_irq_routing(ioapic: bool) -> Result<()> {
+    let pic = (0..16).filter(|n| *n != 2).map(|n| pic_route(n, n));
+    let ioapic = (0..24).filter(|n| ioapic && *n != 2).map(|n| ioapic_route(n, if n == 0 { 2 } else { n }));
+    match vm()?.irqchip() {
+        Some(irqchip) => irqchip.set_board_routes(pic.chain(ioapic).collect()),
+        None => Ok(()),
+    }
+}
+
 impl DeviceImpl for KvmI8259 {
     fn realize(self: &Arc<Self>) -> Result<()> {
         vm().map(drop)
@@ -62,6 +77,18 @@ impl DeviceImpl for KvmI8259 {
             false => (KVM_IRQCHIP_PIC_SLAVE, ELCR_MASK_SLAVE),
         };
         set_chip(chip, kvm_irqchip__bindgen_ty_1 { pic: kvm_pic_state { elcr_mask, ..Default::default() } });
+    }
+}
+
+/// Makes ISA lines level-triggered at the PICs, as firmware does for those that PCI uses (ELCR).
+pub(crate) fn set_level_triggered(lines: u16) {
+    let [master, slave] = lines.to_le_bytes();
+    for (chip, elcr, elcr_mask) in [
+        (KVM_IRQCHIP_PIC_MASTER, master, ELCR_MASK_MASTER),
+        (KVM_IRQCHIP_PIC_SLAVE, slave, ELCR_MASK_SLAVE),
+    ] {
+        let pic = kvm_pic_state { elcr: elcr & elcr_mask, elcr_mask, ..Default::default() };
+        set_chip(chip, kvm_irqchip__bindgen_ty_1 { pic });
     }
 }
 

@@ -7,6 +7,8 @@ mod clock;
 mod i8254;
 mod irqchip;
 
+pub(crate) use irqchip::{set_level_triggered, setup_irq_routing};
+
 use std::sync::Arc;
 
 use accel_kvm::{KvmState, kvm_state};

@@ -82,7 +82,7 @@ impl Format {
     /// A number below 100, as the register's byte.
     pub fn encode(self, value: i64) -> u8 {
         let value = value.rem_euclid(256) as u8;
-        if self.is_binary() { value } else { (value / 10) << 4 | value % 10 }
+        if self.is_binary() { value } else { ((value / 10) << 4) | (value % 10) }
     }
 
     pub fn decode(self, byte: u8) -> i64 {

@@ -36,7 +36,7 @@ pub(crate) fn refused(what: &str) -> impl Fn(accel_kvm::kvm_ioctls::Error) -> Er
 }
 
 impl KvmArch for X86KvmArch {
-    fn init(&self, kvm: &Arc<KvmState>, _machine: &Arc<Machine>) -> Result<()> {
+    fn init(&self, kvm: &Arc<KvmState>, _machine: &Machine) -> Result<()> {
         for (cap, name) in [(Cap::SetTssAddr, "KVM_CAP_SET_TSS_ADDR"), (Cap::ExtCpuid, "KVM_CAP_EXT_CPUID")] {
             if !kvm.vm.check_extension(cap) {
                 bail!("kvm does not support {name}");

@@ -1,0 +1,328 @@
+//! Direct kernel boot: what a firmware would have done before a kernel runs, done by the board at every
+//! reset: tables placed, chips set up as SeaBIOS leaves them, kernel and initrd loaded, the first CPU at the
+//! kernel's entry.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use hw_core::reset::qemu_register_reset;
+use hw_pci::spec::{INTERRUPT_LINE, INTERRUPT_PIN};
+use hw_pci::{PciBus, PciDevice};
+use hw_smbios::{SmbiosConfig, SmbiosTables};
+use memory::{FlatView, get_system_memory};
+use qom::property::OnOffAuto;
+use qom::{Error, Object, Result, bail};
+use target_i386::X86Cpu;
+use target_i386::host::CpuidEntry;
+use target_i386::msrs::{firmware_mtrrs, seabios_pci_hole};
+use target_i386::reset::{FlatEntry, Table};
+use util::trace::span;
+
+use crate::acpi_build::{AcpiConfig, AcpiCpu, AcpiTables, IsaDevice, PciDevice as AcpiPciDevice, acpi_build};
+use crate::kvm::set_level_triggered;
+use crate::linker::{FirmwareTables, firmware_tables};
+use crate::loader::{ACPI_DATA_SIZE, BootImage, E820_RAM, E820_RESERVED, E820Entry, KernelParams, RomSource, load_kernel};
+use crate::mptable::{MpConfig, PciInterrupt};
+use crate::pc::{FOUR_GIB, PcMachine, first_cpu};
+use crate::{firmware, pc_piix};
+
+/// Where RAM stops being the guest's below 640 KiB: the extended BIOS data area.
+const EBDA: Range<u64> = 0x9_fc00..0xa_0000;
+/// The BIOS segment.
+const F_SEGMENT: Range<u64> = 0xf_0000..0x10_0000;
+/// The top of 4 GiB, where a BIOS would be.
+const BIOS_AREA: Range<u64> = 0xfffc_0000..FOUR_GIB;
+/// Where PCI's addresses below 4 GiB end: the I/O APIC.
+const PCI_HOLE_END: u64 = 0xfec0_0000;
+/// ISA lines that SeaBIOS routes INTA# to INTD# of the first slot to.
+const PCI_IRQS: [u8; 4] = [10, 10, 11, 11];
+/// Interrupt of ACPI events, which PIIX4's power management function is wired to.
+const SCI: u8 = 9;
+/// LVT of the first CPU's LINT0 and LINT1 as SeaBIOS sets them: the PIC's interrupts; NMI.
+const LINT: (u32, u32) = (0x8700, 0x8400);
+/// Version register of KVM's local APICs.
+const LAPIC_VERSION: u8 = 0x14;
+/// Start of the RSDP.
+const RSDP_SIGNATURE: &[u8] = b"RSD PTR ";
+
+/// What is put into memory and chips at each reset.
+struct DirectBoot {
+    tables: FirmwareTables,
+    image: BootImage,
+}
+
+fn wrong(error: impl std::fmt::Display) -> Error {
+    Error::new(error.to_string())
+}
+
+fn cpuid(leaf: u32) -> CpuidEntry {
+    let entry = first_cpu().and_then(|cpu| cpu.cpuid_leaf(leaf));
+    entry.unwrap_or_default()
+}
+
+/// All devices are there: tables are built, and with a kernel its boot is prepared (`pc_machine_done`).
+pub(crate) fn machine_done(machine: &Arc<dyn Object>) -> Result<()> {
+    let _span = span("pc_machine_done");
+    let Some(pc) = machine.cast::<PcMachine>() else { bail!("not a PC") };
+    let acpi = match pc.pci_bus.get() {
+        Some(_) if pc.acpi.get() != OnOffAuto::Off => Some(build_acpi(pc)?),
+        _ => None,
+    };
+    let smbios = SmbiosTables::build(&smbios_config(pc)).map_err(wrong)?;
+    match pc.kernel.get() {
+        Some(kernel) => {
+            let boot = DirectBoot::prepare(pc, &kernel, acpi.as_ref(), &smbios)?;
+            boot.image.warnings.iter().for_each(|w| eprintln!("softmmu: warning: {w}"));
+            let machine = Arc::downgrade(machine);
+            qemu_register_reset(Arc::new(move || {
+                if let Some(machine) = machine.upgrade()
+                    && let Some(pc) = machine.cast::<PcMachine>()
+                    && let Err(error) = boot.carry_out(pc)
+                {
+                    // The kernel or the initrd changed since the machine was made.
+                    eprintln!("softmmu: {error}");
+                    hw_core::runstate::shutdown_request_with_code(hw_core::runstate::ShutdownCause::HostError, 1);
+                }
+            }));
+        }
+        None if pc.initrd.get().is_some() => bail!("-initrd only allowed with -kernel option"),
+        None if !pc.append.get().is_empty() => bail!("-append only allowed with -kernel option"),
+        None => {}
+    }
+    match pc.fw_cfg.get() {
+        Some(fw_cfg) => firmware::add_tables(fw_cfg, acpi.as_ref(), &smbios),
+        None => Ok(()),
+    }
+}
+
+fn build_acpi(pc: &PcMachine) -> Result<AcpiTables> {
+    let _span = span("acpi_build");
+    let present = pc.apic_ids();
+    let cpus = pc.possible_apic_ids();
+    let cpus = cpus.into_iter().map(|apic_id| AcpiCpu { apic_id, present: present.contains(&apic_id), node: None });
+    let mut config = AcpiConfig {
+        cpus: cpus.collect(),
+        pci_hole: pc.ram_split().below_4g..PCI_HOLE_END,
+        pci_devices: acpi_pci_devices(pc),
+        isa_devices: isa_devices(pc),
+        hpet: pc.hpet.get(),
+        s3: false,
+        reset_register: true,
+        ..AcpiConfig::default()
+    };
+    fill(&mut config.oem.oem_id, &pc.oem_id.get());
+    fill(&mut config.oem.oem_table_id, &pc.oem_table_id.get());
+    acpi_build(&config).map_err(wrong)
+}
+
+fn fill(field: &mut [u8], text: &str) {
+    field.fill(b' ');
+    field.iter_mut().zip(text.bytes()).for_each(|(f, b)| *f = b);
+}
+
+fn pci_functions(pc: &PcMachine) -> Vec<Arc<dyn Object>> {
+    pc.pci_bus.get().and_then(|b| b.cast::<PciBus>()).map(PciBus::devices).unwrap_or_default()
+}
+
+fn acpi_pci_devices(pc: &PcMachine) -> Vec<AcpiPciDevice> {
+    let functions = pci_functions(pc);
+    let devfns = functions.iter().filter_map(|o| o.cast::<PciDevice>()).map(PciDevice::devfn);
+    // Function 0 of each slot but the ISA bridge's.
+    let slots = devfns.filter(|devfn| devfn & 7 == 0 && devfn >> 3 != 1).map(|devfn| devfn >> 3);
+    slots.map(|slot| AcpiPciDevice { slot, display: false, hotpluggable: false }).collect()
+}
+
+fn isa_devices(pc: &PcMachine) -> Vec<IsaDevice> {
+    let mut list = Vec::new();
+    if pc.i8042.get() {
+        list.extend([IsaDevice::Keyboard, IsaDevice::Mouse]);
+    }
+    let serial = |object: &Arc<dyn Object>| {
+        let get = |name| object.property_get(name).ok().and_then(|v| v.as_u64());
+        let (index, iobase, irq) = (get("index")?, get("iobase")?, get("irq")?);
+        Some(IsaDevice::Serial { number: index as u8 + 1, iobase: iobase as u16, irq: irq as u8 })
+    };
+    let bus = pc.isa_bus.get().and_then(|b| b.cast::<hw_isa::IsaBus>());
+    let on_bus = bus.map(|b| b.children()).unwrap_or_default();
+    list.extend(on_bus.iter().filter(|o| o.is_a("isa-serial")).filter_map(serial));
+    list.push(IsaDevice::Rtc);
+    list
+}
+
+fn smbios_config(pc: &PcMachine) -> SmbiosConfig {
+    let class = pc.machine_class();
+    let smp = pc.config().smp;
+    let split = pc.ram_split();
+    let version = cpuid(1);
+    let above = (split.above_4g > 0).then(|| FOUR_GIB..FOUR_GIB + split.above_4g);
+    SmbiosConfig {
+        manufacturer: "QEMU".to_owned(),
+        product: class.desc.to_owned(),
+        version: class.name.to_owned(),
+        uuid: pc.config().uuid.unwrap_or_default(),
+        cpuid_version: version.eax,
+        cpuid_features: version.edx,
+        sockets: smp.sockets,
+        cores_per_socket: smp.dies * smp.cores,
+        threads_per_socket: smp.dies * smp.cores * smp.threads,
+        memory: std::iter::once(0..split.below_4g).chain(above).collect(),
+    }
+}
+
+/// The ISA line that SeaBIOS gives to a pin of a slot.
+fn pci_slot_get_irq(slot: u8, pin: u8) -> u8 {
+    let input = (slot.wrapping_sub(1)).wrapping_add(pin.wrapping_sub(1)) & 3;
+    PCI_IRQS[usize::from(input)]
+}
+
+/// Interrupt pins and the lines SeaBIOS gives them, by place.
+fn pci_interrupts(pc: &PcMachine) -> Vec<(Arc<dyn Object>, PciInterrupt)> {
+    let interrupt = |object: Arc<dyn Object>| {
+        let function = object.cast::<PciDevice>()?;
+        let pin = function.with_config(|c| c.u8(INTERRUPT_PIN));
+        let slot = function.devfn() >> 3;
+        let line = if object.is_a("PIIX4_PM") { SCI } else { pci_slot_get_irq(slot, pin) };
+        (pin != 0).then_some((object, PciInterrupt { slot, pin, line }))
+    };
+    pci_functions(pc).into_iter().filter_map(interrupt).collect()
+}
+
+fn mp_config(pc: &PcMachine) -> MpConfig {
+    let version = cpuid(1);
+    let interrupts = || pci_interrupts(pc).into_iter().map(|(_, interrupt)| interrupt).collect();
+    MpConfig {
+        apic_ids: pc.apic_ids(),
+        cpuid_version: version.eax,
+        cpuid_ebx: version.ebx,
+        cpuid_features: version.edx,
+        lapic_version: LAPIC_VERSION,
+        pci: pc.pci_bus.get().map(|_| interrupts()),
+    }
+}
+
+/// The memory map as SeaBIOS hands it on: the board's, less what the firmware keeps.
+fn final_e820(pc: &PcMachine, tables: &Range<u64>) -> Vec<E820Entry> {
+    let below = pc.ram_split().below_4g;
+    let entry = |range: Range<u64>, kind| E820Entry { addr: range.start, size: range.end - range.start, kind };
+    let mut map = vec![
+        entry(0..EBDA.start, E820_RAM),
+        entry(EBDA, E820_RESERVED),
+        entry(F_SEGMENT, E820_RESERVED),
+        entry(F_SEGMENT.end..tables.start, E820_RAM),
+        entry(tables.start..below, E820_RESERVED),
+    ];
+    map.extend(pc.e820().into_iter().filter(|e| e.addr != 0));
+    map.push(entry(BIOS_AREA, E820_RESERVED));
+    map.retain(|e| e.size > 0);
+    map.sort_by_key(|e| e.addr);
+    map
+}
+
+impl DirectBoot {
+    fn prepare(pc: &PcMachine, kernel: &str, acpi: Option<&AcpiTables>, smbios: &SmbiosTables) -> Result<DirectBoot> {
+        let _span = span("x86_load_linux");
+        let split = pc.ram_split();
+        let tables = firmware_tables(acpi, smbios, &mp_config(pc), split.below_4g).map_err(wrong)?;
+        let rsdp = tables.blobs.iter().find(|(_, bytes)| bytes.starts_with(RSDP_SIGNATURE));
+        let image = load_kernel(&KernelParams {
+            kernel,
+            initrd: pc.initrd.get().as_deref(),
+            cmdline: &pc.append.get(),
+            below_4g_mem_size: split.below_4g,
+            above_4g_mem_size: split.above_4g,
+            acpi_data_size: ACPI_DATA_SIZE,
+            e820: &final_e820(pc, &tables.reserved),
+            rsdp_addr: rsdp.map_or(0, |(address, _)| *address),
+        })
+        .map_err(wrong)?;
+        Ok(DirectBoot { tables, image })
+    }
+
+    fn carry_out(&self, pc: &PcMachine) -> Result<()> {
+        let _span = span("direct_boot");
+        set_up_chips(pc);
+        // The map may be in the middle of a transaction: look at the tree itself.
+        let view = FlatView::render(&get_system_memory());
+        for (address, bytes) in &self.tables.blobs {
+            let _ = view.write_rom(*address, bytes);
+        }
+        for rom in &self.image.roms {
+            let filled = rom.source.len();
+            match &rom.source {
+                RomSource::File { file, offset, len } => {
+                    let mut file = file.try_clone().map_err(wrong)?;
+                    view.load_file(rom.addr, &mut file, *offset, *len)
+                        .map_err(|e| Error::new(format!("could not load '{}': {e}", rom.name)))?;
+                }
+                RomSource::Bytes(bytes) => drop(view.write_rom(rom.addr, bytes)),
+            }
+            // Memory that was never used is zero already, and is not to be touched.
+            if hw_core::runstate::was_started() {
+                view.zero_rom(rom.addr + filled, rom.size.saturating_sub(filled)).map_err(wrong)?;
+            }
+        }
+        self.enter(pc);
+        Ok(())
+    }
+
+    /// The CPUs as firmware leaves them, the first at the kernel's entry.
+    fn enter(&self, pc: &PcMachine) {
+        let low_ram = pc.ram_split().below_4g;
+        for object in hw_core::cpu::cpu_list() {
+            let Some(cpu) = object.cast::<X86Cpu>() else { continue };
+            let Some(expanded) = cpu.expanded() else { continue };
+            let lint = cpu.is_bootstrap().then_some(LINT);
+            cpu.set_firmware_state(firmware_mtrrs(expanded, low_ram, seabios_pci_hole(low_ram)), lint);
+            if cpu.is_bootstrap() {
+                let entry = &self.image.entry;
+                cpu.change_state(|state| {
+                    state.enter_flat(&FlatEntry {
+                        eip: entry.eip,
+                        eax: entry.eax,
+                        ebx: entry.ebx,
+                        esi: entry.esi,
+                        esp: 0,
+                        code_selector: entry.cs,
+                        data_selector: entry.ds,
+                        gdt: Table { base: entry.gdt_base.into(), limit: entry.gdt_limit },
+                    });
+                });
+            }
+        }
+    }
+}
+
+/// Registers as SeaBIOS leaves them: RAM below 1 MiB, PCI interrupts routed, the ACPI ports decoded.
+fn set_up_chips(pc: &PcMachine) {
+    use hw_acpi::piix4::spec as pm;
+    use hw_isa::piix3::spec as piix3;
+    use hw_pci_host::i440fx::spec as i440fx;
+    let _transaction = memory::transaction();
+    for object in pci_functions(pc) {
+        let Some(function) = object.cast::<PciDevice>() else { continue };
+        match object.type_name() {
+            "i440FX" => {
+                function.config_write(i440fx::PAM, 0x30, 1);
+                (1..i440fx::NUM_PAM).for_each(|n| function.config_write(i440fx::PAM + n, 0x33, 1));
+            }
+            "PIIX3" => {
+                for (n, line) in PCI_IRQS.into_iter().enumerate() {
+                    function.config_write(piix3::PIRQRC + n, line.into(), 1);
+                }
+            }
+            "PIIX4_PM" => {
+                function.config_write(pm::PMBA, pc_piix::PM_BASE | pm::PMBA_IO, 4);
+                function.config_write(pm::PMREGMISC, pm::PMIOSE.into(), 1);
+            }
+            _ => {}
+        }
+    }
+    for (object, interrupt) in pci_interrupts(pc) {
+        if let Some(function) = object.cast::<PciDevice>() {
+            function.config_write(INTERRUPT_LINE, interrupt.line.into(), 1);
+        }
+    }
+    if pc.pci_bus.get().is_some() {
+        set_level_triggered(PCI_IRQS.iter().fold(0, |lines, line| lines | 1 << line));
+    }
+}

@@ -1,0 +1,112 @@
+//! Firmware: its image at the top of 4 GiB, and what fw_cfg tells it.
+//!
+//! Source: QEMU `hw/i386/x86.c` (`x86_bios_rom_init`), `hw/i386/fw_cfg.c`.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hw_nvram::fw_cfg::{FwCfg, FwCfgError, spec};
+use hw_nvram::fw_cfg_init_io_dma;
+use memory::{FlatView, MemoryRegion, RamBlock};
+use qom::{Error, Result};
+
+use crate::loader::E820Entry;
+use crate::pc::{FOUR_GIB, PcMachine};
+
+/// The firmware of a machine for which none is named.
+const BIOS_FILENAME: &str = "bios-256k.bin";
+/// Where distributions install firmware, first match first.
+const FIRMWARE_PATH: [&str; 3] = ["/usr/share/qemu", "/usr/share/seabios", "/usr/local/share/qemu"];
+/// An image is a multiple of this.
+const BIOS_ALIGN: u64 = 64 << 10;
+/// How much of its end also shows below 1 MiB.
+const ISA_BIOS_MAX: u64 = 128 << 10;
+/// Largest image: what fits between the APICs and 4 GiB.
+const BIOS_MAX: u64 = 16 << 20;
+
+fn find(name: &str) -> Option<PathBuf> {
+    let named = Path::new(name);
+    if named.exists() {
+        return Some(named.to_owned());
+    }
+    FIRMWARE_PATH.iter().map(|folder| Path::new(folder).join(name)).find(|path| path.exists())
+}
+
+/// Maps the firmware's image. A machine that is given a kernel and no firmware starts the kernel itself and
+/// has none.
+pub(crate) fn load(pc: &PcMachine, rom_memory: &MemoryRegion) -> Result<()> {
+    let name = match (pc.firmware.get(), pc.kernel.get()) {
+        (Some(name), _) => name,
+        (None, Some(_)) => return Ok(()),
+        (None, None) => BIOS_FILENAME.to_owned(),
+    };
+    let refuse = |why: &dyn std::fmt::Display| Error::new(format!("could not load PC BIOS '{name}': {why}"));
+    let path = find(&name).ok_or_else(|| refuse(&"No such file or directory"))?;
+    let mut file = File::open(&path).map_err(|e| refuse(&e))?;
+    let size = file.metadata().map_err(|e| refuse(&e))?.len();
+    if size == 0 || !size.is_multiple_of(BIOS_ALIGN) || size > BIOS_MAX {
+        return Err(refuse(&format!("its size, {size}, is not a multiple of 64 KiB up to 16 MiB")));
+    }
+    let block = RamBlock::anonymous("pc.bios", size).map_err(|e| refuse(&e))?;
+    let bios = MemoryRegion::rom("pc.bios", block);
+    FlatView::render(&bios).load_file(0, &mut file, 0, size).map_err(|e| refuse(&e))?;
+    let isa_size = size.min(ISA_BIOS_MAX);
+    let isa_bios = MemoryRegion::alias("isa-bios", &bios, size - isa_size, isa_size);
+    isa_bios.set_readonly(true);
+    rom_memory.add_subregion_overlap((1 << 20) - isa_size, &isa_bios, 1);
+    rom_memory.add_subregion(FOUR_GIB - size, &bios);
+    Ok(())
+}
+
+fn wrong(error: FwCfgError) -> Error {
+    Error::new(error.to_string())
+}
+
+/// The memory map in the layout of `etc/e820`: address, length, type, 20 bytes an entry.
+fn e820_file(map: &[E820Entry]) -> Vec<u8> {
+    let entry = |e: &E820Entry| {
+        [&e.addr.to_le_bytes()[..], &e.size.to_le_bytes(), &e.kind.to_le_bytes()].concat()
+    };
+    map.iter().flat_map(entry).collect()
+}
+
+/// Makes fw_cfg and fills in what is known before the devices are (`fw_cfg_arch_create`).
+pub(crate) fn fw_cfg_arch_create(pc: &PcMachine) -> Result<Arc<FwCfg>> {
+    let fw_cfg = fw_cfg_init_io_dma()?;
+    let config = pc.config();
+    let apic_id_limit = pc.possible_apic_ids().last().copied().unwrap_or_default() + 1;
+    fw_cfg.add_bytes(spec::UUID, config.uuid.unwrap_or_default()).map_err(wrong)?;
+    fw_cfg.add_i16(spec::NOGRAPHIC, 1).map_err(wrong)?;
+    fw_cfg.add_i16(spec::BOOT_MENU, 0).map_err(wrong)?;
+    fw_cfg.add_i16(spec::NB_CPUS, config.smp.cpus as u16).map_err(wrong)?;
+    fw_cfg.add_i16(spec::MAX_CPUS, apic_id_limit as u16).map_err(wrong)?;
+    fw_cfg.add_i64(spec::RAM_SIZE, config.ram_size).map_err(wrong)?;
+    fw_cfg.add_i32(spec::IRQ0_OVERRIDE, 1).map_err(wrong)?;
+    // Number of nodes, then the node of each CPU and the size of each node: there are none.
+    fw_cfg.add_bytes(spec::NUMA, vec![0u8; 8 * (1 + apic_id_limit as usize)]).map_err(wrong)?;
+    fw_cfg.add_file("etc/e820", e820_file(&pc.e820())).map_err(wrong)?;
+    // Which sleep states exist (bit 7) and the number each goes by.
+    fw_cfg.add_file("etc/system-states", SYSTEM_STATES).map_err(wrong)?;
+    fw_cfg.add_file("bootorder", Vec::new()).map_err(wrong)?;
+    Ok(fw_cfg)
+}
+
+/// S0 to S5: S4 with its number; S3 is not offered until suspending is there.
+const SYSTEM_STATES: [u8; 6] = [128, 0, 0, 1, 2 | 128, 128];
+
+/// Gives firmware the tables it is to place (`acpi_setup`, `fw_cfg_build_smbios`).
+pub(crate) fn add_tables(
+    fw_cfg: &FwCfg,
+    acpi: Option<&crate::acpi_build::AcpiTables>,
+    smbios: &hw_smbios::SmbiosTables,
+) -> Result<()> {
+    if let Some(acpi) = acpi {
+        fw_cfg.add_file("etc/acpi/rsdp", acpi.rsdp.clone()).map_err(wrong)?;
+        fw_cfg.add_file("etc/acpi/tables", acpi.tables.clone()).map_err(wrong)?;
+        fw_cfg.add_file("etc/table-loader", acpi.linker.clone()).map_err(wrong)?;
+    }
+    fw_cfg.add_file(hw_smbios::TABLES_FILE, smbios.tables_file().to_vec()).map_err(wrong)?;
+    fw_cfg.add_file(hw_smbios::ANCHOR_FILE, smbios.anchor_file()).map_err(wrong)?;
+    Ok(())
+}

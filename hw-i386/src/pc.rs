@@ -1,0 +1,234 @@
+//! What all PCs share: memory, the basic devices, CMOS contents.
+//!
+//! Source: QEMU `hw/i386/pc.c`.
+
+use std::sync::{Arc, OnceLock};
+
+use hw_core::irq::Irq;
+use hw_core::machine::Machine;
+use hw_core::{Device, qdev_create, qdev_new, qdev_realize};
+use hw_isa::IsaBus;
+use hw_nvram::fw_cfg::FwCfg;
+use memory::{MemoryRegion, get_system_memory};
+use qom::property::OnOffAuto;
+use qom::{Class, ClassInit, Object, Property, Result, Size, Value, bail};
+use target_i386::X86Cpu;
+
+use crate::loader::{E820_RAM, E820_RESERVED, E820Entry};
+use crate::ports;
+use crate::x86::{GSI_NUM_PINS, RamSplit, X86Machine};
+
+/// Where memory above the hole starts.
+pub(crate) const FOUR_GIB: u64 = 1 << 32;
+/// Memory below 4 GiB where nothing else is said, if all of it fits (3.5 GiB).
+const MAX_RAM_BELOW_4G: u64 = 0xe000_0000;
+/// Memory below 4 GiB where the rest goes above: whole GiBs.
+const ALIGNED_RAM_BELOW_4G: u64 = 0xc000_0000;
+/// Addresses that AMD's HyperTransport takes, which a guest on such a CPU must leave alone.
+const AMD_HT: (u64, u64) = (0xfd_0000_0000, 0x3_0000_0000);
+/// The I/O APIC input the HPET's comparators can reach on this board.
+const HPET_INTCAP: u32 = 0x4;
+
+/// The root part of every PC.
+#[derive(Object)]
+#[object(name = "generic-pc-machine", parent = X86Machine, abstract)]
+pub struct PcMachine {
+    parent: X86Machine,
+    /// Enable vmport (pc & q35)
+    #[property(default = OnOffAuto::Auto)]
+    pub vmport: Property<OnOffAuto>,
+    /// Maximum ram below the 4G boundary (32bit boundary)
+    #[property]
+    pub max_ram_below_4g: Property<Size>,
+    /// Enable/disable HPET
+    #[property(default = true)]
+    pub hpet: Property<bool>,
+    /// Enable/disable Intel 8042 PS/2 controller emulation
+    #[property(default = true)]
+    pub i8042: Property<bool>,
+    pub(crate) fw_cfg: OnceLock<Arc<FwCfg>>,
+    pub(crate) pci_bus: OnceLock<Arc<dyn Object>>,
+    pub(crate) isa_bus: OnceLock<Arc<dyn Object>>,
+    pub(crate) host_bridge: OnceLock<Arc<dyn Object>>,
+    pub(crate) rtc: OnceLock<Arc<dyn Object>>,
+}
+qom::type_init!(PcMachine);
+
+impl<T: hw_core::MachineImpl> ClassInit<T> for PcMachine {
+    fn class_init(class: &mut Class) {
+        <Machine as ClassInit<T>>::class_init(class);
+    }
+}
+
+impl PcMachine {
+    /// Splits the memory at the hole below 4 GiB.
+    pub(crate) fn split_ram(&self) -> RamSplit {
+        let size = self.config().ram_size;
+        let wanted = match self.max_ram_below_4g.get().0 {
+            0 => MAX_RAM_BELOW_4G,
+            wanted => wanted,
+        };
+        let lowmem = if size >= wanted { wanted.min(ALIGNED_RAM_BELOW_4G) } else { wanted };
+        if size >= wanted && lowmem % (1 << 30) != 0 {
+            eprintln!(
+                "softmmu: warning: Large machine and max_ram_below_4g ({wanted}) not a multiple of 1G; possible \
+                 bad performance."
+            );
+        }
+        let split = match size >= lowmem {
+            true => RamSplit { below_4g: lowmem, above_4g: size - lowmem },
+            false => RamSplit { below_4g: size, above_4g: 0 },
+        };
+        *self.ram_split.get_or_init(|| split)
+    }
+
+    /// Maps the memory and checks that the CPUs can address it (`pc_memory_init`).
+    pub(crate) fn memory_init(&self) -> Result<MemoryRegion> {
+        let _span = util::trace::span("pc_memory_init");
+        let split = self.ram_split();
+        let Some(ram) = self.ram() else { bail!("the machine has no memory") };
+        if let Some(cpu) = first_cpu() {
+            let bits = cpu.expanded().map_or(36, |e| e.config.props.phys_bits);
+            let last = (FOUR_GIB + split.above_4g).max(FOUR_GIB) - 1;
+            let limit = 1u64.checked_shl(bits).map_or(u64::MAX, |l| l - 1);
+            if split.above_4g > 0 && limit < last {
+                bail!("Address space limit {limit:#x} < {last:#x} phys-bits too low ({bits})");
+            }
+        }
+        let memory = get_system_memory();
+        memory.add_subregion(0, &MemoryRegion::alias("ram-below-4g", ram, 0, split.below_4g));
+        if split.above_4g > 0 {
+            let above = MemoryRegion::alias("ram-above-4g", ram, split.below_4g, split.above_4g);
+            memory.add_subregion(FOUR_GIB, &above);
+        }
+        Ok(ram.clone())
+    }
+
+    /// The memory map as fw_cfg gives it to firmware: memory, and what is reserved beside it.
+    pub(crate) fn e820(&self) -> Vec<E820Entry> {
+        let split = self.ram_split();
+        let (base, size) = (target_i386::IDENTITY_MAP_BASE, target_i386::IDENTITY_MAP_SIZE);
+        let mut map = vec![
+            E820Entry { addr: base, size, kind: E820_RESERVED },
+            E820Entry { addr: 0, size: split.below_4g, kind: E820_RAM },
+        ];
+        if split.above_4g > 0 {
+            map.push(E820Entry { addr: FOUR_GIB, size: split.above_4g, kind: E820_RAM });
+        }
+        let is_amd = |cpu: &X86Cpu| {
+            cpu.expanded().is_some_and(|e| e.config.vendor == *b"AuthenticAMD" && e.config.props.phys_bits >= 40)
+        };
+        if first_cpu().is_some_and(|cpu| is_amd(&cpu)) {
+            map.push(E820Entry { addr: AMD_HT.0, size: AMD_HT.1, kind: E820_RESERVED });
+        }
+        map
+    }
+
+    /// Timers, the keyboard controller, serial ports and the small ports (`pc_basic_device_init`).
+    pub(crate) fn basic_device_init(&self, isa: &Arc<dyn Object>, with_hpet: bool) -> Result<()> {
+        let _span = util::trace::span("pc_basic_device_init");
+        ports::map();
+        let hpet = if with_hpet { Some(self.create_hpet()?) } else { None };
+        let rtc = qdev_create("mc146818rtc", Some(isa), &[("base_year", 2000.into())])?;
+        let rtc_line = match &hpet {
+            // The HPET takes the RTC's line away when it replaces the old timers.
+            Some(hpet) => device(hpet).gpio_in("", 1),
+            None => isa.cast::<IsaBus>().and_then(|bus| bus.irq(8)),
+        };
+        if let Some(line) = rtc_line {
+            device(&rtc).connect_gpio_out("", 0, line)?;
+        }
+        self.this().property_add_link("rtc", &rtc)?;
+        let _ = self.rtc.set(rtc);
+        if self.pit.get() != OnOffAuto::Off {
+            let pit = qdev_create("kvm-pit", Some(isa), &[])?;
+            if let (Some(hpet), Some(line)) = (&hpet, device(&pit).gpio_in("", 0)) {
+                device(hpet).connect_gpio_out("pit-enabled", 0, line)?;
+            }
+        }
+        if self.vmport.get() == OnOffAuto::On {
+            bail!("vmport=on is not supported yet");
+        }
+        self.superio_init(isa)
+    }
+
+    fn create_hpet(&self) -> Result<Arc<dyn Object>> {
+        let hpet = qdev_new("hpet")?;
+        if hpet.property_get("hpet-intcap")? == 0 {
+            hpet.property_set_value("hpet-intcap", HPET_INTCAP)?;
+        }
+        qdev_realize(&hpet, Some(&hw_core::sysbus::sysbus_get_default()))?;
+        for n in 0..GSI_NUM_PINS {
+            if let Some(line) = self.gsi(n) {
+                device(&hpet).connect_gpio_out("", n, line)?;
+            }
+        }
+        Ok(hpet)
+    }
+
+    /// Serial ports, keyboard controller and port 0x92 (`pc_superio_init`).
+    fn superio_init(&self, isa: &Arc<dyn Object>) -> Result<()> {
+        for (index, chardev) in hw_char::serial_hds().into_iter().enumerate() {
+            let Some(chardev) = chardev else { continue };
+            let properties: [(&str, Value); 2] = [("index", index.into()), ("chardev", chardev.into())];
+            qdev_create("isa-serial", Some(isa), &properties)?;
+        }
+        if !self.i8042.get() {
+            return Ok(());
+        }
+        let i8042 = qdev_create("i8042", Some(isa), &[])?;
+        let port92 = qdev_create("port92", Some(isa), &[])?;
+        // KVM's guests always have the address line enabled; the gates keep their state all the same.
+        let a20 = Irq::new(Arc::new(|_: u32, _: bool| {}), 0);
+        device(&i8042).connect_gpio_out("a20", 0, a20.clone())?;
+        device(&port92).connect_gpio_out("a20", 0, a20)
+    }
+
+    /// What a PC's firmware finds in the CMOS about memory, CPUs and devices (`pc_cmos_init`).
+    pub(crate) fn cmos_init(&self) {
+        let Some(rtc) = self.rtc.get() else { return };
+        let split = self.ram_split();
+        let set = |at: u8, value: u64| hw_rtc::rtc_set_memory(rtc, at, value as u8);
+        let word = |at: u8, value: u64| {
+            let value = value.min(0xffff);
+            set(at, value);
+            set(at + 1, value >> 8);
+        };
+        const KIB: u64 = 1 << 10;
+        const MIB: u64 = 1 << 20;
+        let low = split.below_4g;
+        word(0x15, (low / KIB).min(640));
+        let extended = low.saturating_sub(MIB) / KIB;
+        word(0x17, extended);
+        word(0x30, extended);
+        word(0x34, low.saturating_sub(16 * MIB) / (64 * KIB));
+        let high = split.above_4g / (64 * KIB);
+        set(0x5b, high);
+        set(0x5c, high >> 8);
+        set(0x5d, high >> 16);
+        set(0x5f, u64::from(self.config().smp.cpus) - 1);
+        // Equipment: a coprocessor and a PS/2 mouse; no floppy drive.
+        set(0x14, 0x06);
+        set(0x10, 0);
+    }
+}
+
+/// The first CPU.
+pub(crate) fn first_cpu() -> Option<CpuRef> {
+    hw_core::cpu::cpu_list().into_iter().next().map(CpuRef)
+}
+
+/// A CPU object that is an [`X86Cpu`].
+pub(crate) struct CpuRef(Arc<dyn Object>);
+
+impl std::ops::Deref for CpuRef {
+    type Target = X86Cpu;
+    fn deref(&self) -> &X86Cpu {
+        self.0.cast().expect("this board makes x86 CPUs only")
+    }
+}
+
+/// The device part of an object that the board made as a device.
+pub(crate) fn device(object: &Arc<dyn Object>) -> &Device {
+    object.cast().expect("qdev_create gives devices only")
+}

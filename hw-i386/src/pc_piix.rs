@@ -1,0 +1,171 @@
+//! `pc` with the i440FX chipset, and `isapc`: `pc_init1` composes the board.
+//!
+//! Source: QEMU `hw/i386/pc_piix.c`.
+
+use std::sync::Arc;
+
+use hw_core::machine::{MachineClass, add_machine_init_done_notifier};
+use hw_core::reset::{cold_reset, qemu_devices_reset, qemu_register_reset};
+use hw_core::sysbus::sysbus_get_default;
+use hw_core::{MachineImpl, qdev_create};
+use hw_isa::piix3::Piix3;
+use hw_isa::{IsaBus, isa_bus_new};
+use hw_pci_host::i440fx::i440fx_init;
+use memory::{MemoryRegion, get_system_io, get_system_memory};
+use qom::property::OnOffAuto;
+use qom::{Class, Object, Result, Value, bail};
+use util::trace::span;
+
+use crate::kvm::setup_irq_routing;
+use crate::pc::PcMachine;
+use crate::x86::GSI_NUM_PINS;
+use crate::{boot, firmware};
+
+/// Where the SMBus's registers start.
+const SMB_IO_BASE: u32 = 0xb100;
+/// Where SeaBIOS puts the ACPI registers.
+pub(crate) const PM_BASE: u32 = 0x600;
+/// The interrupt of ACPI events.
+const SCI: u32 = 9;
+
+/// `pc-i440fx-7.2`.
+#[derive(Object)]
+#[object(name = "pc-i440fx-7.2-machine", parent = PcMachine, class_init = i440fx_class_init)]
+pub struct PcI440fxMachine {
+    parent: PcMachine,
+}
+
+/// `isapc`.
+#[derive(Object)]
+#[object(name = "isapc-machine", parent = PcMachine, class_init = isapc_class_init)]
+pub struct IsaPcMachine {
+    parent: PcMachine,
+}
+qom::type_init!(PcI440fxMachine, IsaPcMachine);
+
+fn common_class_init(machine: &mut MachineClass) {
+    machine.max_cpus = 255;
+    machine.default_ram_id = Some("pc.ram");
+}
+
+fn i440fx_class_init(class: &mut Class) {
+    let machine = class.get_mut::<MachineClass>();
+    common_class_init(machine);
+    machine.name = "pc-i440fx-7.2";
+    machine.alias = Some("pc");
+    machine.desc = "Standard PC (i440FX + PIIX, 1996)";
+    machine.is_default = true;
+    machine.default_cpu_type = Some("qemu64-x86_64-cpu");
+}
+
+fn isapc_class_init(class: &mut Class) {
+    let machine = class.get_mut::<MachineClass>();
+    common_class_init(machine);
+    machine.name = "isapc";
+    machine.desc = "ISA-only PC";
+    machine.max_cpus = 1;
+    machine.default_cpu_type = Some("486-x86_64-cpu");
+}
+
+impl MachineImpl for PcI440fxMachine {
+    fn init(self: &Arc<Self>) -> Result<()> {
+        pc_init1(self, true)
+    }
+    fn reset(&self) {
+        qemu_devices_reset();
+    }
+}
+
+impl MachineImpl for IsaPcMachine {
+    fn init(self: &Arc<Self>) -> Result<()> {
+        pc_init1(self, false)
+    }
+    fn reset(&self) {
+        qemu_devices_reset();
+    }
+}
+
+fn pc_init1(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
+    let _span = span("pc_init1");
+    if pc.smm.get() == OnOffAuto::On {
+        bail!("smm=on is not supported yet");
+    }
+    pc.split_ram();
+    pc.cpus_init()?;
+    qdev_create("kvmclock", Some(&sysbus_get_default()), &[])?;
+
+    // With PCI, ROMs show on its bus, behind the host bridge's segments.
+    let pci_memory = MemoryRegion::container("pci", 1 << 64);
+    let rom_memory = if pci_enabled { pci_memory.clone() } else { get_system_memory() };
+    let ram = pc.memory_init()?;
+    firmware::load(pc, &rom_memory)?;
+    let fw_cfg = firmware::fw_cfg_arch_create(pc)?;
+    let _ = pc.fw_cfg.set(fw_cfg);
+
+    pc.gsi_create();
+    setup_irq_routing(pci_enabled)?;
+    let isa = match pci_enabled {
+        true => pci_init(pc, &ram, &pci_memory)?,
+        false => isa_bus_new(&qdev_create("isabus-bridge", Some(&sysbus_get_default()), &[])?,
+            &get_system_memory(), &get_system_io())?,
+    };
+    let _ = pc.isa_bus.set(isa.clone());
+    if let Some(bus) = isa.cast::<IsaBus>() {
+        bus.set_irqs((0..16).filter_map(|n| pc.gsi(n)).collect());
+    }
+    interrupt_controllers_init(pc, &isa, pci_enabled)?;
+    pc.basic_device_init(&isa, pci_enabled && pc.hpet.get())?;
+    pc.cmos_init();
+    if pci_enabled && pc.acpi.get() != OnOffAuto::Off {
+        acpi_pm_init(pc)?;
+    }
+    // The tree is reset as a whole, after what registered before (the CPUs).
+    let bus = sysbus_get_default();
+    qemu_register_reset(Arc::new(move || cold_reset(&bus)));
+    let machine = Arc::downgrade(&pc.this());
+    add_machine_init_done_notifier(Box::new(move || match machine.upgrade() {
+        Some(machine) => boot::machine_done(&machine),
+        None => Ok(()),
+    }));
+    Ok(())
+}
+
+/// The host bridge, its bus, and the ISA bridge on it; gives the ISA bus.
+fn pci_init(pc: &PcMachine, ram: &MemoryRegion, pci_memory: &MemoryRegion) -> Result<Arc<dyn Object>> {
+    let _span = span("i440fx_init");
+    // What nothing else claims belongs to the bus.
+    get_system_memory().add_subregion_overlap(0, pci_memory, -1);
+    let (bus, host_bridge) = i440fx_init(ram, pci_memory)?;
+    let _ = pc.pci_bus.set(bus.clone());
+    let _ = pc.host_bridge.set(host_bridge);
+    let bridge = qdev_create("PIIX3", Some(&bus), &[("multifunction", true.into())])?;
+    let Some(piix3) = bridge.cast::<Piix3>() else { bail!("PIIX3 has another type") };
+    piix3.set_lines((0..16).filter_map(|n| pc.gsi(n)).collect());
+    match piix3.isa_bus() {
+        Some(isa) => Ok(isa),
+        None => bail!("PIIX3 provides no ISA bus"),
+    }
+}
+
+fn interrupt_controllers_init(pc: &PcMachine, isa: &Arc<dyn Object>, ioapic: bool) -> Result<()> {
+    if pc.pic.get() != OnOffAuto::Off {
+        for master in [true, false] {
+            qdev_create("kvm-i8259", Some(isa), &[("master", master.into())])?;
+        }
+    }
+    if ioapic {
+        qdev_create("kvm-ioapic", Some(&sysbus_get_default()), &[])?;
+    }
+    debug_assert!(pc.gsi(GSI_NUM_PINS - 1).is_some());
+    Ok(())
+}
+
+fn acpi_pm_init(pc: &PcMachine) -> Result<()> {
+    let Some(bus) = pc.pci_bus.get() else { return Ok(()) };
+    let properties: [(&str, Value); 2] = [("addr", "01.3".into()), ("smb_io_base", SMB_IO_BASE.into())];
+    let pm = qdev_create("PIIX4_PM", Some(bus), &properties)?;
+    if let Some(line) = pc.gsi(SCI) {
+        crate::pc::device(&pm).connect_gpio_out("sci", 0, line)?;
+    }
+    pc.this().property_add_link("acpi-device", &pm)
+}

@@ -1,0 +1,150 @@
+//! The device around [`Mc146818`]: ports 0x70 and 0x71, the host's time.
+//!
+//! Source: QEMU `hw/rtc/mc146818rtc.c`, `softmmu/rtc.c`.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, IrqPin};
+use hw_isa::IsaDevice;
+use memory::{AccessRules, RegionOps};
+use parking_lot::Mutex;
+use qom::{Class, Object, Property, Result};
+use util::clock::{ClockType, now_ns};
+use util::timer::Timer;
+
+use crate::mc146818::{self, Mc146818};
+
+/// First port.
+const RTC_PORT: u32 = 0x70;
+
+qom::property_enum! {
+    /// QAPI's `LostTickPolicy` as far as an RTC knows it.
+    pub enum LostTickPolicy: "LostTickPolicy" { Discard = "discard", Slew = "slew" }
+}
+
+/// What `-rtc` said.
+#[derive(Clone, Copy, Debug)]
+pub struct RtcOptions {
+    /// Seconds between the host's time and the guest's at the start.
+    pub offset: i64,
+    /// What the clock runs by.
+    pub clock: ClockType,
+    /// What happens to periodic interrupts the guest missed (`driftfix=`).
+    pub lost_tick_policy: LostTickPolicy,
+}
+
+impl Default for RtcOptions {
+    fn default() -> Self {
+        RtcOptions { offset: 0, clock: ClockType::Host, lost_tick_policy: LostTickPolicy::Discard }
+    }
+}
+
+static OPTIONS: OnceLock<RtcOptions> = OnceLock::new();
+
+/// Sets what `-rtc` said; the first call counts.
+pub fn set_rtc_options(options: RtcOptions) {
+    let _ = OPTIONS.set(options);
+}
+
+fn options() -> RtcOptions {
+    OPTIONS.get().copied().unwrap_or_default()
+}
+
+/// The device.
+#[derive(Object)]
+#[object(name = "mc146818rtc", parent = IsaDevice, class_init = class_init)]
+pub struct Mc146818Rtc {
+    parent: IsaDevice,
+    /// The year that the two digits of the year register count from
+    #[property(default = 1980, name = "base_year")]
+    base_year: Property<i32>,
+    /// What happens to periodic interrupts the guest missed
+    #[property(default = LostTickPolicy::Discard, name = "lost_tick_policy")]
+    lost_tick_policy: Property<LostTickPolicy>,
+    chip: OnceLock<Mutex<Mc146818>>,
+    timer: OnceLock<Timer>,
+    irq: Arc<IrqPin>,
+}
+qom::type_init!(Mc146818Rtc);
+
+fn class_init(class: &mut Class) {
+    let device = class.get_mut::<DeviceClass>();
+    device.category = Some(DeviceCategory::Misc);
+    device.board_only = true;
+}
+
+/// Sets a byte of an RTC's CMOS memory (`rtc_set_memory`); of any other object nothing.
+pub fn rtc_set_memory(object: &Arc<dyn Object>, index: u8, value: u8) {
+    if let Some(chip) = object.cast::<Mc146818Rtc>().and_then(|rtc| rtc.chip.get()) {
+        chip.lock().set_cmos(index, value);
+    }
+}
+
+impl Mc146818Rtc {
+    fn now(&self) -> u64 {
+        now_ns(options().clock)
+    }
+
+    fn change<R: Default>(&self, f: impl FnOnce(&mut Mc146818, u64) -> R) -> R {
+        let Some(chip) = self.chip.get() else { return R::default() };
+        let now = self.now();
+        let (result, level, pulse, deadline) = {
+            let mut chip = chip.lock();
+            let result = f(&mut chip, now);
+            (result, chip.irq_level(), chip.take_irq_pulse(), chip.next_deadline())
+        };
+        match (self.timer.get(), deadline) {
+            (Some(timer), Some(deadline)) => timer.mod_ns(deadline),
+            (Some(timer), None) => timer.del(),
+            (None, _) => {}
+        }
+        if pulse {
+            // The line fell and may have risen again while the chip was asked.
+            self.irq.set(false);
+        }
+        self.irq.set(level);
+        result
+    }
+}
+
+impl DeviceImpl for Mc146818Rtc {
+    fn realize(self: &Arc<Self>) -> Result<()> {
+        let policy = match (self.lost_tick_policy.get(), options().lost_tick_policy) {
+            (LostTickPolicy::Discard, LostTickPolicy::Discard) => mc146818::LostTickPolicy::Discard,
+            _ => mc146818::LostTickPolicy::Slew,
+        };
+        let host = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+        let seconds = host.saturating_add(options().offset);
+        let chip = Mc146818::new(seconds, self.base_year.get(), policy, self.now());
+        let _ = self.chip.set(Mutex::new(chip));
+        let this = Arc::downgrade(self);
+        let timer = Timer::new(options().clock, move || {
+            if let Some(this) = this.upgrade() {
+                this.change(Mc146818::expire);
+            }
+        });
+        let _ = self.timer.set(timer);
+        self.init_gpio_out("", &self.irq);
+        self.register_ioport(self.clone(), "rtc", RTC_PORT, 2)?;
+        Ok(())
+    }
+
+    fn reset_hold(&self) {
+        self.change(Mc146818::reset);
+    }
+}
+
+impl RegionOps for Mc146818Rtc {
+    fn read(&self, offset: u64, _size: u8) -> u64 {
+        self.change(|chip, now| chip.read(offset, now)).into()
+    }
+
+    fn write(&self, offset: u64, value: u64, _size: u8) {
+        self.change(|chip, now| drop(chip.write(offset, value as u8, now)));
+    }
+
+    fn rules(&self) -> AccessRules {
+        AccessRules::sizes(1, 1)
+    }
+}
