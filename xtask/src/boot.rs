@@ -1,13 +1,12 @@
 //! `cargo xtask boot`: a guest from nothing, here if this machine's KVM can run it, else nested.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::args::Args;
-use crate::console::Console;
+use crate::console::{Console, tied};
 use crate::guest;
 use crate::initramfs::AnonymousFile;
 use crate::kernel::{Flavour, Kernel};
@@ -134,7 +133,7 @@ impl Request {
     }
 
     fn run_direct(&self, line: &[String]) -> Result<u8> {
-        let mut command = Command::new(&line[0]);
+        let mut command = tied(&line[0]);
         command.args(&line[1..]);
         if self.exec.is_none() {
             let terminal = Terminal::of_program();

@@ -140,6 +140,14 @@ fn forward<R: Read + Send + 'static>(mut from: R, to: Sender<Event>, event: fn(V
     });
 }
 
+/// A command that ends when this program does, however that ends: with SIGTERM, on which a VMM restores
+/// the terminal.
+pub fn tied(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "--", program]);
+    command
+}
+
 /// Where `needle` starts in `haystack`.
 pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)

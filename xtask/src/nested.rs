@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::args::Args;
-use crate::console::{Console, last_words};
+use crate::console::{Console, last_words, tied};
 use crate::deps;
 use crate::initramfs::{AnonymousFile, Initramfs, path_in_tree};
 use crate::kernel::{Flavour, Kernel};
@@ -135,7 +135,7 @@ impl Nest {
     pub fn interact(&self, script: &str) -> Result<u8> {
         let terminal = Terminal::of_program();
         let initrd = self.image(script, &terminal.stty(), &terminal.variables().join(" "))?;
-        let child = self.qemu(&initrd)?.stderr(Stdio::piped()).spawn().context("setpriv")?;
+        let child = self.qemu(&initrd)?.stderr(Stdio::piped()).spawn().context("qemu-system-x86_64")?;
         let output = child.wait_with_output()?;
         terminal.restore();
         status_in(&output.stderr)
@@ -157,9 +157,8 @@ impl Nest {
     }
 
     fn qemu(&self, initrd: &AnonymousFile) -> Result<Command> {
-        // setpriv makes QEMU end with this program, however that ends; QEMU restores the terminal then.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "TERM", "--", "qemu-system-x86_64", "-cpu", "max,+svm"]);
+        let mut command = tied("qemu-system-x86_64");
+        command.args(["-cpu", "max,+svm"]);
         let smp = if self.icount {
             command.args(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]);
             1

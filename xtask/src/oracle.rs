@@ -72,7 +72,7 @@ fn reports(vmm: &Vmm) -> Result<(Report, Report)> {
     let qemu = Vmm::qemu()?;
     let mut nest = nest_for(vmm)?;
     qemu.carry_into(&mut nest)?;
-    let guest = |vmm| command_line(vmm, "vmlinuz", "panic=-1 script=report", ARGUMENTS);
+    let guest = |vmm| command_line(vmm, "vmlinuz", "nokaslr panic=-1 script=report", ARGUMENTS);
     let script = format!("echo '{OURS_MARK}'\n{}\necho '{QEMU_MARK}'\n{}\n", guest(vmm), guest(&qemu));
     let output = nest.run(&script)?.output;
     let middle =

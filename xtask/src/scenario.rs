@@ -64,9 +64,13 @@ pub const SCENARIOS: &[Scenario] = &[
             Type("echo wrn\x08\x08ight-$((1+1))\n"),
             Expect("wight-2"),
             Expect(PROMPT),
-            Type("sleep 1000\n\x03"),
+            Type("echo asleep-$((1+1)); sleep 1000\n"),
+            Expect("asleep-2"),
+            Type("\x03"),
             Expect(PROMPT),
-            Type("cat | tr a-z A-Z\nread this\n\x04"),
+            Type("echo reading-$((1+1)); tr a-z A-Z\n"),
+            Expect("reading-2"),
+            Type("read this\n\x04"),
             Expect("READ THIS"),
             Expect(PROMPT),
             Type("cat /sys/devices/system/clocksource/clocksource0/current_clocksource\n"),
@@ -87,8 +91,9 @@ pub const SCENARIOS: &[Scenario] = &[
             Type("echo cpus=$((100+$(nproc)))\n"),
             Expect("cpus=102"),
             // A program on each CPU.
-            Type("for c in 0 1; do taskset -c $c sh -c 'echo on=$(($c+7))' c=$c; done; echo done=$((1+2))\n"),
-            Expect("done=3"),
+            Type("for c in 0 1; do taskset -c $c sh -c \"echo on=$((c+7))\"; done\n"),
+            Expect("on=7"),
+            Expect("on=8"),
             Type("poweroff\n"),
         ],
         ..PLAIN
@@ -167,9 +172,9 @@ pub const SCENARIOS: &[Scenario] = &[
 ];
 
 /// How long a guest may take from one step to the next.
-const STEP: Duration = Duration::from_secs(120);
+const STEP: Duration = Duration::from_secs(180);
 /// After that the VMM is killed.
-const GUEST_SECONDS: u32 = 240;
+const GUEST_SECONDS: u32 = 400;
 /// L1 hangs now and then: few guests in each.
 const GUESTS_PER_L1: usize = 3;
 const ATTEMPTS: u32 = 2;
@@ -203,7 +208,8 @@ pub fn run(vmm: &Vmm, scenarios: Vec<&'static Scenario>) -> Result<Vec<&'static 
                 continue;
             };
             if failure.again && attempt < ATTEMPTS {
-                eprintln!("xtask: {}: trying again: {}", scenario.name, failure.reason);
+                let words = l1.console.last_words();
+                eprintln!("xtask: {}: trying again: {}\n{words}", scenario.name, failure.reason);
                 queue.push_back((scenario, attempt + 1));
             } else {
                 println!("FAIL {}: {}\n{}", scenario.name, failure.reason, l1.console.last_words());
