@@ -1,7 +1,7 @@
 //! Kernel and initrd files: opened once, read by position, never as a whole.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ impl Image {
     pub fn open(path: &str) -> io::Result<Self> {
         let kind = std::fs::metadata(path)?.file_type();
         if kind.is_dir() {
-            return Err(ErrorKind::IsADirectory.into());
+            return Err(io::Error::other("Is a directory"));
         }
         if !kind.is_file() && !kind.is_block_device() {
             return Err(io::Error::other("not a regular file"));

@@ -249,7 +249,7 @@ mod linux_image {
             load(&bzimage(), |_, params| params.initrd = Some(initrd)).unwrap_err().to_string()
         };
         assert_eq!(error("/nonexistent"), "error reading initrd /nonexistent: No such file or directory");
-        assert_eq!(error("/dev"), "error reading initrd /dev: is a directory");
+        assert_eq!(error("/dev"), "error reading initrd /dev: Is a directory");
         assert_eq!(error("/dev/zero"), "error reading initrd /dev/zero: not a regular file");
     }
 
