@@ -259,7 +259,9 @@ impl Mc146818 {
 
     /// Brings the flags of register C up to `now_ns`.
     fn sync(&mut self, now_ns: u64) {
-        let (from, now) = (self.synced_ns, signed(now_ns).max(self.synced_ns));
+        let now = signed(now_ns);
+        // A clock that runs by the host's (`-rtc clock=host`) can be set back.
+        let from = self.synced_ns.min(now);
         self.synced_ns = now;
         if !self.is_divided() {
             return;

@@ -329,6 +329,17 @@ fn the_host_sets_the_clock() {
     assert_eq!(time(&mut rtc, SECOND + SECOND / 2), [0x19, 0x70, 0x01, 0x01, 0x00, 0x00, 0x01]);
 }
 
+#[test]
+fn interrupts_go_on_when_the_hosts_clock_is_set_back() {
+    let mut rtc = Mc146818::new(LEAP_EVE, 2000, LostTickPolicy::Discard, 5000 * SECOND);
+    write(&mut rtc, B, HOURS_24 | UIE, 9000 * SECOND);
+    let _ = read(&mut rtc, C, 9000 * SECOND);
+    let now = 6000 * SECOND;
+    assert_eq!(read(&mut rtc, C, now), 0);
+    assert_eq!(rtc.next_deadline(), Some(now + SECOND));
+    assert_eq!(rtc.seconds(now), LEAP_EVE + 1000);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Read(u8),
