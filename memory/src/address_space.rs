@@ -195,22 +195,21 @@ pub struct SpaceReader {
 }
 
 impl SpaceReader {
-    /// The range at `address` that holds all of `len` bytes, if there is such a one.
+    /// The range at `address`.
     #[inline]
-    fn whole(&mut self, address: u64, len: usize) -> Option<&FlatRange> {
+    fn range(&mut self, address: u64) -> Option<&FlatRange> {
         let view = self.cache.load();
         if !view.ranges().get(self.last).is_some_and(|r| r.contains(address)) {
             self.last = view.lookup_index(address)?;
         }
-        let range = view.ranges().get(self.last)?;
-        ((range.last - address) >= len as u64 - 1).then_some(range)
+        view.ranges().get(self.last)
     }
 
     /// [`AddressSpace::read`].
     #[inline]
     pub fn read(&mut self, address: u64, data: &mut [u8]) -> MemTxResult {
         if matches!(data.len(), 1 | 2 | 4 | 8)
-            && let Some(range) = self.whole(address, data.len())
+            && let Some(range) = self.range(address)
             && let Some(result) = range.read_whole(address, data)
         {
             return result;
@@ -222,7 +221,7 @@ impl SpaceReader {
     #[inline]
     pub fn write(&mut self, address: u64, data: &[u8]) -> MemTxResult {
         if matches!(data.len(), 1 | 2 | 4 | 8)
-            && let Some(range) = self.whole(address, data.len())
+            && let Some(range) = self.range(address)
             && let Some(result) = range.write_whole(address, data)
         {
             return result;

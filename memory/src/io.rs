@@ -73,14 +73,18 @@ impl FlatRange {
     /// Reads the front of `data`; gives how many bytes that was.
     fn read_part(&self, address: u64, data: &mut [u8]) -> (usize, MemTxResult) {
         let offset = address - self.start + self.offset;
-        let len = bytes_left(self, address, data.len());
-        let Some(data) = data.get_mut(..len) else { return (len, MemTxResult::DecodeError) };
         if let Some(ram) = self.readable_ram() {
+            let len = bytes_left(self, address, data.len());
+            let Some(data) = data.get_mut(..len) else { return (len, MemTxResult::DecodeError) };
             let done = ram.slice(offset, len as u64).map(|slice| slice.copy_to(data));
             return (len, if done == Some(len) { MemTxResult::Ok } else { MemTxResult::DecodeError });
         }
-        let Some(ops) = self.read_ops() else { return (len, MemTxResult::DecodeError) };
-        let size = self.region.rules().split(offset, len);
+        // Handlers are not cut off at the end of what shows: a register's width counts, also where another
+        // register decodes its middle, as port 0xcf9 does in the PCI address at 0xcf8.
+        let Some(ops) = self.read_ops() else {
+            return (bytes_left(self, address, data.len()), MemTxResult::DecodeError);
+        };
+        let size = self.region.rules().split(offset, data.len());
         let (value, result) = self.region.rules().dispatch_read(ops, offset, size);
         store(data.get_mut(..size.into()).unwrap_or_default(), value);
         (size.into(), result)
@@ -90,12 +94,11 @@ impl FlatRange {
     fn write_part(&self, address: u64, data: &[u8]) -> (usize, MemTxResult) {
         let offset = address - self.start + self.offset;
         let len = bytes_left(self, address, data.len());
-        let Some(data) = data.get(..len) else { return (len, MemTxResult::DecodeError) };
         if let Some(ram) = self.writable_ram() {
-            return (len, copy_in(ram, offset, data));
+            return (len, copy_in(ram, offset, data.get(..len).unwrap_or_default()));
         }
         let Some(ops) = self.write_ops() else { return (len, MemTxResult::Ok) };
-        let size = self.region.rules().split(offset, len);
+        let size = self.region.rules().split(offset, data.len());
         let value = load(data.get(..size.into()).unwrap_or_default());
         (size.into(), self.region.rules().dispatch_write(ops, offset, value, size))
     }
