@@ -254,26 +254,3 @@ impl BootInfo {
         self.memory.as_slice().iter().filter(|range| range.kind == 1)
     }
 }
-
-unsafe extern "C" {
-    #[link_name = "pdpt"]
-    static mut PDPT: [u64; 512];
-}
-
-/// Maps the 1 GiB around an address one to one with a single page, if it is not mapped yet.
-/// The processor must have 1 GiB pages; without, this fails the guest.
-pub fn map_gigabyte(address: u64) {
-    if crate::io::cpuid(0x8000_0001, 0).edx & 1 << 26 == 0 {
-        crate::check::fail("cpu-has-1g-pages", 0);
-        crate::check::finish();
-    }
-    let index = (address >> 30) as usize;
-    // SAFETY: one processor runs, the table is start.s's, entries past 3 are free; a not-present
-    // entry is not cached, so no flush is needed.
-    unsafe {
-        let table = &raw mut PDPT;
-        if index >= 4 && index < 512 {
-            (&raw mut (*table)[index]).write_volatile((index as u64) << 30 | 0x83);
-        }
-    }
-}

@@ -100,6 +100,5 @@ pub fn dma_read(key: u16, to: &mut [u8]) -> u32 {
     outl(DMA + 4, (at as u32).to_be());
     compiler_fence(Ordering::SeqCst);
     // SAFETY: `access` lives; the device wrote its control word.
-    let control = u32::from_be(unsafe { (&raw const access.control).read_volatile() });
-    control
+    u32::from_be(unsafe { (&raw const access.control).read_volatile() })
 }

@@ -18,6 +18,7 @@ pub mod hpet;
 pub mod interrupts;
 pub mod io;
 mod libc;
+pub mod paging;
 pub mod pci;
 pub mod pic;
 pub mod pit;

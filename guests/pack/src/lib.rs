@@ -2,6 +2,8 @@
 //! only, and a bzImage. The linked file itself is Multiboot (by its address fields) and PVH.
 #![forbid(unsafe_code)]
 
+pub mod cases;
+
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 

@@ -2,8 +2,9 @@
 #![no_std]
 #![no_main]
 
-use kit::boot::{BootInfo, map_gigabyte};
+use kit::boot::BootInfo;
 use kit::io::{read8, read64, write64};
+use kit::paging::map_gigabyte;
 use kit::print::Hex;
 use kit::{acpi, check, say};
 

@@ -106,13 +106,13 @@ fn ipi_each() {
 fn ipi_shorthands(cpus: u32) {
     set_handler(WORK, work);
     apic::send(0, apic::OTHERS | u32::from(WORK));
-    wait_count(1000, WORK, cpus - 1);
+    wait(1000, || ran() == cpus - 1);
     wait(5, || false);
     equal("ipi-others", ran().into(), (cpus - 1).into());
     RAN.iter().for_each(|word| word.store(0, Ordering::SeqCst));
     set_handler(WORK, work);
     apic::send(0, apic::ALL | u32::from(WORK));
-    wait_count(1000, WORK, cpus);
+    wait(1000, || ran() == cpus);
     wait(5, || false);
     equal("ipi-all", ran().into(), cpus.into());
     holds("ipi-none-twice", !DUPLICATE_ID.load(Ordering::SeqCst), 0);
@@ -133,8 +133,9 @@ fn ipi_logical(cpus: u32) {
     RAN.iter().for_each(|word| word.store(0, Ordering::SeqCst));
     set_handler(WORK, work);
     apic::send(0xff, apic::LOGICAL | u32::from(WORK));
-    wait_count(1000, WORK, cpus);
+    wait(1000, || ran() == cpus);
     equal("ipi-logical-all", ran().into(), cpus.into());
+    wait(5, || false);
     set_handler(WORK, apic::eoi_handler);
     let last = 1 << ((cpus - 1) % 8);
     apic::send(last, apic::LOGICAL | u32::from(WORK));

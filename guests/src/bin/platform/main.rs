@@ -1,5 +1,6 @@
 //! The rest of the board: system ports, fw_cfg, PCI and its chipset, tables, and clocks against
-//! each other. `debugcon` on the command line says that a debug console is there.
+//! each other. On the command line, `debugcon` says that a debug console is there, `strict` asks for
+//! the hardware's behaviour where QEMU's differs.
 #![no_std]
 #![no_main]
 
@@ -16,7 +17,7 @@ kit::guest!(main);
 fn main(info: &BootInfo) {
     ports::check(info);
     firmware::check();
-    chipset::check();
+    chipset::check(info);
     tables::check(info);
     clocks::check();
 }
