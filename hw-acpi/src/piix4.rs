@@ -103,11 +103,8 @@ impl Piix4Pm {
     fn update(&self) {
         let Some(regs) = self.regs.get() else { return };
         let now = now_ns(ClockType::Virtual);
-        let (level, deadline) = {
-            let regs = regs.lock();
-            (regs.sci_level(now), regs.next_deadline(now))
-        };
-        self.sci.set(level);
+        let deadline = regs.lock().next_deadline(now);
+        self.sci.sync(false, || regs.lock().sci_level(now));
         match (self.timer.get(), deadline) {
             (Some(timer), Some(deadline)) => timer.mod_ns(deadline),
             (Some(timer), None) => timer.del(),

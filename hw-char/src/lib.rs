@@ -1,11 +1,13 @@
 //! 16550A serial ports and the debug console (hw/char/).
 //!
-//! The chip alone: a plain struct that is told the virtual time and answers with what the device around it
-//! has to do. It holds no lock, starts no timer, and knows neither the interrupt line nor the character device.
+//! [`serial::Uart`] is the chip alone: a plain struct that is told the virtual time and answers with what the
+//! device around it has to do. [`serial_isa`] is that device, with lock, timer, line and character device.
 
 #![forbid(unsafe_code)]
 
+pub mod debugcon;
 pub mod serial;
+pub mod serial_isa;
 
 use parking_lot::Mutex;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 
 /// A device with numbered inputs. Called with no lock of the caller's held.
 pub trait IrqHandler: Send + Sync {
@@ -63,10 +64,13 @@ impl Irq {
     }
 }
 
-/// An output of a device; drives nothing until it is connected.
+/// An output of a device; drives nothing until it is connected. It knows its level, so that setting it again
+/// to what it is costs nothing.
 #[derive(Default)]
 pub struct IrqPin {
     target: ArcSwapOption<Irq>,
+    /// Also keeps changes from several threads in order.
+    level: Mutex<bool>,
 }
 
 impl IrqPin {
@@ -82,6 +86,26 @@ impl IrqPin {
 
     /// Sets its level.
     pub fn set(&self, level: bool) {
+        self.sync(false, || level);
+    }
+
+    /// Sets its level to what `level` says, having lowered it first where the chip's output fell since the
+    /// last time (`fell`). A device that several threads change calls this after it let go of its own lock,
+    /// with a closure that looks at the chip again: so the last to come sets the level that is true.
+    pub fn sync(&self, fell: bool, level: impl FnOnce() -> bool) {
+        let mut now = self.level.lock();
+        let wanted = level();
+        if fell && *now {
+            self.drive(false);
+            *now = false;
+        }
+        if *now != wanted {
+            *now = wanted;
+            self.drive(wanted);
+        }
+    }
+
+    fn drive(&self, level: bool) {
         if let Some(irq) = &*self.target.load() {
             irq.set(level);
         }

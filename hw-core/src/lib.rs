@@ -35,6 +35,7 @@
 
 pub mod accel;
 pub mod bus;
+mod char_property;
 pub mod cpu;
 pub mod device;
 pub mod global;
@@ -48,6 +49,7 @@ pub mod runstate;
 pub mod sysbus;
 
 pub use bus::{Bus, BusClass, qbus_new};
+pub use char_property::CharProperty;
 pub use cpu::{Cpu, CpuClass};
 pub use device::{
     Device, DeviceCategory, DeviceClass, DeviceImpl, qdev_create, qdev_new, qdev_realize, qdev_unparent,

@@ -1,10 +1,13 @@
 //! i8042 and PS/2 keyboard and mouse (hw/input/).
 //!
-//! The chips alone: plain structs that are told the virtual time and answer with what the device around them
-//! has to do. They hold no lock, start no timer and raise no interrupt line themselves.
+//! [`i8042::I8042`] and what hangs on it are the chips alone: plain structs that are told the virtual time and
+//! answer with what is to be done. [`I8042Device`] is the device around them, with lock, timer and lines.
 
 #![forbid(unsafe_code)]
 
+mod device;
 pub mod i8042;
 pub mod ps2;
 pub mod qkeycode;
+
+pub use device::I8042Device;

@@ -89,21 +89,17 @@ impl Mc146818Rtc {
     fn change<R: Default>(&self, f: impl FnOnce(&mut Mc146818, u64) -> R) -> R {
         let Some(chip) = self.chip.get() else { return R::default() };
         let now = self.now();
-        let (result, level, pulse, deadline) = {
+        let (result, fell, deadline) = {
             let mut chip = chip.lock();
             let result = f(&mut chip, now);
-            (result, chip.irq_level(), chip.take_irq_pulse(), chip.next_deadline())
+            (result, chip.take_irq_pulse(), chip.next_deadline())
         };
         match (self.timer.get(), deadline) {
             (Some(timer), Some(deadline)) => timer.mod_ns(deadline),
             (Some(timer), None) => timer.del(),
             (None, _) => {}
         }
-        if pulse {
-            // The line fell and may have risen again while the chip was asked.
-            self.irq.set(false);
-        }
-        self.irq.set(level);
+        self.irq.sync(fell, || chip.lock().irq_level());
         result
     }
 }
@@ -141,7 +137,7 @@ impl RegionOps for Mc146818Rtc {
     }
 
     fn write(&self, offset: u64, value: u64, _size: u8) {
-        self.change(|chip, now| drop(chip.write(offset, value as u8, now)));
+        let _ = self.change(|chip, now| chip.write(offset, value as u8, now));
     }
 
     fn rules(&self) -> AccessRules {

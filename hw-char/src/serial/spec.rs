@@ -137,3 +137,6 @@ pub const DIVISOR_9600: u16 = 12;
 pub const BAUD_OF_DIVISOR_0: u32 = 3500;
 /// Character times without a read or a new character after which what the receiver FIFO holds is due (8.6).
 pub const TIMEOUT_CHARACTERS: u64 = 4;
+
+/// Number of registers.
+pub const NUM_REGISTERS: u32 = 8;
