@@ -28,6 +28,8 @@ bitflags! {
         const READ = 1;
         /// Writing would not block.
         const WRITE = 2;
+        /// The other end went away: for one who wants to know no more at present.
+        const HANGUP = 4;
     }
 
     /// What a watch's handler is called for.

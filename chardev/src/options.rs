@@ -1,0 +1,126 @@
+//! The options of a chardev (qemu_chardev_opts).
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use util::cutils::{SizeUnit, parse_bool, strtosz, strtou64};
+
+use crate::error::ChardevError;
+
+/// What to make a chardev from: the words of `-chardev`, or those that `-serial` stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChardevSpec {
+    /// The id.
+    pub id: String,
+    /// Keys and values; of a key given twice the later counts.
+    pub options: Vec<(String, String)>,
+}
+
+impl ChardevSpec {
+    /// Whether the chardev is a multiplexer: where `-serial mon:…` asked for it, a human monitor is to be
+    /// put on it as well.
+    #[must_use]
+    pub fn is_mux(&self) -> bool {
+        let mux = self.options.iter().rfind(|(key, _)| key == "mux");
+        mux.is_some_and(|(_, value)| parse_bool(value) == Some(true))
+    }
+}
+
+/// The keys that some backend of QEMU takes.
+const KNOWN: &[&str] = &[
+    "backend",
+    "path",
+    "input-path",
+    "host",
+    "port",
+    "fd",
+    "localaddr",
+    "localport",
+    "to",
+    "ipv4",
+    "ipv6",
+    "wait",
+    "server",
+    "delay",
+    "nodelay",
+    "reconnect",
+    "telnet",
+    "tn3270",
+    "tls-creds",
+    "tls-authz",
+    "websocket",
+    "width",
+    "height",
+    "cols",
+    "rows",
+    "mux",
+    "signal",
+    "name",
+    "debug",
+    "size",
+    "chardev",
+    "append",
+    "logfile",
+    "logappend",
+    "mouse",
+    "clipboard",
+    "tight",
+    "abstract",
+];
+
+/// Options being read: those that nobody asked for are an error, not ignored.
+pub(crate) struct Options<'a> {
+    list: &'a [(String, String)],
+    used: RefCell<BTreeSet<&'a str>>,
+}
+
+impl<'a> Options<'a> {
+    pub fn new(list: &'a [(String, String)]) -> Result<Self, ChardevError> {
+        match list.iter().find(|(key, _)| !KNOWN.contains(&key.as_str())) {
+            Some((key, _)) => Err(ChardevError::options(format!("Invalid parameter '{key}'"))),
+            None => Ok(Options { list, used: RefCell::default() }),
+        }
+    }
+
+    pub fn get(&self, key: &str) -> Option<&'a str> {
+        let (key, value) = self.list.iter().rfind(|(name, _)| name == key)?;
+        self.used.borrow_mut().insert(key);
+        Some(value)
+    }
+
+    pub fn flag(&self, key: &str) -> Result<Option<bool>, ChardevError> {
+        self.parsed(key, "'on' or 'off'", parse_bool)
+    }
+
+    pub fn number(&self, key: &str) -> Result<Option<u64>, ChardevError> {
+        self.parsed(key, "a number", |text| strtou64(text, 0).ok())
+    }
+
+    pub fn size(&self, key: &str) -> Result<Option<u64>, ChardevError> {
+        let expected = "a non-negative number below 2^64";
+        self.parsed(key, expected, |text| strtosz(text, SizeUnit::Bytes).ok())
+    }
+
+    fn parsed<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, ChardevError> {
+        let Some(text) = self.get(key) else { return Ok(None) };
+        let value = parse(text);
+        let error = || ChardevError::options(format!("Parameter '{key}' expects {expected}"));
+        value.map(Some).ok_or_else(error)
+    }
+
+    /// Refuses what the backend did not ask for.
+    pub fn finish(&self, backend: &str) -> Result<(), ChardevError> {
+        let used = self.used.borrow();
+        match self.list.iter().find(|(key, _)| !used.contains(key.as_str())) {
+            Some((key, _)) => Err(ChardevError::options(format!(
+                "Parameter '{key}' is not supported by chardev backend '{backend}'"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
