@@ -130,6 +130,16 @@ fn mask(size: u8) -> u64 {
     if size >= 8 { u64::MAX } else { (1 << (8 * size)) - 1 }
 }
 
+/// `value` shifted left by `bits`, right where they are negative.
+fn shift_left(value: u64, bits: i32) -> u64 {
+    let shifted = if bits < 0 {
+        value.checked_shr(bits.unsigned_abs())
+    } else {
+        value.checked_shl(bits.unsigned_abs())
+    };
+    shifted.unwrap_or_default()
+}
+
 fn swap(value: u64, size: u8, endianness: Endianness) -> u64 {
     match (endianness, size) {
         (Endianness::Big, 1..=8) => value.swap_bytes() >> (64 - 8 * u32::from(size)),
@@ -161,6 +171,15 @@ impl AccessRules {
         self.implemented.min <= size && size <= self.implemented.max && self.endianness == Endianness::Little
     }
 
+    /// How many bits left in an access of `size` bytes the part of `part` bytes lies that starts at byte `at`;
+    /// negative where the first bytes of a wider part are wanted, which a big-endian value has at its top.
+    fn place(&self, at: u8, part: u8, size: u8) -> i32 {
+        8 * match self.endianness {
+            Endianness::Little => i32::from(at),
+            Endianness::Big => i32::from(size) - i32::from(part) - i32::from(at),
+        }
+    }
+
     /// A read of `size` bytes (a power of two up to 8) in the order of the guest.
     #[inline]
     pub(crate) fn dispatch_read(&self, ops: &dyn RegionOps, offset: u64, size: u8) -> (u64, MemTxResult) {
@@ -174,11 +193,7 @@ impl AccessRules {
         let mut value = 0;
         for at in (0..size).step_by(usize::from(part)) {
             let piece = ops.read(offset.wrapping_add(at.into()), part) & mask(part);
-            let shift = match self.endianness {
-                Endianness::Little => u32::from(at) * 8,
-                Endianness::Big => u32::from(size.saturating_sub(part).saturating_sub(at)) * 8,
-            };
-            value |= piece << shift;
+            value |= shift_left(piece, self.place(at, part, size));
         }
         (swap(value & mask(size), size, self.endianness), MemTxResult::Ok)
     }
@@ -202,11 +217,8 @@ impl AccessRules {
         let value = swap(value & mask(size), size, self.endianness);
         let part = size.min(self.implemented.max).max(self.implemented.min).clamp(1, 8);
         for at in (0..size).step_by(usize::from(part)) {
-            let shift = match self.endianness {
-                Endianness::Little => u32::from(at) * 8,
-                Endianness::Big => u32::from(size.saturating_sub(part).saturating_sub(at)) * 8,
-            };
-            ops.write(offset.wrapping_add(at.into()), (value >> shift) & mask(part), part);
+            let piece = shift_left(value, -self.place(at, part, size));
+            ops.write(offset.wrapping_add(at.into()), piece & mask(part), part);
         }
         MemTxResult::Ok
     }
