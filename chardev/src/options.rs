@@ -1,8 +1,5 @@
 //! The options of a chardev (qemu_chardev_opts).
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
-
 use util::cutils::{SizeUnit, parse_bool, strtosz, strtou64};
 
 use crate::error::ChardevError;
@@ -68,24 +65,33 @@ const KNOWN: &[&str] = &[
     "abstract",
 ];
 
-/// Options being read: those that nobody asked for are an error, not ignored.
-pub(crate) struct Options<'a> {
-    list: &'a [(String, String)],
-    used: RefCell<BTreeSet<&'a str>>,
-}
+/// The keys that go with any backend.
+const COMMON: &[&str] = &["backend", "mux", "logfile", "logappend"];
+
+/// The options of one chardev.
+pub(crate) struct Options<'a>(&'a [(String, String)]);
 
 impl<'a> Options<'a> {
     pub fn new(list: &'a [(String, String)]) -> Result<Self, ChardevError> {
         match list.iter().find(|(key, _)| !KNOWN.contains(&key.as_str())) {
             Some((key, _)) => Err(ChardevError::options(format!("Invalid parameter '{key}'"))),
-            None => Ok(Options { list, used: RefCell::default() }),
+            None => Ok(Options(list)),
+        }
+    }
+
+    /// Refuses what `backend` has no use for (QEMU ignores it).
+    pub fn check(&self, backend: &str, keys: &[&str]) -> Result<(), ChardevError> {
+        let known = |key: &str| COMMON.contains(&key) || keys.contains(&key);
+        match self.0.iter().find(|(key, _)| !known(key)) {
+            Some((key, _)) => Err(ChardevError::options(format!(
+                "Parameter '{key}' is not supported by chardev backend '{backend}'"
+            ))),
+            None => Ok(()),
         }
     }
 
     pub fn get(&self, key: &str) -> Option<&'a str> {
-        let (key, value) = self.list.iter().rfind(|(name, _)| name == key)?;
-        self.used.borrow_mut().insert(key);
-        Some(value)
+        self.0.iter().rfind(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
     pub fn flag(&self, key: &str) -> Result<Option<bool>, ChardevError> {
@@ -111,16 +117,5 @@ impl<'a> Options<'a> {
         let value = parse(text);
         let error = || ChardevError::options(format!("Parameter '{key}' expects {expected}"));
         value.map(Some).ok_or_else(error)
-    }
-
-    /// Refuses what the backend did not ask for.
-    pub fn finish(&self, backend: &str) -> Result<(), ChardevError> {
-        let used = self.used.borrow();
-        match self.list.iter().find(|(key, _)| !used.contains(key.as_str())) {
-            Some((key, _)) => Err(ChardevError::options(format!(
-                "Parameter '{key}' is not supported by chardev backend '{backend}'"
-            ))),
-            None => Ok(()),
-        }
     }
 }

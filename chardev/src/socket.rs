@@ -25,6 +25,29 @@ use crate::inet;
 use crate::options::Options;
 use crate::telnet::{GREETING, Piece, Telnet};
 
+/// The options.
+pub(crate) const KEYS: &[&str] = &[
+    "path",
+    "abstract",
+    "tight",
+    "fd",
+    "host",
+    "port",
+    "to",
+    "ipv4",
+    "ipv6",
+    "server",
+    "wait",
+    "delay",
+    "nodelay",
+    "reconnect",
+    "telnet",
+    "tn3270",
+    "websocket",
+    "tls-creds",
+    "tls-authz",
+];
+
 /// The descriptors that may come with a message (TCP_MAX_FDS).
 const MAX_FDS: usize = 16;
 
@@ -128,8 +151,6 @@ fn incompatible(option: &str, with: &str) -> ChardevError {
 /// `socket`.
 pub(crate) fn open(core: &Arc<Core>, options: &Options) -> Result<Arc<dyn Backend>, ChardevError> {
     let config = Config::parse(options)?;
-    // Before anything is made that would have to be taken back, and before waiting for anybody.
-    options.finish("socket")?;
     let protocol = if config.is_telnet { "telnet" } else { "tcp" };
     let describe =
         |address: &Address| format!("disconnected:{}", address.describe(protocol, config.is_server));

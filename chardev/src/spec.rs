@@ -16,22 +16,29 @@ type Open = fn(&Arc<Core>, &Options) -> Result<Arc<dyn Backend>, ChardevError>;
 
 struct Kind {
     name: &'static str,
+    keys: &'static [&'static str],
     open: Open,
     opened: bool,
 }
 
+const fn kind(name: &'static str, keys: &'static [&'static str], open: Open, opened: bool) -> Kind {
+    Kind { name, keys, open, opened }
+}
+
+const UDP_KEYS: &[&str] = &["host", "port", "localaddr", "localport", "ipv4", "ipv6"];
+
 const KINDS: &[Kind] = &[
-    Kind { name: "stdio", open: stdio::open, opened: true },
-    Kind { name: "ringbuf", open: |_, options| ringbuf::open(options), opened: true },
-    Kind { name: "pipe", open: fd::open_pipe, opened: true },
-    Kind { name: "null", open: |_, _| Ok(Arc::new(ringbuf::Null)), opened: true },
-    Kind { name: "socket", open: socket::open, opened: false },
-    Kind { name: "udp", open: udp::open, opened: false },
-    Kind { name: "memory", open: |_, options| ringbuf::open(options), opened: true },
-    Kind { name: "file", open: fd::open_file, opened: true },
-    Kind { name: "serial", open: serial::open, opened: true },
-    Kind { name: "tty", open: serial::open, opened: true },
-    Kind { name: "pty", open: |core, _| pty::open(core), opened: false },
+    kind("stdio", &["signal"], stdio::open, true),
+    kind("ringbuf", &["size"], |_, options| ringbuf::open(options), true),
+    kind("pipe", &["path"], fd::open_pipe, true),
+    kind("null", &[], |_, _| Ok(Arc::new(ringbuf::Null)), true),
+    kind("socket", socket::KEYS, socket::open, false),
+    kind("udp", UDP_KEYS, udp::open, false),
+    kind("memory", &["size"], |_, options| ringbuf::open(options), true),
+    kind("file", &["path", "append", "input-path"], fd::open_file, true),
+    kind("serial", &["path"], serial::open, true),
+    kind("tty", &["path"], serial::open, true),
+    kind("pty", &[], |core, _| pty::open(core), false),
 ];
 
 /// What QEMU has and we do not.
@@ -71,20 +78,20 @@ pub fn new_from_opts(id: &str, options: &[(String, String)]) -> Result<Arc<Chard
     if registry::find(id).is_some() {
         return Err(registry::duplicate(id));
     }
-    let log = open_log(&options)?;
     if name == mux::BACKEND {
+        options.check(name, &["chardev"])?;
         let base =
             options.get("chardev").ok_or_else(|| ChardevError::options("chardev: mux: no chardev given"))?;
-        options.finish(name)?;
         let base = registry::find(base)
             .ok_or_else(|| ChardevError::options(format!("mux: base chardev {base} not found")))?;
-        return register(mux::new(id, &base, log)?);
+        return register(mux::new(id, &base, open_log(&options)?)?);
     }
     let kind = find_kind(name)?;
+    options.check(name, kind.keys)?;
     if !multiplexed {
-        return register(new_kind(id, kind, &options, log)?);
+        return register(new_kind(id, kind, &options)?);
     }
-    let base = register(new_kind(&format!("{id}-base"), kind, &options, log)?)?;
+    let base = register(new_kind(&format!("{id}-base"), kind, &options)?)?;
     register(mux::new(id, &base, None)?)
 }
 
@@ -96,18 +103,10 @@ fn find_kind(name: &str) -> Result<&'static Kind, ChardevError> {
     kind.ok_or_else(|| ChardevError::options(format!("'{name}' is not a valid char driver name")))
 }
 
-fn new_kind(
-    id: &str,
-    kind: &Kind,
-    options: &Options,
-    log: Option<File>,
-) -> Result<Arc<Chardev>, ChardevError> {
+fn new_kind(id: &str, kind: &Kind, options: &Options) -> Result<Arc<Chardev>, ChardevError> {
+    let log = open_log(options)?;
     let core = Core::new(id, kind.name, 1);
     let backend = (kind.open)(&core, options)?;
-    if let Err(error) = options.finish(kind.name) {
-        backend.close();
-        return Err(error);
-    }
     if kind.opened {
         core.event(Event::Opened);
     }

@@ -187,6 +187,32 @@ fn descriptors_pass_over_unix_sockets() {
     assert!(matches!(control.drain().next(), Some(RecvAncillaryMessage::ScmRights(_))));
 }
 
+#[test]
+fn a_server_may_wait_for_its_client_before_it_goes_on() {
+    let _bench = Bench::new();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let address = path.clone();
+    let client = std::thread::spawn(move || {
+        loop {
+            match UnixStream::connect(&address) {
+                Ok(stream) => return stream,
+                Err(_) => std::thread::yield_now(),
+            }
+        }
+    });
+    let server = new("s", &format!("backend=socket,path={},server=on", path.display())).unwrap();
+    assert!(server.is_open());
+    let recorder = Recorder::on(&server);
+    let mut client = client.join().unwrap();
+    client.write_all(b"first").unwrap();
+    recorder.wait_for("first");
+    drop(client);
+    recorder.wait_for_event(Event::Closed);
+    let _next = UnixStream::connect(&path).unwrap();
+    recorder.wait_for_event(Event::Opened);
+}
+
 fn port_of(filename: &str) -> u16 {
     let address = filename.strip_suffix(",server=on").unwrap();
     address.rsplit(':').next().unwrap().parse().unwrap()
