@@ -24,6 +24,7 @@ use crate::linker::{FirmwareTables, firmware_tables};
 use crate::loader::{ACPI_DATA_SIZE, BootImage, E820_RAM, E820_RESERVED, E820Entry, KernelParams, RomSource, load_kernel};
 use crate::mptable::{MpConfig, PciInterrupt};
 use crate::pc::{FOUR_GIB, PcMachine, first_cpu};
+use crate::ports::Port92;
 use crate::{firmware, pc_piix};
 
 /// Where RAM stops being the guest's below 640 KiB: the extended BIOS data area.
@@ -42,6 +43,8 @@ const SCI: u8 = 9;
 const LINT: (u32, u32) = (0x8700, 0x8400);
 /// Version register of KVM's local APICs.
 const LAPIC_VERSION: u8 = 0x14;
+/// CPUID leaf 1 EDX: several logical processors in a package.
+const CPUID_HTT: u32 = 1 << 28;
 /// Start of the RSDP.
 const RSDP_SIGNATURE: &[u8] = b"RSD PTR ";
 
@@ -107,12 +110,20 @@ fn build_acpi(pc: &PcMachine) -> Result<AcpiTables> {
         isa_devices: isa_devices(pc),
         hpet: pc.hpet.get(),
         s3: false,
+        pci_hole64: Some(pci_hole64(pc)),
         reset_register: true,
         ..AcpiConfig::default()
     };
     fill(&mut config.oem.oem_id, &pc.oem_id.get());
     fill(&mut config.oem.oem_table_id, &pc.oem_table_id.get());
     acpi_build(&config).map_err(wrong)
+}
+
+/// Addresses above all memory that firmware may give to PCI: 2 GiB from the next GiB on.
+fn pci_hole64(pc: &PcMachine) -> Range<u64> {
+    const GIB: u64 = 1 << 30;
+    let start = (FOUR_GIB + pc.ram_split().above_4g).next_multiple_of(GIB);
+    start..start + 2 * GIB
 }
 
 fn fill(field: &mut [u8], text: &str) {
@@ -161,7 +172,8 @@ fn smbios_config(pc: &PcMachine) -> SmbiosConfig {
         version: class.name.to_owned(),
         uuid: pc.config().uuid.unwrap_or_default(),
         cpuid_version: version.eax,
-        cpuid_features: version.edx,
+        // The model's features: that it has threads is the topology's.
+        cpuid_features: version.edx & !CPUID_HTT,
         sockets: smp.sockets,
         cores_per_socket: smp.dies * smp.cores,
         threads_per_socket: smp.dies * smp.cores * smp.threads,
@@ -322,6 +334,8 @@ fn set_up_chips(pc: &PcMachine) {
             function.config_write(INTERRUPT_LINE, interrupt.line.into(), 1);
         }
     }
+    let isa = pc.isa_bus.get().and_then(|b| b.cast::<hw_isa::IsaBus>()).map(|b| b.children());
+    isa.iter().flatten().filter_map(|o| o.cast::<Port92>()).for_each(Port92::open_a20_gate);
     if pc.pci_bus.get().is_some() {
         set_level_triggered(PCI_IRQS.iter().fold(0, |lines, line| lines | 1 << line));
     }

@@ -54,6 +54,13 @@ pub struct Port92 {
 }
 qom::type_init!(Port92);
 
+impl Port92 {
+    /// Opens the gate as SeaBIOS does.
+    pub(crate) fn open_a20_gate(&self) {
+        self.write(0, A20_GATE.into(), 1);
+    }
+}
+
 impl DeviceImpl for Port92 {
     fn realize(self: &Arc<Self>) -> Result<()> {
         self.init_gpio_out("a20", &self.a20);

@@ -58,12 +58,16 @@ impl DeviceImpl for PcTestdev {
 struct Word(Arc<PcTestdev>, u8);
 
 impl RegionOps for Word {
-    fn read(&self, _offset: u64, _size: u8) -> u64 {
-        (*self.0.word.lock()).into()
+    fn read(&self, offset: u64, _size: u8) -> u64 {
+        // The memory core takes as many bytes as were asked for.
+        (*self.0.word.lock() >> ((offset & 3) * 8)).into()
     }
 
-    fn write(&self, _offset: u64, value: u64, _size: u8) {
-        *self.0.word.lock() = value as u32;
+    fn write(&self, offset: u64, value: u64, size: u8) {
+        let shift = (offset & 3) * 8;
+        let mask = (u32::MAX >> (32 - 8 * u32::from(size.clamp(1, 4)))) << shift;
+        let mut word = self.0.word.lock();
+        *word = *word & !mask | (value as u32) << shift & mask;
     }
 
     fn rules(&self) -> AccessRules {

@@ -275,7 +275,9 @@ impl Mc146818 {
                 flags |= spec::REG_C_AF;
             }
         }
-        if let Some(period) = spec::periodic_ticks(self.get(spec::REG_A)) {
+        // As in QEMU the flag comes only with the interrupt enabled (the data sheet sets it always).
+        let enabled = self.get(spec::REG_B) & spec::REG_B_PIE != 0;
+        if let Some(period) = spec::periodic_ticks(self.get(spec::REG_A)).filter(|_| enabled) {
             let ticks = self.ticks(now) / period - self.ticks(from) / period;
             if ticks > 0 {
                 let lost = ticks - i64::from(flags & spec::REG_C_PF == 0);

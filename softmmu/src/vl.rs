@@ -1,0 +1,197 @@
+//! From options to a running machine: `qemu_init`, and back: `qemu_cleanup`.
+//!
+//! Source: QEMU `softmmu/vl.c`.
+
+use std::sync::Arc;
+
+use hw_core::machine::{
+    Machine, MachineClass, MachineConfig, current_machine, machine_run_board_init, qdev_machine_creation_done,
+    set_current_machine,
+};
+use hw_core::qdev_monitor::qdev_device_add;
+use hw_core::runstate::{self, ShutdownCause, vm_start};
+use hw_core::{cpu, global};
+use qom::{Class, Error, Object, Result, bail, module_call_init};
+use util::trace::{span, span_with};
+
+use crate::accel::configure_accelerators;
+use crate::daemon::{Daemon, PidFile, daemonize};
+use crate::main_loop::qemu_system_reset;
+use crate::options::Options;
+use crate::signals::{self, Signals};
+use crate::{chardevs, help};
+
+/// What lives as long as the program runs.
+pub struct Program {
+    _signals: Signals,
+    _pidfile: Option<PidFile>,
+}
+
+/// What `qemu_init` came to.
+pub enum Init {
+    /// The machine is set up and runs, unless `-S` was given.
+    Running(Box<Program>),
+    /// The user asked for a text, which was printed.
+    Done,
+}
+
+/// Sets everything up as `arguments` say (the program's name not among them).
+///
+/// # Errors
+/// Names the option, file or property that is wrong, or what the host refuses.
+pub fn qemu_init(arguments: &[String]) -> Result<Init> {
+    let options = Options::parse(arguments)?;
+    configure_logging(&options)?;
+    let _span = span("qemu_init");
+    {
+        let _span = span_with("module_call_init", || "MODULE_INIT_QOM".to_owned());
+        module_call_init(qom::ModuleInitType::Qom);
+    }
+    if let Some(text) = help::wanted(&options)? {
+        print!("{text}");
+        return Ok(Init::Done);
+    }
+    let daemon = if options.daemonize { Some(daemonize()?) } else { None };
+    let pidfile = options.pidfile.as_deref().map(PidFile::create).transpose()?;
+    let signals = signals::setup()?;
+    set_actions(&options);
+    options.globals.iter().cloned().for_each(global::register);
+    let machine = qemu_create_machine(&options)?;
+    create_objects(&options)?;
+    chardev::suspend_mux_open();
+    chardevs::create(&options.chars)?;
+    configure_accelerators(&options.accelerators(), &machine)?;
+    let monitors = chardevs::connect(&options.chars)?;
+    set_up_machine(&options, &machine)?;
+    monitors.iter().try_for_each(monitor::monitor_init_hmp)?;
+    chardev::resume_mux_open();
+    finish(&options, daemon)?;
+    Ok(Init::Running(Box::new(Program { _signals: signals, _pidfile: pidfile })))
+}
+
+fn finish(options: &Options, daemon: Option<Daemon>) -> Result<()> {
+    if !options.start_stopped {
+        let _span = span("vm_start");
+        vm_start();
+    }
+    daemon.map_or(Ok(()), Daemon::ready)
+}
+
+fn configure_logging(options: &Options) -> Result<()> {
+    for (key, value) in &options.trace {
+        let result = util::trace::apply(&[(key, value)]);
+        if let Some(text) = result.map_err(|e| Error::new(e.to_string()))? {
+            print!("{text}");
+            std::process::exit(0);
+        }
+    }
+    if options.log_items.is_none() && options.log_file.is_none() {
+        return Ok(());
+    }
+    let items = options.log_items.as_deref().unwrap_or_default();
+    if items == "help" {
+        print!("{}", util::log::help());
+        std::process::exit(0);
+    }
+    let mask = match items {
+        "" => util::log::mask(),
+        items => util::log::parse_mask(items).map_err(|e| Error::new(e.to_string()))?,
+    };
+    util::log::set(mask, options.log_file.as_deref()).map_err(|e| Error::new(e.to_string()))
+}
+
+fn set_actions(options: &Options) {
+    runstate::set_action(options.reboot_action, options.shutdown_action);
+    chardev::set_quit_handler(|| runstate::shutdown_request(ShutdownCause::HostUi));
+}
+
+/// The class of machine that was chosen (`select_machine`).
+///
+/// # Errors
+/// When there is no such machine.
+pub fn select_machine(options: &Options) -> Result<&'static Class> {
+    let found = match &options.machine_type {
+        Some(name) => hw_core::machine::find_machine(name),
+        None => qom::class_list("machine", false)
+            .into_iter()
+            .find(|c| c.get::<MachineClass>().is_some_and(|m| m.is_default)),
+    };
+    match (found, &options.machine_type) {
+        (Some(class), _) => Ok(class),
+        (None, Some(_)) => Err(Error::new("unsupported machine type")
+            .with_hint("Use -machine help to list supported machines")),
+        (None, None) => Err(Error::new("No machine specified, and there is no default")
+            .with_hint("Use -machine help to list supported machines")),
+    }
+}
+
+/// Makes the machine object and tells it what the options said (`qemu_create_machine`).
+fn qemu_create_machine(options: &Options) -> Result<Arc<dyn Object>> {
+    let _span = span("qemu_create_machine");
+    let class = select_machine(options)?;
+    let table = class.get::<MachineClass>().cloned().unwrap_or_default();
+    table.compat_props.iter().cloned().for_each(global::register);
+    let machine = qom::object::object_new_with_class(class)?;
+    set_current_machine(&machine)?;
+    let Some(state) = machine.cast::<Machine>() else { bail!("'{}' is not a machine", class.name()) };
+    let memory = options.memory(table.default_ram_size)?;
+    let smp = options.smp(table.name, table.max_cpus)?;
+    let cpu_type = options.cpu_type(table.default_cpu_type)?;
+    state.set_config(MachineConfig {
+        ram_size: memory.size,
+        maxram_size: memory.maximum,
+        ram_slots: memory.slots,
+        smp,
+        cpu_type,
+        uuid: options.uuid,
+        name: options.name.clone(),
+    });
+    for (name, value) in &options.machine_properties {
+        machine.property_set_str(name, value)?;
+    }
+    Ok(machine)
+}
+
+fn create_objects(options: &Options) -> Result<()> {
+    for object in &options.objects {
+        let properties = object.properties.iter().map(|(name, value)| (name.as_str(), value.as_input()));
+        qom::user_creatable_add(&object.kind, &object.id, properties)?;
+    }
+    Ok(())
+}
+
+/// The board, the user's devices, and the first reset. All of the memory map shows at once at the end.
+fn set_up_machine(options: &Options, machine: &Arc<dyn Object>) -> Result<()> {
+    let transaction = memory::transaction();
+    machine_run_board_init(machine)?;
+    if let Some(what) = &options.chars.debugcon {
+        let chardev = chardev::new_from_compat("debugcon", what, false).map_err(|e| Error::new(e.to_string()))?;
+        let device = [("driver", "isa-debugcon"), ("chardev", chardev.0.label())];
+        let list = device.map(|(name, value)| (name.to_owned(), crate::options::text(value)));
+        qdev_device_add(&hw_core::qdev_monitor::DeviceOptions::from_list(list)?, false)?;
+    }
+    {
+        let _span = span("qemu_create_cli_devices");
+        for device in &options.devices {
+            qdev_device_add(device, false).map_err(|e| e.prepend(format!("-device {}: ", device.driver)))?;
+        }
+    }
+    qdev_machine_creation_done()?;
+    if let Some(error) = global::take_error() {
+        return Err(error);
+    }
+    global::check().iter().for_each(|warning| eprintln!("softmmu: warning: {warning}"));
+    qemu_system_reset(ShutdownCause::None);
+    let _span = span("memory_region_transaction_commit");
+    drop(transaction);
+    Ok(())
+}
+
+/// Ends the CPUs and closes what the host must not keep (`qemu_cleanup`).
+pub fn qemu_cleanup() {
+    if runstate::is_running() {
+        cpu::pause_all_vcpus();
+    }
+    chardev::remove_all();
+    debug_assert!(current_machine().is_some() || cpu::cpu_list().is_empty());
+}
