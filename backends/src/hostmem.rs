@@ -99,7 +99,7 @@ impl HostMemory {
         }
         let region = MemoryRegion::ram(&name, block);
         region.set_size(size.into());
-        self.base().freeze(true);
+        self.base().freeze(|object, name| format!("cannot change property {name} of {}", object.type_name()));
         let _ = self.region.set(region);
         Ok(())
     }

@@ -337,11 +337,20 @@ fn realize(object: &Arc<dyn Object>, device: &Device) -> Result<()> {
     }
     let result = realize_in_place(object, device, &class);
     match result {
-        Ok(()) => device.base().freeze(true),
+        Ok(()) => device.base().freeze(too_late),
         Err(_) if unattached => object.unparent(),
         Err(_) => {}
     }
     result
+}
+
+/// What a live device says of a property that it has read already (`qdev_prop_set_after_realize`).
+fn too_late(object: &dyn Object, name: &str) -> String {
+    let device = match object.cast::<Device>().and_then(Device::id) {
+        Some(id) => format!("device '{id}'"),
+        None => "anonymous device".to_owned(),
+    };
+    format!("Attempt to set property '{name}' on {device} (type '{}') after it was realized", object.type_name())
 }
 
 fn realize_in_place(object: &Arc<dyn Object>, device: &Device, class: &DeviceClass) -> Result<()> {
@@ -386,7 +395,7 @@ fn unrealize(object: &Arc<dyn Object>, device: &Device) {
         unrealize(object);
     }
     device.realized.store(false, Ordering::Release);
-    device.base().freeze(false);
+    device.base().thaw();
     device.gpio_in.lock().clear();
 }
 

@@ -4,7 +4,6 @@
 
 use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
@@ -30,6 +29,9 @@ enum Member {
     Link(Weak<dyn Object>),
 }
 
+/// Says that an object is past changing its property of that name.
+pub type FrozenText = fn(&dyn Object, &str) -> String;
+
 /// The root of every object: its class, its place in the tree, and its own properties.
 #[derive(Default)]
 pub struct ObjectBase {
@@ -37,7 +39,7 @@ pub struct ObjectBase {
     this: OnceLock<Weak<dyn Object>>,
     parent: Mutex<Option<(Weak<dyn Object>, String)>>,
     members: Mutex<BTreeMap<String, Member>>,
-    frozen: AtomicBool,
+    frozen: Mutex<Option<FrozenText>>,
 }
 
 impl Object for ObjectBase {
@@ -93,8 +95,14 @@ impl ObjectBase {
     }
 
     /// From now on only properties declared `live` can be set; a device does this when it is realized.
-    pub fn freeze(&self, frozen: bool) {
-        self.frozen.store(frozen, Ordering::Release);
+    /// `text` makes the error of an attempt at another.
+    pub fn freeze(&self, text: FrozenText) {
+        *self.frozen.lock() = Some(text);
+    }
+
+    /// Undoes [`ObjectBase::freeze`].
+    pub fn thaw(&self) {
+        *self.frozen.lock() = None;
     }
 
     /// The parent in the composition tree and this object's name there.
@@ -204,14 +212,9 @@ impl dyn Object {
         let Some(set) = property.set else {
             bail!("Property '{}.{}' is not writable", self.type_name(), name)
         };
-        if self.base().frozen.load(Ordering::Acquire) && !property.live {
-            let id = match self.property_get("id") {
-                Ok(Value::String(id)) if !id.is_empty() => {
-                    format!("device '{id}' (type '{}')", self.type_name())
-                }
-                _ => format!("anonymous device (type '{}')", self.type_name()),
-            };
-            bail!("Attempt to set property '{name}' on {id} after it was realized");
+        let frozen = *self.base().frozen.lock();
+        if let Some(text) = frozen.filter(|_| !property.live) {
+            return Err(Error::new(text(self, name)));
         }
         set(self, input)
     }
