@@ -7,6 +7,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use qom::Object;
 
+use crate::device::DeviceClass;
+
 /// Sets `property` of every device that is a `driver` to `value`.
 #[derive(Clone, Debug)]
 pub struct GlobalProperty {
@@ -64,14 +66,16 @@ pub fn take_error() -> Option<qom::Error> {
     if errors.is_empty() { None } else { Some(errors.remove(0)) }
 }
 
-/// A warning for each of the user's globals that no device used (`qdev_prop_check_globals`).
+/// A warning for each of the user's globals that no device used and that none can use later, by being plugged
+/// (`qdev_prop_check_globals`).
 pub fn check() -> Vec<String> {
     let globals = GLOBALS.lock();
     let unused = globals.iter().filter(|e| !e.used).filter_map(|e| e.global.clone()).filter(|g| !g.optional);
     unused
-        .map(|g| match qom::class_by_name(&g.driver) {
-            None => format!("global {}.{} has invalid class name", g.driver, g.property),
-            Some(_) => format!("global {}.{}={} not used", g.driver, g.property, g.value),
+        .filter_map(|g| match qom::class_by_name(&g.driver).and_then(|class| class.get::<DeviceClass>()) {
+            None => Some(format!("global {}.{} has invalid class name", g.driver, g.property)),
+            Some(device) if device.hotpluggable => None,
+            Some(_) => Some(format!("global {}.{}={} not used", g.driver, g.property, g.value)),
         })
         .collect()
 }

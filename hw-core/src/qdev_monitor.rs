@@ -84,7 +84,7 @@ fn is_id(id: &str) -> bool {
 }
 
 /// The class of a device that users may make.
-fn device_class(driver: &str) -> Result<(&'static Class, DeviceClass)> {
+fn device_class(driver: &str) -> Result<DeviceClass> {
     let class = qom::class_by_name(driver).filter(|c| c.is_a("device"));
     let Some(class) = class else { bail!("'{driver}' is not a valid device model name") };
     if class.is_abstract() {
@@ -94,7 +94,7 @@ fn device_class(driver: &str) -> Result<(&'static Class, DeviceClass)> {
     if device.board_only {
         bail!("Parameter 'driver' expects a pluggable device type");
     }
-    Ok((class, device))
+    Ok(device)
 }
 
 /// Makes a device and puts it into the machine (`qdev_device_add`).
@@ -102,13 +102,14 @@ fn device_class(driver: &str) -> Result<(&'static Class, DeviceClass)> {
 /// # Errors
 /// Names what is wrong with the driver, the bus, the id or a property.
 pub fn qdev_device_add(options: &DeviceOptions, hotplugged: bool) -> Result<Arc<dyn Object>> {
-    let (_, class) = device_class(&options.driver)?;
+    let class = device_class(&options.driver)?;
     let bus = find_bus(options, &class)?;
     if hotplugged {
         check_hotplug(&options.driver, &class, bus.as_ref())?;
     }
-    if let Some(id) = options.id.as_deref().filter(|id| !is_id(id)) {
-        bail!("Parameter 'id' expects an identifier, not '{id}'");
+    if options.id.as_deref().is_some_and(|id| !is_id(id)) {
+        let hint = "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.";
+        return Err(qom::Error::new("Parameter 'id' expects an identifier").with_hint(hint));
     }
     let object = qdev_new(&options.driver)?;
     let Some(device) = object.cast::<Device>() else { bail!("'{}' is not a device", options.driver) };
@@ -160,9 +161,8 @@ fn find_bus(options: &DeviceOptions, class: &DeviceClass) -> Result<Option<Arc<d
         return Ok(Some(bus));
     }
     let Some(bus_type) = class.bus_type else { return Ok(None) };
-    let fitting: Vec<_> = all_buses().into_iter().filter(|b| b.is_a(bus_type)).collect();
-    match fitting.iter().find(|b| !full(b)).or(fitting.first()) {
-        Some(bus) => Ok(Some(bus.clone())),
+    match all_buses().into_iter().find(|b| b.is_a(bus_type) && !full(b)) {
+        Some(bus) => Ok(Some(bus)),
         None => bail!("No '{bus_type}' bus found for device '{}'", options.driver),
     }
 }
@@ -221,7 +221,11 @@ const INTERNAL: [&str; 5] = ["realized", "hotplugged", "hotpluggable", "parent_b
 /// # Errors
 /// When there is no such device.
 pub fn device_properties_help(driver: &str) -> Result<String> {
-    let (class, _) = device_class(driver)?;
+    let class = qom::class_by_name(driver).filter(|c| c.is_a("device"));
+    let Some(class) = class else { return Err(qom::object::device_not_found(driver)) };
+    if class.is_abstract() {
+        bail!("Parameter 'typename' expects a non-abstract device type");
+    }
     let mut text = format!("{driver} options:\n");
     text.push_str(&properties_help(class));
     Ok(text)
