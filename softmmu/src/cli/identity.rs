@@ -1,0 +1,72 @@
+//! `-name` and `-uuid`.
+
+use util::option::{OptDesc, OptType, OptsDesc};
+
+use super::{CliError, CommandLine, OptionId};
+
+static NAME: OptsDesc = OptsDesc {
+    name: "name",
+    implied: Some("guest"),
+    merge: true,
+    descs: &[
+        OptDesc { name: "guest", kind: OptType::String },
+        OptDesc { name: "process", kind: OptType::String },
+        OptDesc { name: "debug-threads", kind: OptType::Bool },
+    ],
+};
+
+/// What `-name` gives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NameOptions {
+    /// The guest's name.
+    pub guest: Option<String>,
+    /// The process's name.
+    pub process: Option<String>,
+    /// Whether threads get names.
+    pub debug_threads: bool,
+}
+
+impl CommandLine {
+    /// `-name`.
+    ///
+    /// # Errors
+    /// Text that does not parse.
+    pub fn name(&mut self) -> Result<NameOptions, CliError> {
+        let opts = self.merged_opts(OptionId::Name, &NAME)?;
+        Ok(NameOptions {
+            guest: opts.get("guest").map(str::to_owned),
+            process: opts.get("process").map(str::to_owned),
+            debug_threads: opts.get_bool("debug-threads").unwrap_or(false),
+        })
+    }
+
+    /// `-uuid`, its bytes in the order written.
+    ///
+    /// # Errors
+    /// Text that is not 8-4-4-4-12 hexadecimal digits.
+    pub fn uuid(&self) -> Result<Option<[u8; 16]>, CliError> {
+        let mut uuid = None;
+        for occurrence in self.all(OptionId::Uuid) {
+            let parsed = parse_uuid(occurrence.text());
+            uuid = Some(parsed.ok_or_else(|| occurrence.error("failed to parse UUID string: wrong format"))?);
+        }
+        Ok(uuid)
+    }
+}
+
+fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    let lengths = text.split('-').map(str::len);
+    if !lengths.eq([8, 4, 4, 4, 12]) {
+        return None;
+    }
+    let digits: Vec<u8> = text
+        .chars()
+        .filter(|c| *c != '-')
+        .map(|c| c.to_digit(16).map(|digit| digit as u8))
+        .collect::<Option<_>>()?;
+    let mut uuid = [0; 16];
+    for (byte, pair) in uuid.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = pair[0] << 4 | pair[1];
+    }
+    Some(uuid)
+}
