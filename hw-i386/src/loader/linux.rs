@@ -1,6 +1,8 @@
 //! bzImage: QEMU's `x86_load_linux` up to the option ROM, and from there the 32-bit boot protocol
 //! (Linux `Documentation/arch/x86/boot.rst`, "32-bit Boot Protocol").
 
+use std::ops::Range;
+
 use linux_loader::loader::bootparam::{boot_e820_entry, boot_params, setup_header};
 use util::cutils::strtou64;
 use vm_memory::ByteValued;
@@ -28,9 +30,14 @@ pub(super) fn load(kernel: &Kernel, params: &KernelParams) -> Result<BootImage, 
     hdr.loadflags |= spec::CAN_USE_HEAP;
     hdr.heap_end_ptr = (cmdline.addr - spec::BOOT_PARAMS_ADDR - 0x200) as u16;
 
+    let work_area = work_area(&hdr);
+    if work_area.end > params.below_4g_mem_size {
+        let name = kernel.path.to_owned();
+        return Err(LoadError::NoMemory { name, addr: work_area.start, end: work_area.end });
+    }
     let mut roms = vec![kernel_rom, cmdline];
     if let Some(path) = params.initrd {
-        let floor = kernel_end(&hdr).max(roms[0].addr + roms[0].size);
+        let floor = work_area.end.max(roms[0].addr + roms[0].size);
         let (addr, image) = super::place_initrd(path, initrd_addr_max(&hdr), floor, params)?;
         // Both below 4 GiB: the initrd ends there.
         hdr.ramdisk_image = addr as u32;
@@ -95,13 +102,14 @@ fn initrd_addr_max(hdr: &setup_header) -> u64 {
     }
 }
 
-/// Where the memory ends that the kernel works in before it looks at the memory map: it moves itself up to
-/// `pref_address` and unpacks itself there.
-fn kernel_end(hdr: &setup_header) -> u64 {
+/// The memory that the kernel works in before it looks at the memory map: it moves itself up to `pref_address`
+/// and unpacks itself there. Without it, it hangs without a word.
+fn work_area(hdr: &setup_header) -> Range<u64> {
     if hdr.version < spec::PROTOCOL_INIT_SIZE {
-        return 0;
+        return 0..0;
     }
-    hdr.pref_address.max(spec::KERNEL_ADDR).saturating_add(hdr.init_size.into())
+    let start = hdr.pref_address.max(spec::KERNEL_ADDR);
+    start..start.saturating_add(hdr.init_size.into())
 }
 
 /// The value for `vid_mode` by the command line's `vga=`, as QEMU reads it. No firmware is there to set the
