@@ -102,8 +102,8 @@ fn initrd_addr_max(hdr: &setup_header) -> u64 {
     }
 }
 
-/// The memory that the kernel works in before it looks at the memory map: it moves itself up to `pref_address`
-/// and unpacks itself there. Without it, it hangs without a word.
+/// The memory that the kernel works in before it looks at the memory map: it moves itself up to
+/// `pref_address` and unpacks itself there. Without it, it hangs without a word.
 fn work_area(hdr: &setup_header) -> Range<u64> {
     if hdr.version < spec::PROTOCOL_INIT_SIZE {
         return 0..0;

@@ -292,8 +292,10 @@ mod linux_image {
         let long = "x".repeat(0x8_0000).leak();
         let text = load(&bzimage(), |_, params| params.cmdline = long).unwrap_err().to_string();
         assert_eq!(text, "kernel command line is too long (max: 523264, need 524289)");
-        let text =
-            load(&bzimage(), |_, params| params.below_4g_mem_size = MIB + 4095).unwrap_err().to_string();
+        let text = load(&bzimage(), |_, params| params.below_4g_mem_size = 16 * MIB).unwrap_err().to_string();
+        assert!(text.ends_with("does not fit into guest memory (0x1000000 to 0x1800000)"), "{text}");
+        let old = with_protocol(0x204);
+        let text = load(&old, |_, params| params.below_4g_mem_size = MIB + 4095).unwrap_err().to_string();
         assert!(text.ends_with("does not fit into guest memory (0x100000 to 0x101000)"), "{text}");
         let many = vec![E820[0]; 129].leak();
         let text = load(&bzimage(), |_, params| params.e820 = many).unwrap_err().to_string();
