@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use hw_core::{Bus, qbus_new};
+use hw_core::{Bus, Device, qbus_new};
 use memory::{MemoryRegion, get_system_io};
 use parking_lot::Mutex;
 use qom::{Object, Result, bail};
@@ -60,6 +60,29 @@ pub fn pci_bus_new(
     Ok(object)
 }
 
+fn is_multifunction(device: &Arc<dyn Object>) -> bool {
+    device.cast::<PciDevice>().is_some_and(PciDevice::is_multifunction)
+}
+
+/// Function 0 says whether there are others: nobody looks for them otherwise (`pci_init_multifunction`).
+fn check_functions(devices: &BTreeMap<u8, Arc<dyn Object>>, place: u8, multifunction: bool) -> Result<()> {
+    let (slot, function) = (place >> 3, place & 7);
+    if function != 0 {
+        return match devices.get(&devfn(slot, 0)) {
+            Some(first) if !is_multifunction(first) => {
+                bail!("PCI: single function device can't be populated in function {slot:x}.{function:x}")
+            }
+            _ => Ok(()),
+        };
+    }
+    match (1..8).find(|other| devices.contains_key(&devfn(slot, *other))) {
+        Some(other) if !multifunction => {
+            bail!("PCI: {slot:x}.0 indicates single function, but {slot:x}.{other:x} is already populated.")
+        }
+        _ => Ok(()),
+    }
+}
+
 impl PciBus {
     /// Where devices' memory shows.
     pub fn memory(&self) -> MemoryRegion {
@@ -93,10 +116,11 @@ impl PciBus {
         let place = match wanted {
             Some(place) => match devices.get(&place) {
                 Some(other) => bail!(
-                    "PCI: slot {} function {} not available for {name}, in use by {}",
+                    "PCI: slot {} function {} not available for {name}, in use by {},id={}",
                     place >> 3,
                     place & 7,
-                    other.type_name()
+                    other.type_name(),
+                    other.cast::<Device>().and_then(Device::id).unwrap_or("(null)")
                 ),
                 None => place,
             },
@@ -105,6 +129,7 @@ impl PciBus {
                 None => bail!("PCI: no slot/function available for {name}, all in use or reserved"),
             },
         };
+        check_functions(&devices, place, is_multifunction(device))?;
         devices.insert(place, device.clone());
         Ok(place)
     }

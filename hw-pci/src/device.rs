@@ -19,13 +19,14 @@ pub const fn devfn(device: u8, function: u8) -> u8 {
     device << 3 | (function & 7)
 }
 
-/// A place on a bus, `device.function`, or none yet (`addr=`).
+/// A place on a bus, or none yet (`addr=`): written `device.function`, read as the number that a [`devfn`] is or
+/// -1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PciAddress(pub Option<u8>);
 
 impl PropertyType for PciAddress {
     fn type_name() -> String {
-        "str".to_owned()
+        "int32".to_owned()
     }
 
     fn parse(name: &str, input: PropertyInput<'_>) -> Result<Self> {
@@ -47,10 +48,7 @@ impl PropertyType for PciAddress {
     }
 
     fn to_value(&self) -> Value {
-        match self.0 {
-            Some(devfn) => format!("{:02x}.{:x}", devfn >> 3, devfn & 7).into(),
-            None => "".into(),
-        }
+        self.0.map_or(-1, i32::from).into()
     }
 }
 
@@ -167,6 +165,7 @@ fn realize(object: &Arc<dyn Object>) -> Result<()> {
     device.addr.set(PciAddress(Some(place)));
     let result = class.realize.map_or(Ok(()), |f| f(object));
     if result.is_err() {
+        device.unmap_bars();
         bus.release(place);
     }
     result
@@ -196,6 +195,11 @@ impl PciDevice {
         if self.multifunction.get() {
             config.set_u8(HEADER_TYPE, HEADER_MULTI_FUNCTION);
         }
+    }
+
+    /// Whether its slot may hold other functions beside it.
+    pub(crate) fn is_multifunction(&self) -> bool {
+        self.multifunction.get()
     }
 
     /// Device and function number.
