@@ -69,8 +69,8 @@ pub fn command(mut args: Args) -> Result<u8> {
 impl Request {
     fn run(&self) -> Result<u8> {
         crate::deps::ensure_installed(crate::deps::KERNEL)?;
-        let vmm = Vmm::chosen(self.vmm.as_deref())?;
         let kernel = self.kernel()?;
+        let vmm = Vmm::chosen(self.vmm.as_deref())?;
         let (_made, initrd) = self.initrd()?;
         let append = self.kernel_command_line();
         let line = |kernel: &Path, initrd: &Path| {
@@ -121,7 +121,7 @@ impl Request {
 
     fn kernel_command_line(&self) -> String {
         if self.exec.is_some() {
-            return "console=ttyS0 quiet panic=-1 script=exec".to_owned();
+            return "console=ttyS0 quiet nowatchdog panic=-1 script=exec".to_owned();
         }
         // The kernel knows double quotes only.
         let variables = Terminal::of_program().variables().join(" ").replace('\'', "\"");

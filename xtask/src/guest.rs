@@ -18,7 +18,7 @@ const INITTAB: &str = "::sysinit:/etc/mounts\n::once:/etc/console\n";
 
 const MOUNTS: &str = "#!/bin/sh
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
-mkdir -p /dev/pts; mount -t devpts pts /dev/pts; mount -t tmpfs tmp /tmp
+mkdir -p /dev/pts; mount -t devpts pts /dev/pts
 ";
 
 /// The session on ttyS0, after which the guest powers off.

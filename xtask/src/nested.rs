@@ -203,7 +203,7 @@ fn init_script(stty: &str, export: &str) -> String {
 export PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin HOME=/root {export}
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 mkdir -p /dev/shm /dev/net /dev/pts
-mount -t tmpfs tmp /tmp; mount -t tmpfs shm /dev/shm; mount -t devpts pts /dev/pts
+mount -t tmpfs shm /dev/shm; mount -t devpts pts /dev/pts
 ip link set lo up
 for module in $(cat /{MODULES}); do insmod $module; done
 # Guests may be given more memory than this machine has.
