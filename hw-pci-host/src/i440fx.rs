@@ -103,8 +103,8 @@ impl PamSegment {
         let modes = [
             MemoryRegion::alias("pam-pci", pci, start, size),
             rom,
-            // Reads from the bus, writes to DRAM: shown as the bus, as QEMU does.
-            MemoryRegion::alias("pam-pci", pci, start, size),
+            // Reads from the bus, writes to DRAM: shown as DRAM, as QEMU does.
+            MemoryRegion::alias("pam-pci", ram, start, size),
             MemoryRegion::alias("pam-ram", ram, start, size),
         ];
         for (n, mode) in modes.iter().enumerate() {
@@ -133,7 +133,10 @@ fn segments() -> impl Iterator<Item = (u64, u64)> {
 ///
 /// # Errors
 /// When a place is taken.
-pub fn i440fx_init(ram: &MemoryRegion, pci_memory: &MemoryRegion) -> Result<(Arc<dyn Object>, Arc<dyn Object>)> {
+pub fn i440fx_init(
+    ram: &MemoryRegion,
+    pci_memory: &MemoryRegion,
+) -> Result<(Arc<dyn Object>, Arc<dyn Object>)> {
     let host = qdev_create("i440FX-pcihost", Some(&sysbus_get_default()), &[])?;
     if let Some(machine) = hw_core::machine::current_machine() {
         machine.property_add_link("i440fx", &host)?;
@@ -170,7 +173,9 @@ impl DeviceImpl for I440fxPciHost {
 
 impl I440fx {
     fn map(&self, ram: &MemoryRegion, pci_memory: &MemoryRegion) {
-        let _ = self.pam.set(segments().map(|(start, size)| PamSegment::new(ram, pci_memory, start, size)).collect());
+        let _ = self
+            .pam
+            .set(segments().map(|(start, size)| PamSegment::new(ram, pci_memory, start, size)).collect());
         let smram = MemoryRegion::alias("smram-region", pci_memory, SMRAM_BASE, SMRAM_SIZE);
         get_system_memory().add_subregion_overlap(SMRAM_BASE, &smram, 1);
         let _ = self.low_smram.set(smram);
