@@ -6,7 +6,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Access, Probe, io, ram};
+use common::{Access, Probe, ram};
 use memory::{
     AccessLimits, AccessRules, AddressSpace, Endianness, MemTxResult, MemoryRegion, address_space_io,
     get_system_io,
@@ -132,7 +132,12 @@ fn big_endian_registers_keep_the_order_of_bytes_in_memory() {
 
 #[test]
 fn the_first_byte_of_a_wide_big_endian_register_is_its_most_significant() {
-    let rules = AccessRules { valid: ANY, implemented: AccessLimits::new(4, 4), endianness: Endianness::Big };
+    let rules = AccessRules {
+        valid: ANY,
+        implemented: AccessLimits::new(4, 4),
+        endianness: Endianness::Big,
+        ..AccessRules::default()
+    };
     assert_eq!(read(rules, 8, 1), (MemTxResult::Ok, vec![8], reads(&[(8, 4)])));
     assert_eq!(read(rules, 8, 2), (MemTxResult::Ok, vec![8, 9], reads(&[(8, 4)])));
     assert_eq!(write(rules, 8, &[0xab]), (MemTxResult::Ok, vec![Access::Write(8, 0xab00_0000, 4)]));
@@ -198,6 +203,23 @@ fn a_reader_crosses_borders_and_holes_as_the_space_does() {
 }
 
 #[test]
+fn a_register_is_as_wide_as_the_device_says_whatever_decodes_its_middle() {
+    let root = MemoryRegion::container("root", 0x1000);
+    let space = AddressSpace::new("test", &root);
+    let (wide, inner) = (Probe::new(AccessRules::default()), Probe::new(AccessRules::bytes(1)));
+    root.add_subregion(8, &MemoryRegion::io("wide", 4, wide.clone()));
+    root.add_subregion_overlap(9, &MemoryRegion::io("inner", 1, inner.clone()), 1);
+    let mut data = [0; 4];
+    for reader in [false, true] {
+        let result = if reader { space.reader().read(8, &mut data) } else { space.read(8, &mut data) };
+        assert_eq!((result, data), (MemTxResult::Ok, [0, 1, 2, 3]));
+        assert_eq!((wide.take_log(), inner.take_log()), (reads(&[(0, 4)]), Vec::new()));
+    }
+    assert_eq!(space.write(9, &[7]), MemTxResult::Ok);
+    assert_eq!((wide.take_log(), inner.take_log()), (Vec::new(), vec![Access::Write(0, 7, 1)]));
+}
+
+#[test]
 fn holes_read_as_zero_and_drop_writes() {
     let root = MemoryRegion::container("root", 0x1000);
     let space = AddressSpace::new("test", &root);
@@ -216,7 +238,7 @@ fn ports_without_a_device_read_as_all_ones() {
     assert_eq!(data, [0xff; 4]);
     assert_eq!(address_space_io().read(0x1233, &mut data[..2]), MemTxResult::Ok);
     assert_eq!(address_space_io().write(0x1234, &[1, 2]), MemTxResult::Ok);
-    let device = io("device", 2);
+    let device = MemoryRegion::io("device", 2, Probe::new(AccessRules::bytes(2)));
     get_system_io().add_subregion(0x1234, &device);
     let mut data = [0; 4];
     // Half of it is the device's, the rest floats.

@@ -47,7 +47,7 @@ fn a_new_listener_hears_what_is_there() {
         Event::Begin,
         add(0, 0xfff, "ram"),
         add(0x8000, 0x80ff, "device"),
-        Event::EventFdAdd(0x8010),
+        Event::FdAdd(0x8010),
         Event::CoalescedAdd(0x8020, 8),
         Event::Commit,
     ];
@@ -57,7 +57,7 @@ fn a_new_listener_hears_what_is_there() {
     let expected = [
         Event::Begin,
         Event::CoalescedDel(0x8020, 8),
-        Event::EventFdDel(0x8010),
+        Event::FdDel(0x8010),
         del(0x8000, 0x80ff, "device"),
         del(0, 0xfff, "ram"),
         Event::Commit,
@@ -163,18 +163,18 @@ fn eventfds_come_go_and_move_with_their_region() {
     recorder.take();
     let (first, second) = (eventfd(0x10, Some(1)), eventfd(0x10, Some(2)));
     device.add_eventfd(first.clone());
-    assert_eq!(recorder.take(), [Event::Begin, Event::EventFdAdd(0x1010), Event::Commit]);
+    assert_eq!(recorder.take(), [Event::Begin, Event::FdAdd(0x1010), Event::Commit]);
     device.add_eventfd(second);
-    assert_eq!(recorder.take(), [Event::Begin, Event::EventFdAdd(0x1010), Event::Commit]);
+    assert_eq!(recorder.take(), [Event::Begin, Event::FdAdd(0x1010), Event::Commit]);
     device.del_eventfd(&first);
-    assert_eq!(recorder.take(), [Event::Begin, Event::EventFdDel(0x1010), Event::Commit]);
+    assert_eq!(recorder.take(), [Event::Begin, Event::FdDel(0x1010), Event::Commit]);
     device.set_address(0x2000);
     let expected = [
         Event::Begin,
         del(0x1000, 0x10ff, "device"),
         add(0x2000, 0x20ff, "device"),
-        Event::EventFdDel(0x1010),
-        Event::EventFdAdd(0x2010),
+        Event::FdDel(0x1010),
+        Event::FdAdd(0x2010),
         Event::Commit,
     ];
     assert_eq!(recorder.take(), expected);
@@ -190,9 +190,9 @@ fn an_eventfd_that_is_covered_does_not_signal() {
     let cover = io("cover", 1);
     // Half of its two bytes.
     root.add_subregion_overlap(0x1011, &cover, 1);
-    assert!(recorder.take().contains(&Event::EventFdDel(0x1010)));
+    assert!(recorder.take().contains(&Event::FdDel(0x1010)));
     cover.unmap();
-    assert!(recorder.take().contains(&Event::EventFdAdd(0x1010)));
+    assert!(recorder.take().contains(&Event::FdAdd(0x1010)));
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn an_eventfd_shows_through_each_alias() {
     root.add_subregion(0x1000, &MemoryRegion::alias("one", &device, 0, 0x100));
     root.add_subregion(0x2000, &MemoryRegion::alias("two", &device, 0x10, 0x10));
     let events = recorder.take();
-    assert!(events.contains(&Event::EventFdAdd(0x1010)) && events.contains(&Event::EventFdAdd(0x2000)));
+    assert!(events.contains(&Event::FdAdd(0x1010)) && events.contains(&Event::FdAdd(0x2000)));
 }
 
 #[test]

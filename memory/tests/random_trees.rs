@@ -133,7 +133,8 @@ impl Pair {
                 block.slice(0, BLOCK).unwrap().copy_from(&memory_of(n));
                 block
             };
-            let probe = || Probe::new(AccessRules::bytes(4));
+            // Byte by byte: a wider access would be one register's, wherever its region ends.
+            let probe = || Probe::new(AccessRules::bytes(1));
             let region = match spec.kind {
                 Kind::Container => MemoryRegion::container(&name, spec.size.into()),
                 Kind::Ram => MemoryRegion::ram(&name, block()),

@@ -96,8 +96,8 @@ pub enum Event {
     /// First and last address, name.
     Del(u64, u64, String),
     Add(u64, u64, String),
-    EventFdDel(u64),
-    EventFdAdd(u64),
+    FdDel(u64),
+    FdAdd(u64),
     CoalescedDel(u64, u64),
     CoalescedAdd(u64, u64),
     Commit,
@@ -164,11 +164,11 @@ impl MemoryListener for Recorder {
     }
 
     fn eventfd_del(&self, fd: &IoEventFd) {
-        self.note(Event::EventFdDel(fd.address));
+        self.note(Event::FdDel(fd.address));
     }
 
     fn eventfd_add(&self, fd: &IoEventFd) {
-        self.note(Event::EventFdAdd(fd.address));
+        self.note(Event::FdAdd(fd.address));
     }
 
     fn coalesced_io_del(&self, address: u64, len: u64) {
