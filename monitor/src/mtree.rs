@@ -1,0 +1,190 @@
+//! `info mtree`: the tree of memory regions, and what shows of it (softmmu/memory.c, `mtree_info`).
+
+use memory::{
+    AddressSpace, FlatRange, FlatView, MemoryRegion, RegionKind, address_space_io, address_space_memory,
+};
+
+use crate::args::Args;
+use crate::output::{Output, out};
+
+/// Aliases of aliases and containers: no tree of ours is deeper.
+const MAX_DEPTH: usize = 64;
+
+pub(crate) fn info_mtree(output: &mut Output, args: &Args) -> Result<(), String> {
+    let spaces = [address_space_memory(), address_space_io()];
+    if args.has_flag('f') {
+        for (number, space) in spaces.into_iter().enumerate() {
+            print_view(output, number, space);
+        }
+    } else {
+        let mut tree = Tree { output, aliased: Vec::new(), with_disabled: args.has_flag('D') };
+        for space in spaces {
+            out!(tree.output, "address-space: {}\n", space.name());
+            tree.print(space.root(), 1, 0);
+            tree.output.print("\n");
+        }
+        tree.print_aliased();
+    }
+    Ok(())
+}
+
+/// Prints what shows in `space` (mtree_print_flatview).
+pub(crate) fn print_view(output: &mut Output, number: usize, space: &AddressSpace) {
+    let (name, root) = (space.name(), space.root().name());
+    out!(output, "FlatView #{number}\n AS \"{name}\", root: {root}\n Root memory region: {root}\n");
+    let view = space.view();
+    if view.ranges().is_empty() {
+        output.print("  No rendered FlatView\n");
+    }
+    for range in view.ranges() {
+        let (region, start, last) = (&range.region, range.start, range.last);
+        let (priority, kind) = (region.priority(), range_type(range));
+        out!(output, "  {start:016x}-{last:016x} (prio {priority}, {kind}): {}", region.name());
+        if range.offset > 0 {
+            out!(output, " @{:016x}", range.offset);
+        }
+        output.print("\n");
+    }
+    output.print("\n");
+}
+
+fn range_type(range: &FlatRange) -> &'static str {
+    match range.region.kind() {
+        RegionKind::Ram(_) if range.readonly => "rom",
+        RegionKind::Ram(_) => "ram",
+        RegionKind::RomDevice(..) if range.romd_mode => "romd",
+        RegionKind::RomDevice(..) | RegionKind::Io(_) | RegionKind::Container | RegionKind::Alias(_) => "i/o",
+    }
+}
+
+/// What a region is, an alias what it shows (memory_region_type).
+fn region_type(region: &MemoryRegion, depth: usize) -> &'static str {
+    match region.kind() {
+        RegionKind::Alias(target) if depth < MAX_DEPTH => region_type(target, depth + 1),
+        RegionKind::Ram(_) | RegionKind::RomDevice(..) => {
+            // A disabled region shows nothing.
+            FlatView::render(region).ranges().first().map_or("ram", range_type)
+        }
+        _ => "i/o",
+    }
+}
+
+struct Tree<'a> {
+    output: &'a mut Output,
+    /// Regions that aliases lead to, in order of finding.
+    aliased: Vec<MemoryRegion>,
+    with_disabled: bool,
+}
+
+impl Tree<'_> {
+    /// Prints `region`, which lies in a container at `base`, and what it holds.
+    fn print(&mut self, region: &MemoryRegion, level: usize, base: u64) {
+        if level > MAX_DEPTH || self.output.is_full() {
+            return;
+        }
+        let start = base.wrapping_add(region.address());
+        let enabled = region.is_enabled();
+        if let RegionKind::Alias(target) = region.kind()
+            && !self.aliased.contains(target)
+        {
+            self.aliased.push(target.clone());
+        }
+        if enabled || self.with_disabled {
+            self.print_line(region, level, start);
+        }
+        let mut children = region.subregions();
+        // By address; where two are at one, the one that covers first.
+        children.sort_by_key(|child| (child.address(), std::cmp::Reverse(child.priority())));
+        for child in &children {
+            self.print(child, level + 1, start);
+        }
+    }
+
+    fn print_line(&mut self, region: &MemoryRegion, level: usize, start: u64) {
+        let last = |start: u64| start.wrapping_add((region.size() as u64).wrapping_sub(1));
+        let (priority, kind) = (region.priority(), region_type(region, 0));
+        out!(self.output, "{:indent$}{start:016x}-{:016x} ", "", last(start), indent = 2 * level);
+        match region.kind() {
+            RegionKind::Alias(target) => {
+                let (name, of, offset) = (region.name(), target.name(), region.alias_offset());
+                let end = last(offset);
+                out!(self.output, "(prio {priority}, {kind}): alias {name} @{of} {offset:016x}-{end:016x}");
+            }
+            _ => out!(self.output, "(prio {priority}, {kind}): {}", region.name()),
+        }
+        self.output.print(if region.is_enabled() { "\n" } else { " [disabled]\n" });
+    }
+
+    /// Prints what aliases led to, which may lead on.
+    fn print_aliased(&mut self) {
+        let mut at = 0;
+        while let Some(region) = self.aliased.get(at).cloned() {
+            out!(self.output, "memory-region: {}\n", region.name());
+            self.print(&region, 1, 0);
+            self.output.print("\n");
+            at += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memory::RamBlock;
+
+    use super::*;
+
+    fn ram(name: &str, size: u64) -> MemoryRegion {
+        MemoryRegion::ram(name, RamBlock::anonymous(name, size).unwrap())
+    }
+
+    /// RAM seen through an alias, a hole of another kind in it, ROM above.
+    fn board() -> MemoryRegion {
+        let root = MemoryRegion::container("system", 1 << 64);
+        let pc_ram = ram("pc.ram", 0x10_0000);
+        root.add_subregion(0, &MemoryRegion::alias("ram-below-4g", &pc_ram, 0, 0x10_0000));
+        let pci = MemoryRegion::container("pci", 1 << 64);
+        root.add_subregion_overlap(0, &pci, -1);
+        pci.add_subregion(
+            0xfffc_0000,
+            &MemoryRegion::rom("pc.bios", RamBlock::anonymous("b", 0x4_0000).unwrap()),
+        );
+        root.add_subregion_overlap(0xa_0000, &ram("vga", 0x2_0000), 1);
+        let hidden = ram("hidden", 0x1000);
+        hidden.set_enabled(false);
+        root.add_subregion(0x5000_0000, &hidden);
+        root
+    }
+
+    #[test]
+    fn the_flat_view_shows_ranges_with_priority_and_offset() {
+        let space = AddressSpace::new("memory", &board());
+        let mut output = Output::default();
+        print_view(&mut output, 1, &space);
+        assert_eq!(
+            output.into_text(),
+            "FlatView #1\n AS \"memory\", root: system\n Root memory region: system\n\
+             \x20 0000000000000000-000000000009ffff (prio 0, ram): pc.ram\n\
+             \x20 00000000000a0000-00000000000bffff (prio 1, ram): vga\n\
+             \x20 00000000000c0000-00000000000fffff (prio 0, ram): pc.ram @00000000000c0000\n\
+             \x20 00000000fffc0000-00000000ffffffff (prio 0, rom): pc.bios\n\n"
+        );
+    }
+
+    #[test]
+    fn the_tree_shows_containers_and_aliases_but_no_disabled_regions() {
+        let mut output = Output::default();
+        let mut tree = Tree { output: &mut output, aliased: Vec::new(), with_disabled: false };
+        tree.print(&board(), 1, 0);
+        tree.print_aliased();
+        assert_eq!(
+            output.into_text(),
+            "  0000000000000000-ffffffffffffffff (prio 0, i/o): system\n\
+             \x20   0000000000000000-00000000000fffff (prio 0, ram): alias ram-below-4g @pc.ram \
+             0000000000000000-00000000000fffff\n\
+             \x20   0000000000000000-ffffffffffffffff (prio -1, i/o): pci\n\
+             \x20     00000000fffc0000-00000000ffffffff (prio 0, rom): pc.bios\n\
+             \x20   00000000000a0000-00000000000bffff (prio 1, ram): vga\n\
+             memory-region: pc.ram\n  0000000000000000-00000000000fffff (prio 0, ram): pc.ram\n\n"
+        );
+    }
+}

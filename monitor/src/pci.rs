@@ -1,0 +1,112 @@
+//! `info pci`: the functions on the PCI bus (hw/pci/pci-hmp-cmds.c).
+
+use std::sync::Arc;
+
+use hw_core::Bus;
+use hw_core::Device;
+use hw_core::bus::walk_buses;
+use hw_core::sysbus::sysbus_get_default;
+use hw_pci::spec::{
+    CLASS_DEVICE, DEVICE_ID, INTERRUPT_LINE, INTERRUPT_PIN, SUBSYSTEM_ID, SUBSYSTEM_VENDOR_ID, VENDOR_ID,
+};
+use hw_pci::{PciBus, PciDevice};
+use qom::Object;
+
+use crate::args::Args;
+use crate::output::{Output, out};
+
+/// Base class and sub-class codes with their names (PCI Code and ID Assignment Specification, in QEMU's words).
+const CLASSES: [(u16, &str); 21] = [
+    (0x0001, "VGA controller"),
+    (0x0100, "SCSI controller"),
+    (0x0101, "IDE controller"),
+    (0x0104, "RAID controller"),
+    (0x0106, "SATA controller"),
+    (0x0180, "Storage controller"),
+    (0x0200, "Ethernet controller"),
+    (0x0280, "Network controller"),
+    (0x0300, "VGA controller"),
+    (0x0380, "Display controller"),
+    (0x0400, "Video controller"),
+    (0x0401, "Audio controller"),
+    (0x0500, "RAM controller"),
+    (0x0580, "Memory controller"),
+    (0x0600, "Host bridge"),
+    (0x0601, "ISA bridge"),
+    (0x0604, "PCI bridge"),
+    (0x0680, "Bridge"),
+    (0x0700, "Serial port"),
+    (0x0c03, "USB controller"),
+    (0x0c05, "SMBus"),
+];
+
+/// The registers that identify a function, and its interrupt.
+pub(crate) struct Identity {
+    pub class: u16,
+    pub id: (u16, u16),
+    pub subsystem: (u16, u16),
+    line: u8,
+    pin: u8,
+}
+
+impl Identity {
+    pub fn of(device: &PciDevice) -> Identity {
+        device.with_config(|config| Identity {
+            class: config.u16(CLASS_DEVICE),
+            id: (config.u16(VENDOR_ID), config.u16(DEVICE_ID)),
+            subsystem: (config.u16(SUBSYSTEM_VENDOR_ID), config.u16(SUBSYSTEM_ID)),
+            line: config.u8(INTERRUPT_LINE),
+            pin: config.u8(INTERRUPT_PIN),
+        })
+    }
+
+    pub fn class_name(&self) -> String {
+        let known = CLASSES.iter().find(|(code, _)| *code == self.class);
+        known.map_or_else(|| format!("Class {:04}", self.class), |(_, name)| (*name).to_owned())
+    }
+}
+
+pub(crate) fn info_pci(output: &mut Output, _: &Args) -> Result<(), String> {
+    let mut buses: Vec<Arc<dyn Object>> = Vec::new();
+    walk_buses(&sysbus_get_default(), &mut |bus| buses.push(bus.clone()));
+    buses.retain(|bus| bus.is_a("PCI"));
+    for (number, bus) in buses.iter().enumerate() {
+        for device in bus.cast::<PciBus>().map(PciBus::devices).unwrap_or_default() {
+            if let Some(function) = device.cast::<PciDevice>() {
+                print_function(output, number, function);
+            }
+        }
+    }
+    if buses.is_empty() { Err("PCI devices not supported".to_owned()) } else { Ok(()) }
+}
+
+fn print_function(output: &mut Output, bus: usize, function: &PciDevice) {
+    let (slot, number) = (function.devfn() >> 3, function.devfn() & 7);
+    let identity = Identity::of(function);
+    out!(output, "  Bus {bus:2}, device {slot:3}, function {number}:\n");
+    let (vendor, device) = identity.id;
+    out!(output, "    {}: PCI device {vendor:04x}:{device:04x}\n", identity.class_name());
+    if identity.subsystem != (0, 0) {
+        let (vendor, device) = identity.subsystem;
+        out!(output, "      PCI subsystem {vendor:04x}:{device:04x}\n");
+    }
+    if let Some(pin) = identity.pin.checked_sub(1).and_then(|pin| b'A'.checked_add(pin)) {
+        out!(output, "      IRQ {}, pin {}\n", identity.line, char::from(pin));
+    }
+    out!(output, "      id \"{}\"\n", Device::id(function).unwrap_or_default());
+}
+
+/// The line of `info qtree` about `device`'s bus, where its bus has one.
+pub(crate) fn qtree_line(device: &Arc<dyn Object>) -> Option<String> {
+    let function = device.cast::<PciDevice>()?;
+    let identity = Identity::of(function);
+    let bus = function.parent_bus()?;
+    let number = bus.cast::<Bus>()?.name().rsplit('.').next()?.parse::<u8>().unwrap_or_default();
+    let ((vendor, id), (sub_vendor, sub_id)) = (identity.id, identity.subsystem);
+    Some(format!(
+        "class {}, addr {number:02x}:{:02x}.{:x}, pci id {vendor:04x}:{id:04x} (sub {sub_vendor:04x}:{sub_id:04x})",
+        identity.class_name(),
+        function.devfn() >> 3,
+        function.devfn() & 7,
+    ))
+}

@@ -1,0 +1,113 @@
+//! `info qtree`: buses, the devices on them, and their properties (softmmu/qdev-monitor.c).
+
+use std::sync::Arc;
+
+use hw_core::sysbus::sysbus_get_default;
+use hw_core::{Bus, Device, SysBusDevice};
+use memory::get_system_memory;
+use qom::{Object, PropertyInfo, Value};
+
+use crate::args::Args;
+use crate::output::{Output, out};
+use crate::pci;
+
+/// The properties that every device has and nobody sets.
+const INTERNAL: [&str; 5] = ["realized", "hotplugged", "hotpluggable", "parent_bus", "type"];
+
+pub(crate) fn info_qtree(output: &mut Output, _: &Args) -> Result<(), String> {
+    print_bus(output, &sysbus_get_default(), 0);
+    Ok(())
+}
+
+fn print_bus(output: &mut Output, object: &Arc<dyn Object>, indent: usize) {
+    let Some(bus) = object.cast::<Bus>() else { return };
+    out!(output, "{:indent$}bus: {}\n", "", bus.name());
+    out!(output, "{:indent$}  type {}\n", "", object.type_name());
+    // The latest first, as QEMU has them.
+    for device in bus.children().iter().rev() {
+        print_device(output, device, indent + 2);
+    }
+}
+
+fn print_device(output: &mut Output, object: &Arc<dyn Object>, indent: usize) {
+    let Some(device) = object.cast::<Device>() else { return };
+    let id = device.id().unwrap_or_default();
+    out!(output, "{:indent$}dev: {}, id \"{id}\"\n", "", object.type_name());
+    let indent = indent + 2;
+    let unnamed = device.gpio_in_all("").len();
+    if unnamed > 0 {
+        out!(output, "{:indent$}gpio-in \"\" {unnamed}\n", "");
+    }
+    for (name, pins) in device.gpio_outs() {
+        out!(output, "{:indent$}gpio-out \"{name}\" {}\n", "", pins.len());
+    }
+    for property in object.class().properties() {
+        if property.set.is_some() && !INTERNAL.contains(&property.name.as_str()) {
+            let value = object
+                .property_get(&property.name)
+                .map_or_else(|_| "<null>".to_owned(), |v| show(property, &v));
+            out!(output, "{:indent$}{} = {value}\n", "", property.name);
+        }
+    }
+    if let Some(device) = object.cast::<SysBusDevice>() {
+        let in_memory = get_system_memory().subregions();
+        for region in device.regions().iter().filter(|region| in_memory.contains(region)) {
+            out!(output, "{:indent$}mmio {:016x}/{:016x}\n", "", region.address(), region.size());
+        }
+    }
+    if let Some(line) = pci::qtree_line(object) {
+        out!(output, "{:indent$}{line}\n", "");
+    }
+    for bus in device.child_buses().iter().rev() {
+        print_bus(output, bus, indent);
+    }
+}
+
+fn show(property: &PropertyInfo, value: &Value) -> String {
+    match (value, value.as_u64(), value.as_i64()) {
+        (_, Some(number), _) if property.type_name == "size" => format!("{number} ({})", size(number)),
+        (_, Some(number), _) => format!("{number} ({number:#x})"),
+        (_, _, Some(number)) => format!("{number} ({number:#x})"),
+        // A PCI address is a number to QEMU, written in its own way.
+        (Value::String(text), ..) if property.name == "addr" => text.clone(),
+        (Value::String(text), ..) => format!("\"{text}\""),
+        (Value::Null, ..) => "<null>".to_owned(),
+        (value, ..) => value.to_string(),
+    }
+}
+
+/// A size in the largest unit of which it has at least one, to three digits.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let power = bytes.checked_ilog2().unwrap_or(0) / 10;
+    let value = bytes as f64 / (1_u64 << (10 * power)) as f64;
+    let decimals = if value >= 100.0 {
+        0
+    } else if value >= 10.0 {
+        1
+    } else {
+        2
+    };
+    let text = format!("{value:.decimals$}");
+    let text = if decimals > 0 { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text} {}", UNITS.get(power as usize).unwrap_or(&"B"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_are_in_binary_units() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1000, "1000 B"),
+            (1 << 31, "2 GiB"),
+            (1536, "1.5 KiB"),
+            (0x7fff_ffff_ffff_ffff, "8 EiB"),
+            (100 << 20, "100 MiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+}
