@@ -28,7 +28,6 @@ pub fn add(a: u16, b: u16) -> Result<u64, Box<dyn std::error::Error>> {
     let machine = qom::object_new("none-machine")?;
     machine::set_current_machine(&machine)?;
     accel::accel_init_machine(&qom::object_new("kvm-accel")?, &machine)?;
-
     get_system_memory().add_subregion(0, &MemoryRegion::ram("ram", RamBlock::anonymous("ram", 64 << 10)?));
     let _ = address_space_memory().write(ADDRESS, &CODE);
     let (sender, written) = mpsc::channel();
@@ -45,5 +44,6 @@ pub fn add(a: u16, b: u16) -> Result<u64, Box<dyn std::error::Error>> {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    Ok(println!("the guest says {}", add(40, 2)?))
+    println!("the guest says {}", add(40, 2)?);
+    Ok(())
 }
