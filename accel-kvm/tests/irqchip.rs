@@ -100,6 +100,11 @@ fn each_message_has_a_gsi_of_its_own_until_it_is_given_back() {
     irqchip.release_msi_route(gsis[1]);
     assert_eq!(irqchip.add_msi_route(message(0x50)).unwrap(), gsis[1]);
     irqchip.update_msi_route(gsis[2], message(0x51)).unwrap();
+    // The board's lines may be led elsewhere meanwhile.
+    vm.kvm.irqchip().unwrap().set_board_routes((0..16).map(|n| pic_route(n, n)).collect()).unwrap();
+    let next = irqchip.add_msi_route(message(0x52)).unwrap();
+    assert_eq!(next, FIRST_MESSAGE + 3);
+    irqchip.release_msi_route(next);
     gsis.iter().for_each(|gsi| irqchip.release_msi_route(*gsi));
     let error = |gsi| irqchip.update_msi_route(gsi, message(0x40)).unwrap_err().to_string();
     assert_eq!(error(gsis[0]), format!("GSI {} stands for no message", gsis[0]));
