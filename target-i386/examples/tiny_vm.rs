@@ -23,7 +23,7 @@ impl RegionOps for Port {
     }
 }
 
-pub fn add(a: u16, b: u16) -> Result<u64, Box<dyn std::error::Error>> {
+pub(crate) fn add(a: u16, b: u16) -> Result<u64, Box<dyn std::error::Error>> {
     qom::module_call_init(qom::ModuleInitType::Qom);
     let machine = qom::object_new("none-machine")?;
     machine::set_current_machine(&machine)?;
