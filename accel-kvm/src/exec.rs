@@ -3,12 +3,13 @@
 //! Source: QEMU `accel/kvm/kvm-all.c` (`kvm_cpu_exec`, `kvm_handle_io`, `kvm_handle_internal_error`).
 
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, compiler_fence};
+use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 
 use hw_core::runstate::{self, RunState, ShutdownCause};
 use kvm_bindings as kb;
 use kvm_ioctls::VcpuFd;
 use memory::{AddressSpace, SpaceReader, address_space_io, address_space_memory};
+use vmm_sys_util::ioctl_io_nr;
 
 use crate::coalesced::{self, CoalescedRanges};
 use crate::vcpu::{VcpuThread, with_current_vcpu};
@@ -18,6 +19,7 @@ pub(crate) struct Exec {
     memory: SpaceReader,
     io: SpaceReader,
     coalesced: Arc<CoalescedRanges>,
+    exit_request: Arc<AtomicBool>,
     spaces: (Arc<AddressSpace>, Arc<AddressSpace>),
 }
 
@@ -27,16 +29,36 @@ impl Exec {
         Exec {
             memory: spaces.0.reader(),
             io: spaces.1.reader(),
+            exit_request: this.cpu().exit_request(),
             coalesced: this.state.coalesced_ranges().cloned().unwrap_or_default(),
             spaces,
         }
     }
 }
 
+impl Exec {
+    /// Whether the thread is wanted elsewhere; answers yes once.
+    #[inline]
+    fn take_exit_request(&self) -> bool {
+        self.exit_request.load(Ordering::Relaxed) && self.exit_request.swap(false, Ordering::SeqCst)
+    }
+}
+
 /// An exit, copied out of the page shared with KVM so that handlers may use the vCPU.
 enum Exit {
-    Io { write: bool, size: u8, port: u16, count: u32, offset: u64 },
-    Mmio { write: bool, address: u64, len: u32, data: [u8; 8] },
+    Io {
+        write: bool,
+        size: u8,
+        port: u16,
+        count: u32,
+        offset: u64,
+    },
+    Mmio {
+        write: bool,
+        address: u64,
+        len: u32,
+        data: [u8; 8],
+    },
     /// Nothing for us: a signal, an open interrupt window.
     None,
     Shutdown,
@@ -51,10 +73,12 @@ pub(crate) fn kvm_cpu_exec(this: &VcpuThread, exec: &mut Exec) {
     if let Some(Err(error)) = put {
         return fatal(this, &format!("softmmu: {error}"));
     }
-    while !this.cpu().take_exit_request() {
+    while !exec.take_exit_request() {
         let Some(exit) = with_current_vcpu(|vcpu| run(vcpu, exec)) else { return };
         match exit {
-            Exit::Io { write, size, port, count, offset } => handle_io(exec, write, size, port, count, offset),
+            Exit::Io { write, size, port, count, offset } => {
+                handle_io(exec, write, size, port, count, offset)
+            }
             Exit::Mmio { write: true, address, len, data } => {
                 // A write that nothing answers is dropped, as on the bus.
                 let _ = exec.memory.write(address, &data[..len as usize]);
@@ -65,7 +89,9 @@ pub(crate) fn kvm_cpu_exec(this: &VcpuThread, exec: &mut Exec) {
             Exit::SystemEvent(kb::KVM_SYSTEM_EVENT_SHUTDOWN) => {
                 runstate::shutdown_request(ShutdownCause::GuestShutdown);
             }
-            Exit::SystemEvent(kb::KVM_SYSTEM_EVENT_RESET) => runstate::reset_request(ShutdownCause::GuestReset),
+            Exit::SystemEvent(kb::KVM_SYSTEM_EVENT_RESET) => {
+                runstate::reset_request(ShutdownCause::GuestReset)
+            }
             Exit::SystemEvent(_) => runstate::vmstop_request(RunState::GuestPanicked),
             Exit::Debug => runstate::vmstop_request(RunState::Debug),
             Exit::Fatal(text) => fatal(this, &text),
@@ -82,22 +108,33 @@ fn fatal(this: &VcpuThread, text: &str) {
 
 #[inline]
 fn run(vcpu: &mut VcpuFd, exec: &Exec) -> Exit {
-    let error = vcpu.run().err();
+    let error = kvm_run(vcpu);
     if exec.coalesced.any() {
         coalesced::flush(vcpu, &exec.spaces.0, &exec.spaces.1);
     }
     if let Some(error) = error {
-        return match error.errno() {
-            libc::EINTR | libc::EAGAIN => {
+        return match error.raw_os_error() {
+            Some(libc::EINTR | libc::EAGAIN) => {
                 vcpu.set_kvm_immediate_exit(0);
                 // The signal's sender set a request first; do not look for it before the flag is down.
                 compiler_fence(Ordering::SeqCst);
                 Exit::None
             }
-            _ => Exit::Fatal(format!("error: kvm run failed {}", std::io::Error::from(error))),
+            _ => Exit::Fatal(format!("error: kvm run failed {error}")),
         };
     }
     decode(vcpu.get_kvm_run())
+}
+
+ioctl_io_nr!(KVM_RUN, kb::KVMIO, 0x80);
+
+/// Enters the guest. kvm-ioctls' `run` also decodes the exit, which here is done once, by [`decode`].
+#[inline]
+fn kvm_run(vcpu: &mut VcpuFd) -> Option<std::io::Error> {
+    // SAFETY: KVM_RUN takes no argument. What the kernel writes meanwhile is the page shared with it, of
+    // which nothing is borrowed here, and guest memory, which is only reached by volatile accesses.
+    let result = unsafe { vmm_sys_util::ioctl::ioctl(vcpu, KVM_RUN()) };
+    (result < 0).then(std::io::Error::last_os_error)
 }
 
 /// Copies what the kernel says about the exit out of the shared page.
@@ -119,7 +156,12 @@ fn decode(run: &mut kb::kvm_run) -> Exit {
         kb::KVM_EXIT_MMIO => {
             // SAFETY: see above.
             let mmio = unsafe { run.__bindgen_anon_1.mmio };
-            Exit::Mmio { write: mmio.is_write != 0, address: mmio.phys_addr, len: mmio.len.min(8), data: mmio.data }
+            Exit::Mmio {
+                write: mmio.is_write != 0,
+                address: mmio.phys_addr,
+                len: mmio.len.min(8),
+                data: mmio.data,
+            }
         }
         kb::KVM_EXIT_INTR | kb::KVM_EXIT_IRQ_WINDOW_OPEN => Exit::None,
         kb::KVM_EXIT_SHUTDOWN => Exit::Shutdown,

@@ -228,7 +228,9 @@ fn check_vcpus(kvm: &Kvm, machine: &Machine) -> Result<()> {
     for (count, what) in [(smp.cpus, "SMP"), (smp.max_cpus, "hotpluggable")] {
         let count = count as usize;
         if count > most {
-            bail!("Number of {what} cpus requested ({count}) exceeds the maximum cpus supported by KVM ({most})");
+            bail!(
+                "Number of {what} cpus requested ({count}) exceeds the maximum cpus supported by KVM ({most})"
+            );
         }
         if count > recommended {
             eprintln!(

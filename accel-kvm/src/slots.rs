@@ -137,7 +137,9 @@ impl MemoryListener for KvmMemoryListener {
             Ok(()) => slots.push(slot),
             Err(error) => {
                 let name = range.region.name();
-                eprintln!("softmmu: KVM refused memory slot {id} for {name} at {start:#x}+{size:#x}: {error}");
+                eprintln!(
+                    "softmmu: KVM refused memory slot {id} for {name} at {start:#x}+{size:#x}: {error}"
+                );
             }
         }
     }

@@ -180,16 +180,12 @@ impl RegionOps for IsaSerial {
     #[inline]
     fn read(&self, offset: u64, _size: u8) -> u64 {
         if offset == spec::LSR {
-            // Guests poll it for every byte: nothing follows from it but for a cleared error.
+            // Guests poll it for every byte: nothing follows from it but for an error, which it clears.
             if let Some(uart) = self.uart.get() {
-                let mut uart = uart.lock();
-                let before = uart.irq_level();
-                let lsr = uart.read_lsr();
-                if uart.irq_level() == before {
-                    return lsr.into();
+                let lsr = uart.lock().read_lsr();
+                if lsr & spec::LSR_INT_ANY != 0 {
+                    self.change(|_, _| ());
                 }
-                drop(uart);
-                self.change(|_, _| ());
                 return lsr.into();
             }
         }

@@ -18,7 +18,7 @@ pub struct AccelClass {
 
 /// The root part of every accelerator; the type of accelerator `x` is called `x-accel`.
 #[derive(Object)]
-#[object(name = "accel", parent = ObjectBase, abstract)]
+#[object(name = "accel", parent = ObjectBase, abstract, instance_post_init = AccelState::apply_globals)]
 pub struct AccelState {
     parent: ObjectBase,
 }
@@ -27,6 +27,12 @@ qom::type_init!(fn register_interface);
 
 fn register_interface() {
     qom::type_register(qom::TypeInfo::interface::<dyn Accelerator>());
+}
+
+impl AccelState {
+    fn apply_globals(&self) {
+        crate::global::apply(&*self.this());
+    }
 }
 
 impl<T> ClassInit<T> for AccelState {
@@ -104,7 +110,9 @@ pub fn accel_find(name: &str) -> Option<&'static Class> {
 /// # Errors
 /// As [`Accelerator::init_machine`].
 pub fn accel_init_machine(accelerator: &Arc<dyn Object>, machine: &Arc<dyn Object>) -> Result<()> {
-    let Some(machine) = machine.cast::<Machine>() else { qom::bail!("'{}' is not a machine", machine.type_name()) };
+    let Some(machine) = machine.cast::<Machine>() else {
+        qom::bail!("'{}' is not a machine", machine.type_name())
+    };
     let Some(accel) = accelerator.interface::<dyn Accelerator>() else {
         qom::bail!("'{}' is not an accelerator", accelerator.type_name())
     };

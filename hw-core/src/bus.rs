@@ -39,7 +39,9 @@ qom::type_init!(Bus);
 fn bus_class_init(class: &mut Class) {
     class.get_mut::<BusClass>();
     class.add_property(PropertyInfo {
-        get: Some(Arc::new(|o| Ok(o.cast::<Bus>().is_some_and(|b| b.realized.load(Ordering::Acquire)).into()))),
+        get: Some(Arc::new(|o| {
+            Ok(o.cast::<Bus>().is_some_and(|b| b.realized.load(Ordering::Acquire)).into())
+        })),
         ..PropertyInfo::new("realized", "bool")
     });
 }
@@ -83,7 +85,11 @@ impl Bus {
 ///
 /// # Errors
 /// When there is no such type.
-pub fn qbus_new(type_name: &str, owner: Option<&Arc<dyn Object>>, name: Option<&str>) -> Result<Arc<dyn Object>> {
+pub fn qbus_new(
+    type_name: &str,
+    owner: Option<&Arc<dyn Object>>,
+    name: Option<&str>,
+) -> Result<Arc<dyn Object>> {
     let object = qom::object_new(type_name)?;
     let Some(bus) = object.cast::<Bus>() else { bail!("'{type_name}' is not a bus") };
     let device = owner.and_then(|o| o.cast::<Device>());

@@ -28,7 +28,7 @@ pub struct Cpu {
     run: Mutex<Run>,
     changed: Condvar,
     /// Set when the thread has something to do outside the guest.
-    exit_request: AtomicBool,
+    exit_request: Arc<AtomicBool>,
     kick: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 qom::type_init!(Cpu);
@@ -169,10 +169,9 @@ impl Cpu {
         self.changed.notify_all();
     }
 
-    /// For the CPU's thread: whether to leave the guest, which this answers once.
-    #[inline]
-    pub fn take_exit_request(&self) -> bool {
-        self.exit_request.load(Ordering::Relaxed) && self.exit_request.swap(false, Ordering::SeqCst)
+    /// For the CPU's thread: set when it is to leave the guest; the thread clears it when it does.
+    pub fn exit_request(&self) -> Arc<AtomicBool> {
+        self.exit_request.clone()
     }
 
     /// For the CPU's thread: it is up.

@@ -8,7 +8,9 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use qom::property::PropertyInput;
-use qom::{Class, ClassInit, Object, ObjectBase, ObjectType, PropertyInfo, PropertyType, Result, Value, bail};
+use qom::{
+    Class, ClassInit, Object, ObjectBase, ObjectType, PropertyInfo, PropertyType, Result, Value, bail,
+};
 
 use crate::bus::Bus;
 use crate::hotplug::HotplugHandler;
@@ -350,7 +352,10 @@ fn too_late(object: &dyn Object, name: &str) -> String {
         Some(id) => format!("device '{id}'"),
         None => "anonymous device".to_owned(),
     };
-    format!("Attempt to set property '{name}' on {device} (type '{}') after it was realized", object.type_name())
+    format!(
+        "Attempt to set property '{name}' on {device} (type '{}') after it was realized",
+        object.type_name()
+    )
 }
 
 fn realize_in_place(object: &Arc<dyn Object>, device: &Device, class: &DeviceClass) -> Result<()> {

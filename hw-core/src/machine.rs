@@ -208,7 +208,9 @@ impl Machine {
         };
         let region = backends::memory_region(&backend)?;
         if region.size() != u128::from(size) {
-            bail!("Size specified by -m option must match size of explicitly specified 'memory-backend' property");
+            bail!(
+                "Size specified by -m option must match size of explicitly specified 'memory-backend' property"
+            );
         }
         let _ = self.ram.set(region);
         Ok(())
@@ -266,7 +268,7 @@ pub fn machine_reset(object: &Arc<dyn Object>) {
 
 /// The machine type called `name` or with that alias.
 pub fn find_machine(name: &str) -> Option<&'static Class> {
-    qom::class_list("machine", false).into_iter().find(|class| {
-        class.get::<MachineClass>().is_some_and(|m| m.name == name || m.alias == Some(name))
-    })
+    qom::class_list("machine", false)
+        .into_iter()
+        .find(|class| class.get::<MachineClass>().is_some_and(|m| m.name == name || m.alias == Some(name)))
 }

@@ -156,7 +156,9 @@ fn find_bus(options: &DeviceOptions, class: &DeviceClass) -> Result<Option<Arc<d
         // A path's last part names the bus.
         let name = wanted.rsplit('/').next().unwrap_or(wanted);
         let Some(bus) = all_buses().into_iter().find(|b| name_of(b).as_deref() == Some(name)) else {
-            return Err(qom::Error::new(format!("Bus '{wanted}' not found")).with_class(ErrorClass::GenericError));
+            return Err(
+                qom::Error::new(format!("Bus '{wanted}' not found")).with_class(ErrorClass::GenericError)
+            );
         };
         return Ok(Some(bus));
     }
@@ -187,11 +189,12 @@ pub fn find_device(id: &str) -> Result<Arc<dyn Object>> {
 /// The text of `-device help`: every device by category.
 pub fn device_help() -> String {
     let mut text = String::new();
-    let mut devices: Vec<(Option<DeviceCategory>, &'static Class, DeviceClass)> = qom::class_list("device", false)
-        .into_iter()
-        .filter_map(|class| class.get::<DeviceClass>().map(|d| (d.category, class, d.clone())))
-        .filter(|(_, _, device)| !device.board_only)
-        .collect();
+    let mut devices: Vec<(Option<DeviceCategory>, &'static Class, DeviceClass)> =
+        qom::class_list("device", false)
+            .into_iter()
+            .filter_map(|class| class.get::<DeviceClass>().map(|d| (d.category, class, d.clone())))
+            .filter(|(_, _, device)| !device.board_only)
+            .collect();
     devices.sort_by_key(|(category, class, _)| (category.is_none(), *category, class.name()));
     let mut heading = None;
     for (category, class, device) in devices {
@@ -244,7 +247,9 @@ pub fn properties_help(class: &Class) -> String {
             line = format!("{line:<24} - {}", property.description);
         }
         match default {
-            Some(Value::Bool(value)) => line.push_str(if *value { " (default: on)" } else { " (default: off)" }),
+            Some(Value::Bool(value)) => {
+                line.push_str(if *value { " (default: on)" } else { " (default: off)" })
+            }
             Some(Value::String(value)) => {
                 let _ = write!(line, " (default: \"{value}\")");
             }

@@ -68,7 +68,8 @@ impl SysBusDevice {
 pub fn sysbus_get_default() -> Arc<dyn Object> {
     static BUS: OnceLock<Arc<dyn Object>> = OnceLock::new();
     BUS.get_or_init(|| {
-        let bus = qbus_new("System", None, Some("main-system-bus")).expect("the type System is registered above");
+        let bus =
+            qbus_new("System", None, Some("main-system-bus")).expect("the type System is registered above");
         let place = qom::container_get(&qom::object_get_root(), "/machine/unattached");
         let _ = place.property_add_child("sysbus", &bus);
         bus

@@ -173,11 +173,13 @@ pub fn acpi_build(config: &AcpiConfig) -> Result<AcpiTables, AcpiError> {
     }
     tables.push(fixed::waet(&mut blob));
     let rsdp = blob.finish(&tables);
-    let mut tables = blob.data().to_vec();
-    let tables_used = tables.len();
+    let used = blob.data();
+    let tables_used = used.len();
     if tables_used > TABLES_MAX {
         return Err(AcpiError::TooLarge(tables_used));
     }
-    tables.resize(tables_used.next_multiple_of(TABLES_ALIGN), 0);
+    // Zero from the start, so that the padding's memory is not touched.
+    let mut tables = vec![0; tables_used.next_multiple_of(TABLES_ALIGN)];
+    tables[..tables_used].copy_from_slice(used);
     Ok(AcpiTables { rsdp, tables, tables_used, linker: blob.linker().script(LINKER_ALIGN) })
 }

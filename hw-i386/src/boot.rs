@@ -21,7 +21,9 @@ use util::trace::span;
 use crate::acpi_build::{AcpiConfig, AcpiCpu, AcpiTables, IsaDevice, PciDevice as AcpiPciDevice, acpi_build};
 use crate::kvm::set_level_triggered;
 use crate::linker::{FirmwareTables, firmware_tables};
-use crate::loader::{ACPI_DATA_SIZE, BootImage, E820_RAM, E820_RESERVED, E820Entry, KernelParams, RomSource, load_kernel};
+use crate::loader::{
+    ACPI_DATA_SIZE, BootImage, E820_RAM, E820_RESERVED, E820Entry, KernelParams, RomSource, load_kernel,
+};
 use crate::mptable::{MpConfig, PciInterrupt};
 use crate::pc::{FOUR_GIB, PcMachine, first_cpu};
 use crate::ports::Port92;
@@ -84,7 +86,10 @@ pub(crate) fn machine_done(machine: &Arc<dyn Object>) -> Result<()> {
                 {
                     // The kernel or the initrd changed since the machine was made.
                     eprintln!("softmmu: {error}");
-                    hw_core::runstate::shutdown_request_with_code(hw_core::runstate::ShutdownCause::HostError, 1);
+                    hw_core::runstate::shutdown_request_with_code(
+                        hw_core::runstate::ShutdownCause::HostError,
+                        1,
+                    );
                 }
             }));
         }
@@ -93,7 +98,7 @@ pub(crate) fn machine_done(machine: &Arc<dyn Object>) -> Result<()> {
         None => {}
     }
     match pc.fw_cfg.get() {
-        Some(fw_cfg) => firmware::add_tables(fw_cfg, acpi.as_ref(), &smbios),
+        Some(fw_cfg) => firmware::add_tables(fw_cfg, acpi, &smbios),
         None => Ok(()),
     }
 }
@@ -102,7 +107,8 @@ fn build_acpi(pc: &PcMachine) -> Result<AcpiTables> {
     let _span = span("acpi_build");
     let present = pc.apic_ids();
     let cpus = pc.possible_apic_ids();
-    let cpus = cpus.into_iter().map(|apic_id| AcpiCpu { apic_id, present: present.contains(&apic_id), node: None });
+    let cpus =
+        cpus.into_iter().map(|apic_id| AcpiCpu { apic_id, present: present.contains(&apic_id), node: None });
     let mut config = AcpiConfig {
         cpus: cpus.collect(),
         pci_hole: pc.ram_split().below_4g..PCI_HOLE_END,
@@ -215,7 +221,8 @@ fn mp_config(pc: &PcMachine) -> MpConfig {
 /// The memory map as SeaBIOS hands it on: the board's, less what the firmware keeps.
 fn final_e820(pc: &PcMachine, tables: &Range<u64>) -> Vec<E820Entry> {
     let below = pc.ram_split().below_4g;
-    let entry = |range: Range<u64>, kind| E820Entry { addr: range.start, size: range.end - range.start, kind };
+    let entry =
+        |range: Range<u64>, kind| E820Entry { addr: range.start, size: range.end - range.start, kind };
     let mut map = vec![
         entry(0..EBDA.start, E820_RAM),
         entry(EBDA, E820_RESERVED),
@@ -231,7 +238,12 @@ fn final_e820(pc: &PcMachine, tables: &Range<u64>) -> Vec<E820Entry> {
 }
 
 impl DirectBoot {
-    fn prepare(pc: &PcMachine, kernel: &str, acpi: Option<&AcpiTables>, smbios: &SmbiosTables) -> Result<DirectBoot> {
+    fn prepare(
+        pc: &PcMachine,
+        kernel: &str,
+        acpi: Option<&AcpiTables>,
+        smbios: &SmbiosTables,
+    ) -> Result<DirectBoot> {
         let _span = span("x86_load_linux");
         let split = pc.ram_split();
         let tables = firmware_tables(acpi, smbios, &mp_config(pc), split.below_4g).map_err(wrong)?;

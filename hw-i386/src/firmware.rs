@@ -9,6 +9,7 @@ use std::sync::Arc;
 use hw_nvram::fw_cfg::{FwCfg, FwCfgError, spec};
 use hw_nvram::fw_cfg_init_io_dma;
 use memory::{FlatView, MemoryRegion, RamBlock};
+use parking_lot::Mutex;
 use qom::{Error, Result};
 
 use crate::loader::E820Entry;
@@ -25,12 +26,22 @@ const ISA_BIOS_MAX: u64 = 128 << 10;
 /// Largest image: what fits between the APICs and 4 GiB.
 const BIOS_MAX: u64 = 16 << 20;
 
+/// Folders that `-L` named, looked at before the usual ones.
+static DATA_DIRS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Has firmware looked for in `folder`, too (`-L`).
+pub fn add_data_dir(folder: &str) {
+    DATA_DIRS.lock().push(folder.into());
+}
+
 fn find(name: &str) -> Option<PathBuf> {
     let named = Path::new(name);
     if named.exists() {
         return Some(named.to_owned());
     }
-    FIRMWARE_PATH.iter().map(|folder| Path::new(folder).join(name)).find(|path| path.exists())
+    let given = DATA_DIRS.lock().clone();
+    let folders = given.into_iter().chain(FIRMWARE_PATH.map(PathBuf::from));
+    folders.map(|folder| folder.join(name)).find(|path| path.exists())
 }
 
 /// Maps the firmware's image. A machine that is given a kernel and no firmware starts the kernel itself and
@@ -65,9 +76,8 @@ fn wrong(error: FwCfgError) -> Error {
 
 /// The memory map in the layout of `etc/e820`: address, length, type, 20 bytes an entry.
 fn e820_file(map: &[E820Entry]) -> Vec<u8> {
-    let entry = |e: &E820Entry| {
-        [&e.addr.to_le_bytes()[..], &e.size.to_le_bytes(), &e.kind.to_le_bytes()].concat()
-    };
+    let entry =
+        |e: &E820Entry| [&e.addr.to_le_bytes()[..], &e.size.to_le_bytes(), &e.kind.to_le_bytes()].concat();
     map.iter().flat_map(entry).collect()
 }
 
@@ -98,13 +108,13 @@ const SYSTEM_STATES: [u8; 6] = [128, 0, 0, 1, 2 | 128, 128];
 /// Gives firmware the tables it is to place (`acpi_setup`, `fw_cfg_build_smbios`).
 pub(crate) fn add_tables(
     fw_cfg: &FwCfg,
-    acpi: Option<&crate::acpi_build::AcpiTables>,
+    acpi: Option<crate::acpi_build::AcpiTables>,
     smbios: &hw_smbios::SmbiosTables,
 ) -> Result<()> {
     if let Some(acpi) = acpi {
-        fw_cfg.add_file("etc/acpi/rsdp", acpi.rsdp.clone()).map_err(wrong)?;
-        fw_cfg.add_file("etc/acpi/tables", acpi.tables.clone()).map_err(wrong)?;
-        fw_cfg.add_file("etc/table-loader", acpi.linker.clone()).map_err(wrong)?;
+        fw_cfg.add_file("etc/acpi/rsdp", acpi.rsdp).map_err(wrong)?;
+        fw_cfg.add_file("etc/acpi/tables", acpi.tables).map_err(wrong)?;
+        fw_cfg.add_file("etc/table-loader", acpi.linker).map_err(wrong)?;
     }
     fw_cfg.add_file(hw_smbios::TABLES_FILE, smbios.tables_file().to_vec()).map_err(wrong)?;
     fw_cfg.add_file(hw_smbios::ANCHOR_FILE, smbios.anchor_file()).map_err(wrong)?;

@@ -24,6 +24,8 @@ pub(crate) const FOUR_GIB: u64 = 1 << 32;
 const MAX_RAM_BELOW_4G: u64 = 0xe000_0000;
 /// Memory below 4 GiB where the rest goes above: whole GiBs.
 const ALIGNED_RAM_BELOW_4G: u64 = 0xc000_0000;
+/// A huge page of the host's.
+const HUGE_PAGE: u64 = 2 << 20;
 /// Addresses that AMD's HyperTransport takes, which a guest on such a CPU must leave alone.
 const AMD_HT: (u64, u64) = (0xfd_0000_0000, 0x3_0000_0000);
 /// The I/O APIC input the HPET's comparators can reach on this board.
@@ -95,6 +97,11 @@ impl PcMachine {
                 bail!("Address space limit {limit:#x} < {last:#x} phys-bits too low ({bits})");
             }
         }
+        if let Some(block) = ram.ram_block() {
+            // Real-mode memory and the tables at the top of low memory: a few pages of each are used.
+            block.avoid_huge_pages(0, HUGE_PAGE.min(split.below_4g));
+            block.avoid_huge_pages(split.below_4g.saturating_sub(HUGE_PAGE), HUGE_PAGE.min(split.below_4g));
+        }
         let memory = get_system_memory();
         memory.add_subregion(0, &MemoryRegion::alias("ram-below-4g", ram, 0, split.below_4g));
         if split.above_4g > 0 {
@@ -116,7 +123,8 @@ impl PcMachine {
             map.push(E820Entry { addr: FOUR_GIB, size: split.above_4g, kind: E820_RAM });
         }
         let is_amd = |cpu: &X86Cpu| {
-            cpu.expanded().is_some_and(|e| e.config.vendor == *b"AuthenticAMD" && e.config.props.phys_bits >= 40)
+            cpu.expanded()
+                .is_some_and(|e| e.config.vendor == *b"AuthenticAMD" && e.config.props.phys_bits >= 40)
         };
         if first_cpu().is_some_and(|cpu| is_amd(&cpu)) {
             map.push(E820Entry { addr: AMD_HT.0, size: AMD_HT.1, kind: E820_RESERVED });

@@ -106,8 +106,11 @@ fn pc_init1(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
     setup_irq_routing(pci_enabled)?;
     let isa = match pci_enabled {
         true => pci_init(pc, &ram, &pci_memory)?,
-        false => isa_bus_new(&qdev_create("isabus-bridge", Some(&sysbus_get_default()), &[])?,
-            &get_system_memory(), &get_system_io())?,
+        false => isa_bus_new(
+            &qdev_create("isabus-bridge", Some(&sysbus_get_default()), &[])?,
+            &get_system_memory(),
+            &get_system_io(),
+        )?,
     };
     let _ = pc.isa_bus.set(isa.clone());
     if let Some(bus) = isa.cast::<IsaBus>() {

@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use hw_core::runstate::{ShutdownCause, reset_request};
-use hw_core::{DeviceImpl, IrqPin};
+use hw_core::{DeviceClass, DeviceImpl, IrqPin};
 use hw_isa::IsaDevice;
 use memory::{AccessRules, MemoryRegion, RegionOps, get_system_io};
 use parking_lot::Mutex;
-use qom::{Object, Result};
+use qom::{Class, Object, Result};
 
 /// Takes POST codes and forgets them; Linux writes it to lose a microsecond.
 const POST_PORT: u64 = 0x80;
@@ -46,13 +46,17 @@ const FAST_RESET: u8 = 1 << 0;
 
 /// System control port A.
 #[derive(Object)]
-#[object(name = "port92", parent = IsaDevice)]
+#[object(name = "port92", parent = IsaDevice, class_init = class_init)]
 pub struct Port92 {
     parent: IsaDevice,
     value: Mutex<u8>,
     a20: Arc<IrqPin>,
 }
 qom::type_init!(Port92);
+
+fn class_init(class: &mut Class) {
+    class.get_mut::<DeviceClass>().board_only = true;
+}
 
 impl Port92 {
     /// Opens the gate as SeaBIOS does.

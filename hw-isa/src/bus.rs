@@ -51,7 +51,11 @@ impl<T: DeviceImpl> ClassInit<T> for IsaDevice {
 ///
 /// # Errors
 /// When its name is taken.
-pub fn isa_bus_new(owner: &Arc<dyn Object>, memory: &MemoryRegion, io: &MemoryRegion) -> Result<Arc<dyn Object>> {
+pub fn isa_bus_new(
+    owner: &Arc<dyn Object>,
+    memory: &MemoryRegion,
+    io: &MemoryRegion,
+) -> Result<Arc<dyn Object>> {
     let object = qbus_new("ISA", Some(owner), Some("isa.0"))?;
     if let Some(bus) = object.cast::<IsaBus>() {
         let _ = bus.memory.set(memory.clone());
@@ -98,7 +102,13 @@ impl IsaDevice {
     ///
     /// # Errors
     /// When the ports do not fit below 64 KiB, or there is no bus.
-    pub fn register_ioport(&self, ops: Arc<dyn RegionOps>, name: &str, port: u32, len: u32) -> Result<MemoryRegion> {
+    pub fn register_ioport(
+        &self,
+        ops: Arc<dyn RegionOps>,
+        name: &str,
+        port: u32,
+        len: u32,
+    ) -> Result<MemoryRegion> {
         let end = u64::from(port) + u64::from(len);
         if end > 1 << 16 {
             bail!("{}: ports {port:#x} to {:#x} are beyond 0xffff", self.class().name(), end - 1);

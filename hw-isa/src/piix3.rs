@@ -6,7 +6,9 @@ use std::sync::{Arc, OnceLock};
 
 use hw_core::runstate::{ShutdownCause, reset_request};
 use hw_core::{DeviceClass, DeviceImpl, Irq};
-use hw_pci::spec::{CLASS_BRIDGE_ISA, COMMAND, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, STATUS, VENDOR_ID_INTEL};
+use hw_pci::spec::{
+    CLASS_BRIDGE_ISA, COMMAND, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, STATUS, VENDOR_ID_INTEL,
+};
 use hw_pci::spec::{HEADER_MULTI_FUNCTION, HEADER_TYPE, STATUS_DEVSEL_MEDIUM};
 use hw_pci::{ConfigSpace, PciBus, PciDevice, PciDeviceClass, PciDeviceImpl, PciIrqController};
 use memory::{AccessRules, MemoryRegion, RegionOps};

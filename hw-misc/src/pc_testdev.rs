@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hw_core::{DeviceCategory, DeviceClass, DeviceImpl};
 use hw_isa::{IsaBus, IsaDevice};
-use memory::{AccessLimits, AccessRules, Endianness, MemoryRegion, RegionOps, address_space_memory};
+use memory::{AccessLimits, AccessRules, MemoryRegion, RegionOps, address_space_memory};
 use parking_lot::Mutex;
 use qom::{Class, Object, Result};
 
@@ -73,7 +73,7 @@ impl RegionOps for Word {
     fn rules(&self) -> AccessRules {
         // The byte port's handlers take single bytes, wider accesses are made of them.
         let implemented = AccessLimits::new(1, self.1);
-        AccessRules { valid: AccessLimits::new(1, 4), implemented, endianness: Endianness::Little }
+        AccessRules { implemented, ..AccessRules::sizes(1, 4) }
     }
 }
 

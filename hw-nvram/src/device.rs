@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use hw_core::sysbus::sysbus_get_default;
 use hw_core::{DeviceClass, DeviceImpl, SysBusDevice, qdev_create};
-use memory::{AccessLimits, AccessRules, Endianness, MemTxResult, MemoryRegion, RegionOps, address_space_memory};
+use memory::{AccessRules, MemTxResult, MemoryRegion, RegionOps, address_space_memory};
 use qom::{Class, Error, Object, Property, Result, bail};
 
 use crate::fw_cfg::spec::{CTL_SIZE, DMA_SIZE, PORT_DMA, PORT_SELECTOR};
@@ -79,7 +79,7 @@ impl RegionOps for Ports {
     }
 
     fn rules(&self) -> AccessRules {
-        AccessRules::sizes(1, 2)
+        AccessRules::sizes(1, 2).asking()
     }
 
     fn accepts(&self, offset: u64, size: u8, is_write: bool) -> bool {
@@ -100,11 +100,7 @@ impl RegionOps for Dma {
 
     fn rules(&self) -> AccessRules {
         // The register's bytes are swapped by the chip.
-        AccessRules {
-            valid: AccessLimits::new(1, 8),
-            implemented: AccessLimits::new(1, 8),
-            endianness: Endianness::Little,
-        }
+        AccessRules::sizes(1, 8)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use hw_core::accel::{MsiMessage, accel_irqchip};
 use hw_core::{DeviceClass, DeviceImpl, IrqPin, SysBusDevice};
-use memory::{AccessLimits, AccessRules, Endianness, MemoryRegion, RegionOps};
+use memory::{AccessRules, MemoryRegion, RegionOps};
 use parking_lot::Mutex;
 use qom::{Class, Object, Property, Result, bail};
 use util::clock::{ClockType, now_ns};
@@ -130,10 +130,6 @@ impl RegionOps for HpetDevice {
     }
 
     fn rules(&self) -> AccessRules {
-        AccessRules {
-            valid: AccessLimits::new(4, 8),
-            implemented: AccessLimits::new(4, 8),
-            endianness: Endianness::Little,
-        }
+        AccessRules::sizes(4, 8)
     }
 }

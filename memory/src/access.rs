@@ -61,6 +61,8 @@ pub struct AccessRules {
     pub implemented: AccessLimits,
     /// Byte order of the handlers' values.
     pub endianness: Endianness,
+    /// Whether [`RegionOps::accepts`] has a say, too.
+    pub asks: bool,
 }
 
 impl Default for AccessRules {
@@ -71,6 +73,7 @@ impl Default for AccessRules {
             valid: AccessLimits::new(1, 4),
             implemented: AccessLimits::new(1, 4),
             endianness: Endianness::Little,
+            asks: false,
         }
     }
 }
@@ -82,6 +85,7 @@ impl AccessRules {
             valid: AccessLimits::new(min, max),
             implemented: AccessLimits::new(min, max),
             endianness: Endianness::Little,
+            asks: false,
         }
     }
 
@@ -91,12 +95,19 @@ impl AccessRules {
             valid: AccessLimits::new(1, max),
             implemented: AccessLimits::new(1, 1),
             endianness: Endianness::Little,
+            asks: false,
         }
     }
 
     /// The same with misaligned accesses valid, too.
     pub const fn allow_unaligned(mut self) -> AccessRules {
         self.valid.unaligned = true;
+        self
+    }
+
+    /// The same, with [`RegionOps::accepts`] asked before each access.
+    pub const fn asking(mut self) -> AccessRules {
+        self.asks = true;
         self
     }
 
@@ -119,7 +130,8 @@ pub trait RegionOps: Send + Sync {
     fn rules(&self) -> AccessRules {
         AccessRules::default()
     }
-    /// Refuses accesses that no rule describes (`valid.accepts`).
+    /// Refuses accesses that no rule describes (`valid.accepts`); asked where the rules say so
+    /// ([`AccessRules::asking`]).
     fn accepts(&self, _offset: u64, _size: u8, _is_write: bool) -> bool {
         true
     }
@@ -162,7 +174,26 @@ impl AccessRules {
     fn is_valid(&self, ops: &dyn RegionOps, offset: u64, size: u8, is_write: bool) -> bool {
         (self.valid.unaligned || offset & u64::from(size - 1) == 0)
             && (self.valid.min..=self.valid.max).contains(&size)
-            && ops.accepts(offset, size, is_write)
+            && (!self.asks || ops.accepts(offset, size, is_write))
+    }
+
+    /// Whether an access is valid, aligned, and one that the handlers take as it is: the common case, for
+    /// which nothing else needs a look.
+    #[inline]
+    pub(crate) fn is_plain(&self, offset: u64, size: u8) -> bool {
+        self.plain_sizes() & size != 0 && offset & u64::from(size - 1) == 0
+    }
+
+    /// The sizes, one a bit, that are valid and implemented and need no conversion.
+    #[inline]
+    fn plain_sizes(&self) -> u8 {
+        if self.asks || self.endianness == Endianness::Big {
+            return 0;
+        }
+        let from = self.valid.min.max(self.implemented.min);
+        let to = self.valid.max.min(self.implemented.max);
+        // Sizes are powers of two: as bits they are themselves.
+        (to << 1).wrapping_sub(1) & !from.wrapping_sub(1) & 0xf
     }
 
     /// Whether the handlers take an access of this size as it is.

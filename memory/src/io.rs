@@ -43,31 +43,30 @@ impl FlatRange {
         }
     }
 
-    /// A read of 1, 2, 4 or 8 bytes inside the range, if its handlers can do it in one.
+    /// A read of 1, 2, 4 or 8 bytes, if its handlers can do it as it is.
     #[inline]
     pub(crate) fn read_whole(&self, address: u64, data: &mut [u8]) -> Option<MemTxResult> {
         let offset = address - self.start + self.offset;
-        let rules = self.region.rules();
         let size = data.len() as u8;
         let ops = self.read_ops()?;
-        if rules.split(offset, data.len()) != size {
+        if !self.region.rules().is_plain(offset, size) {
             return None;
         }
-        let (value, result) = rules.dispatch_read(ops, offset, size);
-        store(data, value);
-        Some(result)
+        store(data, ops.read(offset, size));
+        Some(MemTxResult::Ok)
     }
 
-    /// A write of 1, 2, 4 or 8 bytes inside the range, if its handlers can do it in one.
+    /// A write of 1, 2, 4 or 8 bytes, if its handlers can do it as it is.
     #[inline]
     pub(crate) fn write_whole(&self, address: u64, data: &[u8]) -> Option<MemTxResult> {
         let offset = address - self.start + self.offset;
-        let rules = self.region.rules();
+        let size = data.len() as u8;
         let ops = self.write_ops()?;
-        if rules.split(offset, data.len()) != data.len() as u8 {
+        if !self.region.rules().is_plain(offset, size) {
             return None;
         }
-        Some(rules.dispatch_write(ops, offset, load(data), data.len() as u8))
+        ops.write(offset, load(data), size);
+        Some(MemTxResult::Ok)
     }
 
     /// Reads the front of `data`; gives how many bytes that was.
@@ -125,6 +124,7 @@ fn store(data: &mut [u8], value: u64) {
     match data {
         [a] => *a = value as u8,
         [a, b] => [*a, *b] = (value as u16).to_le_bytes(),
+        [a, b, c, d] => [*a, *b, *c, *d] = (value as u32).to_le_bytes(),
         _ => data.iter_mut().zip(value.to_le_bytes()).for_each(|(d, v)| *d = v),
     }
 }

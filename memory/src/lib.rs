@@ -19,7 +19,8 @@
 //! vCPU may still be inside an access to a region that was just removed, and the view it holds keeps that
 //! region alive until it is done.
 //!
-//! Guest RAM is reached through vm-memory's volatile slices only. `unsafe` is used once, for `mprotect`.
+//! Guest RAM is reached through vm-memory's volatile slices only. `unsafe` is used for `mprotect` and
+//! `madvise` on such a mapping only.
 //!
 //! Source followed: QEMU `softmmu/memory.c`, `softmmu/physmem.c`, `docs/devel/memory.rst`.
 #![deny(unsafe_code)]

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 
 use rustix::fs::MemfdFlags;
-use rustix::mm::MprotectFlags;
+use rustix::mm::{Advice, MprotectFlags};
 use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
 use vm_memory::{FileOffset, MmapRegion, VolatileSlice};
 
@@ -111,6 +111,16 @@ impl RamBlock {
     /// would need `unsafe` and is for nobody.
     pub fn host_address(&self) -> u64 {
         self.mapping.as_ptr() as u64
+    }
+
+    /// Asks the host for single pages in `len` bytes from `offset`: memory of which little is used should not
+    /// cost a huge page to be zeroed. Of no consequence where the host does not do it.
+    pub fn avoid_huge_pages(&self, offset: u64, len: u64) {
+        let Some(slice) = self.slice(offset, len) else { return };
+        let start = slice.ptr_guard_mut().as_ptr().cast::<std::ffi::c_void>();
+        // SAFETY: the range lies in this block's mapping, and the advice leaves its contents alone.
+        #[allow(unsafe_code)]
+        let _ = unsafe { rustix::mm::madvise(start, slice.len(), Advice::LinuxNoHugepage) };
     }
 
     /// Has the host take away and give back its mapping of `len` bytes from `offset`, with their contents, so

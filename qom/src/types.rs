@@ -309,8 +309,8 @@ struct TypeImpl {
     class: OnceLock<&'static Class>,
 }
 
-fn table() -> &'static RwLock<BTreeMap<&'static str, Arc<TypeImpl>>> {
-    static TABLE: OnceLock<RwLock<BTreeMap<&'static str, Arc<TypeImpl>>>> = OnceLock::new();
+fn table() -> &'static RwLock<Types> {
+    static TABLE: OnceLock<RwLock<Types>> = OnceLock::new();
     TABLE.get_or_init(|| {
         let root = |name| TypeInfo {
             name,
@@ -378,9 +378,27 @@ fn type_initialize(info: &TypeInfo, parent: Option<&'static Class>) -> Class {
     class
 }
 
+type Types = BTreeMap<&'static str, Arc<TypeImpl>>;
+
+fn inherits(types: &Types, name: &str, ancestor: &str) -> bool {
+    let parent = |name: &&str| types.get(*name)?.info.parent;
+    std::iter::successors(Some(name), |name| parent(name)).any(|name| name == ancestor)
+}
+
 /// Every class that is `implements`, in order of name (`object_class_get_list_sorted`).
 pub fn class_list(implements: &str, include_abstract: bool) -> Vec<&'static Class> {
-    let names: Vec<&'static str> = table().read().keys().copied().collect();
+    let names: Vec<&'static str> = {
+        let types = table().read();
+        // What inherits is known without initialising a class; what implements an interface is not.
+        let by_class = inherits(&types, implements, "interface");
+        let mut known = BTreeMap::new();
+        let mut inherits_from = |parent: Option<&'static str>| match parent {
+            Some(parent) => *known.entry(parent).or_insert_with(|| inherits(&types, parent, implements)),
+            None => false,
+        };
+        let mut fits = |name, parent| by_class || name == implements || inherits_from(parent);
+        types.iter().filter(|(name, t)| fits(**name, t.info.parent)).map(|(name, _)| *name).collect()
+    };
     names
         .into_iter()
         .filter_map(class_by_name)

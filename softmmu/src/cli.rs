@@ -5,7 +5,6 @@
 //! [`CommandLine::smp`], [`CommandLine::memory`], [`CommandLine::machine`] and so on.
 
 mod action;
-mod boot;
 mod config;
 mod device;
 mod identity;
@@ -17,14 +16,11 @@ mod smp;
 #[cfg(test)]
 mod tests;
 
-pub use action::{Action, OvercommitOptions, PanicAction, RebootAction, ShutdownAction, WatchdogAction};
-pub use boot::BootOptions;
-pub use device::{DeviceOptions, GlobalProperty, NamedOptions, ObjectOptions};
-pub use identity::NameOptions;
-pub use machine::{AcceleratorOptions, MachineOptions};
-pub use memory::MemoryOptions;
-pub use options::{OptionDef, OptionId, Support};
-pub use rtc::{RtcBase, RtcClock, RtcOptions};
+pub use action::{PanicAction, RebootAction, ShutdownAction, WatchdogAction};
+pub use device::GlobalProperty;
+pub use machine::AcceleratorOptions;
+pub use options::{OptionId, Support};
+pub use rtc::{RtcBase, RtcClock};
 pub use smp::{CpuTopology, SmpLimits};
 
 use std::ffi::OsString;

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use hw_core::machine::{
-    Machine, MachineClass, MachineConfig, current_machine, machine_run_board_init, qdev_machine_creation_done,
-    set_current_machine,
+    Machine, MachineClass, MachineConfig, current_machine, machine_run_board_init,
+    qdev_machine_creation_done, set_current_machine,
 };
 use hw_core::qdev_monitor::qdev_device_add;
 use hw_core::runstate::{self, ShutdownCause, vm_start};
@@ -40,7 +40,7 @@ pub enum Init {
 /// # Errors
 /// Names the option, file or property that is wrong, or what the host refuses.
 pub fn qemu_init(arguments: &[String]) -> Result<Init> {
-    let options = Options::parse(arguments)?;
+    let mut options = Options::parse(arguments)?;
     configure_logging(&options)?;
     let _span = span("qemu_init");
     {
@@ -56,7 +56,7 @@ pub fn qemu_init(arguments: &[String]) -> Result<Init> {
     let signals = signals::setup()?;
     set_actions(&options);
     options.globals.iter().cloned().for_each(global::register);
-    let machine = qemu_create_machine(&options)?;
+    let machine = qemu_create_machine(&mut options)?;
     create_objects(&options)?;
     chardev::suspend_mux_open();
     chardevs::create(&options.chars)?;
@@ -118,15 +118,17 @@ pub fn select_machine(options: &Options) -> Result<&'static Class> {
     };
     match (found, &options.machine_type) {
         (Some(class), _) => Ok(class),
-        (None, Some(_)) => Err(Error::new("unsupported machine type")
-            .with_hint("Use -machine help to list supported machines")),
+        (None, Some(_)) => {
+            Err(Error::new("unsupported machine type")
+                .with_hint("Use -machine help to list supported machines"))
+        }
         (None, None) => Err(Error::new("No machine specified, and there is no default")
             .with_hint("Use -machine help to list supported machines")),
     }
 }
 
 /// Makes the machine object and tells it what the options said (`qemu_create_machine`).
-fn qemu_create_machine(options: &Options) -> Result<Arc<dyn Object>> {
+fn qemu_create_machine(options: &mut Options) -> Result<Arc<dyn Object>> {
     let _span = span("qemu_create_machine");
     let class = select_machine(options)?;
     let table = class.get::<MachineClass>().cloned().unwrap_or_default();
@@ -147,7 +149,7 @@ fn qemu_create_machine(options: &Options) -> Result<Arc<dyn Object>> {
         name: options.name.clone(),
     });
     for (name, value) in &options.machine_properties {
-        machine.property_set_str(name, value)?;
+        machine.property_set(name, value.as_input())?;
     }
     Ok(machine)
 }
@@ -165,7 +167,8 @@ fn set_up_machine(options: &Options, machine: &Arc<dyn Object>) -> Result<()> {
     let transaction = memory::transaction();
     machine_run_board_init(machine)?;
     if let Some(what) = &options.chars.debugcon {
-        let chardev = chardev::new_from_compat("debugcon", what, false).map_err(|e| Error::new(e.to_string()))?;
+        let chardev =
+            chardev::new_from_compat("debugcon", what, false).map_err(|e| Error::new(e.to_string()))?;
         let device = [("driver", "isa-debugcon"), ("chardev", chardev.0.label())];
         let list = device.map(|(name, value)| (name.to_owned(), crate::options::text(value)));
         qdev_device_add(&hw_core::qdev_monitor::DeviceOptions::from_list(list)?, false)?;
@@ -173,7 +176,8 @@ fn set_up_machine(options: &Options, machine: &Arc<dyn Object>) -> Result<()> {
     {
         let _span = span("qemu_create_cli_devices");
         for device in &options.devices {
-            qdev_device_add(device, false).map_err(|e| e.prepend(format!("-device {}: ", device.driver)))?;
+            qdev_device_add(&device.options, false)
+                .map_err(|e| e.prepend(format!("{}: ", device.location)))?;
         }
     }
     qdev_machine_creation_done()?;

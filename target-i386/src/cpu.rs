@@ -87,7 +87,8 @@ fn class_init(class: &mut Class) {
 
 /// Every feature and setting as a property.
 fn properties() -> Vec<PropertyInfo> {
-    let features = FeatureWord::all().flat_map(|word| word.info().names().map(|(_, name)| name)).collect::<Vec<_>>();
+    let features =
+        FeatureWord::all().flat_map(|word| word.info().names().map(|(_, name)| name)).collect::<Vec<_>>();
     let words = features.into_iter().chain(hyperv::names()).map(|name| (name, "bool", ""));
     let settings = PROPERTIES.iter().chain(SIGNATURE_PROPERTIES).chain(HOST_PROPERTIES);
     let settings = settings.map(|(name, kind, text)| (*name, kind.name(), *text));

@@ -80,7 +80,12 @@ impl KvmPit {
 }
 
 fn reset_channel(number: usize) -> kvm_pit_channel_state {
-    kvm_pit_channel_state { count: FULL_COUNT, mode: RESET_MODE, gate: u8::from(number != 2), ..Default::default() }
+    kvm_pit_channel_state {
+        count: FULL_COUNT,
+        mode: RESET_MODE,
+        gate: u8::from(number != 2),
+        ..Default::default()
+    }
 }
 
 impl DeviceImpl for KvmPit {

@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
-use accel_kvm::{ioapic_route, pic_route};
 use accel_kvm::kvm_bindings::{
     KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, kvm_ioapic_state, kvm_irqchip,
     kvm_irqchip__bindgen_ty_1, kvm_pic_state,
 };
-use hw_core::{DeviceImpl, SysBusDevice};
+use accel_kvm::{ioapic_route, pic_route};
+use hw_core::{DeviceClass, DeviceImpl, SysBusDevice};
 use hw_isa::IsaDevice;
-use qom::{Object, Property, Result};
+use qom::{Class, Object, Property, Result};
 
 use super::vm;
 
@@ -26,7 +26,7 @@ pub(crate) const IO_APIC_DEFAULT_ADDRESS: u64 = 0xfec0_0000;
 
 /// One of the two 8259s.
 #[derive(Object)]
-#[object(name = "kvm-i8259", parent = IsaDevice)]
+#[object(name = "kvm-i8259", parent = IsaDevice, class_init = class_init)]
 pub struct KvmI8259 {
     parent: IsaDevice,
     /// Whether this is the one next to the CPU
@@ -44,6 +44,10 @@ pub struct KvmIoapic {
     gsi_base: Property<u32>,
 }
 qom::type_init!(KvmI8259, KvmIoapic);
+
+fn class_init(class: &mut Class) {
+    class.get_mut::<DeviceClass>().board_only = true;
+}
 
 fn set_chip(chip_id: u32, chip: kvm_irqchip__bindgen_ty_1) {
     let Ok(kvm) = vm() else { return };
@@ -83,10 +87,9 @@ impl DeviceImpl for KvmI8259 {
 /// Makes ISA lines level-triggered at the PICs, as firmware does for those that PCI uses (ELCR).
 pub(crate) fn set_level_triggered(lines: u16) {
     let [master, slave] = lines.to_le_bytes();
-    for (chip, elcr, elcr_mask) in [
-        (KVM_IRQCHIP_PIC_MASTER, master, ELCR_MASK_MASTER),
-        (KVM_IRQCHIP_PIC_SLAVE, slave, ELCR_MASK_SLAVE),
-    ] {
+    for (chip, elcr, elcr_mask) in
+        [(KVM_IRQCHIP_PIC_MASTER, master, ELCR_MASK_MASTER), (KVM_IRQCHIP_PIC_SLAVE, slave, ELCR_MASK_SLAVE)]
+    {
         let pic = kvm_pic_state { elcr: elcr & elcr_mask, elcr_mask, ..Default::default() };
         set_chip(chip, kvm_irqchip__bindgen_ty_1 { pic });
     }

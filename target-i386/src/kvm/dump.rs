@@ -16,12 +16,40 @@ const FLAGS: [(u64, char); 7] =
 /// System segments' types, outside long mode and in it.
 const SYSTEM_TYPES: [[&str; 16]; 2] = [
     [
-        "Reserved", "TSS16-avl", "LDT", "TSS16-busy", "CallGate16", "TaskGate", "IntGate16", "TrapGate16",
-        "Reserved", "TSS32-avl", "Reserved", "TSS32-busy", "CallGate32", "Reserved", "IntGate32", "TrapGate32",
+        "Reserved",
+        "TSS16-avl",
+        "LDT",
+        "TSS16-busy",
+        "CallGate16",
+        "TaskGate",
+        "IntGate16",
+        "TrapGate16",
+        "Reserved",
+        "TSS32-avl",
+        "Reserved",
+        "TSS32-busy",
+        "CallGate32",
+        "Reserved",
+        "IntGate32",
+        "TrapGate32",
     ],
     [
-        "<hiword>", "Reserved", "LDT", "Reserved", "Reserved", "Reserved", "Reserved", "Reserved", "Reserved",
-        "TSS64-avl", "Reserved", "TSS64-busy", "CallGate64", "Reserved", "IntGate64", "TrapGate64",
+        "<hiword>",
+        "Reserved",
+        "LDT",
+        "Reserved",
+        "Reserved",
+        "Reserved",
+        "Reserved",
+        "Reserved",
+        "Reserved",
+        "TSS64-avl",
+        "Reserved",
+        "TSS64-busy",
+        "CallGate64",
+        "Reserved",
+        "IntGate64",
+        "TrapGate64",
     ],
 ];
 
@@ -60,8 +88,22 @@ fn general(out: &mut String, regs: &kvm_regs, sregs: &kvm_sregs) -> std::fmt::Re
     let r = regs;
     if !is_64bit_code(sregs) {
         let low = |value: u64| value as u32;
-        writeln!(out, "EAX={:08x} EBX={:08x} ECX={:08x} EDX={:08x}", low(r.rax), low(r.rbx), low(r.rcx), low(r.rdx))?;
-        writeln!(out, "ESI={:08x} EDI={:08x} EBP={:08x} ESP={:08x}", low(r.rsi), low(r.rdi), low(r.rbp), low(r.rsp))?;
+        writeln!(
+            out,
+            "EAX={:08x} EBX={:08x} ECX={:08x} EDX={:08x}",
+            low(r.rax),
+            low(r.rbx),
+            low(r.rcx),
+            low(r.rdx)
+        )?;
+        writeln!(
+            out,
+            "ESI={:08x} EDI={:08x} EBP={:08x} ESP={:08x}",
+            low(r.rsi),
+            low(r.rdi),
+            low(r.rbp),
+            low(r.rsp)
+        )?;
         return writeln!(out, "EIP={:08x} EFL={:08x} {status}", low(r.rip), low(r.rflags));
     }
     writeln!(out, "RAX={:016x} RBX={:016x} RCX={:016x} RDX={:016x}", r.rax, r.rbx, r.rcx, r.rdx)?;
@@ -94,7 +136,13 @@ fn dump_segment(out: &mut String, name: &str, segment: &kvm_segment, sregs: &kvm
         return writeln!(out, "{}", names.get(usize::from(s.type_)).unwrap_or(&"Reserved"));
     }
     if s.type_ & 8 != 0 {
-        let kind = if s.l != 0 { "CS64" } else if s.db != 0 { "CS32" } else { "CS16" };
+        let kind = if s.l != 0 {
+            "CS64"
+        } else if s.db != 0 {
+            "CS32"
+        } else {
+            "CS16"
+        };
         writeln!(out, "{kind} [{}{}{}]", letter(4, 'C'), letter(2, 'R'), letter(1, 'A'))
     } else {
         let kind = if s.db != 0 || long { "DS  " } else { "DS16" };

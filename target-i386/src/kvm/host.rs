@@ -35,7 +35,8 @@ pub(crate) fn msr_indices() -> &'static [u32] {
 
 /// Asks KVM.
 pub(crate) fn init(kvm: &Arc<KvmState>) -> Result<()> {
-    let supported = kvm.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(refused("KVM_GET_SUPPORTED_CPUID"))?;
+    let supported =
+        kvm.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(refused("KVM_GET_SUPPORTED_CPUID"))?;
     let supported = supported.as_slice().iter().map(|e| CpuidEntry {
         function: e.function,
         index: e.index,
@@ -64,7 +65,8 @@ pub(crate) fn init(kvm: &Arc<KvmState>) -> Result<()> {
 /// Values of the MSRs that describe the processor. One that KVM lists and then refuses reads as absent.
 fn feature_msrs(kvm: &KvmState) -> BTreeMap<u32, u64> {
     let Ok(list) = kvm.kvm.get_msr_feature_index_list() else { return BTreeMap::new() };
-    let entries: Vec<_> = list.as_slice().iter().map(|index| kvm_msr_entry { index: *index, ..Default::default() }).collect();
+    let entries: Vec<_> =
+        list.as_slice().iter().map(|index| kvm_msr_entry { index: *index, ..Default::default() }).collect();
     let Ok(mut msrs) = Msrs::from_entries(&entries) else { return BTreeMap::new() };
     let read = kvm.kvm.get_msrs(&mut msrs).unwrap_or_default();
     msrs.as_slice().iter().take(read).map(|e| (e.index, e.data)).collect()

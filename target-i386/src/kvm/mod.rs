@@ -43,7 +43,9 @@ impl KvmArch for X86KvmArch {
             }
         }
         if kvm.vm.check_extension(Cap::SetIdentityMapAddr) {
-            kvm.vm.set_identity_map_address(IDENTITY_MAP_BASE).map_err(refused("KVM_SET_IDENTITY_MAP_ADDR"))?;
+            kvm.vm
+                .set_identity_map_address(IDENTITY_MAP_BASE)
+                .map_err(refused("KVM_SET_IDENTITY_MAP_ADDR"))?;
         }
         kvm.vm.set_tss_address(TSS_BASE as usize).map_err(refused("KVM_SET_TSS_ADDR"))?;
         if kvm.shadow_mem_pages > 0 {

@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use accel_kvm::kvm_bindings::{
-    KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED, Msrs, kvm_debugregs, kvm_dtable, kvm_fpu, kvm_lapic_state,
-    kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs, kvm_vcpu_events, kvm_xcr, kvm_xcrs,
+    KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED, Msrs, kvm_debugregs, kvm_dtable, kvm_fpu,
+    kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs, kvm_vcpu_events, kvm_xcr,
+    kvm_xcrs,
 };
 use accel_kvm::kvm_ioctls::VcpuFd;
 use qom::Result;
@@ -104,8 +105,10 @@ pub(crate) fn put_state(vcpu: &VcpuFd, state: &X86State) -> Result<()> {
 
 /// Sets MSRs; one that the host refuses is named once, and the rest are set.
 pub(crate) fn write_msrs(vcpu: &VcpuFd, msrs: &[MsrValue]) {
-    let mut entries: Vec<kvm_msr_entry> =
-        msrs.iter().map(|(index, data)| kvm_msr_entry { index: *index, data: *data, ..Default::default() }).collect();
+    let mut entries: Vec<kvm_msr_entry> = msrs
+        .iter()
+        .map(|(index, data)| kvm_msr_entry { index: *index, data: *data, ..Default::default() })
+        .collect();
     while !entries.is_empty() {
         let Ok(list) = Msrs::from_entries(&entries) else { return };
         let done = vcpu.set_msrs(&list).unwrap_or_default();

@@ -176,7 +176,7 @@ impl CpuModel {
 
     /// Name of the QOM type: `qemu64-x86_64-cpu`.
     pub fn type_name(&self) -> String {
-        format!("{self}{TYPE_SUFFIX}")
+        self.to_string() + TYPE_SUFFIX
     }
 
     /// Whether the model takes all its features from the host (`max_features`).

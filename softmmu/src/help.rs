@@ -1,0 +1,73 @@
+//! The texts of `-machine help`, `-device NAME,help` and the like.
+
+use std::fmt::Write;
+
+use hw_core::accel::{AccelClass, accel_find};
+use hw_core::machine::MachineClass;
+use hw_core::qdev_monitor::{device_help, device_properties_help, properties_help};
+use qom::{Error, Result, bail};
+
+use crate::options::{Help, Options};
+use crate::vl::select_machine;
+
+/// The text that was asked for, if one was.
+///
+/// # Errors
+/// When what it is to describe does not exist.
+pub fn wanted(options: &Options) -> Result<Option<String>> {
+    let Some(help) = &options.help else { return Ok(None) };
+    let text = match help {
+        Help::Machines => machines(),
+        Help::MachineProperties => {
+            let class = select_machine(options)?;
+            let name = class.get::<MachineClass>().map_or(class.name(), |m| m.name);
+            format!("{name}.options:\n{}", properties_help(class))
+        }
+        Help::Accelerators => accelerators(),
+        Help::AcceleratorProperties(name) => match accel_find(name) {
+            Some(class) => format!("{name}-accel options:\n{}", properties_help(class)),
+            None => bail!("invalid accelerator {name}"),
+        },
+        Help::Cpus => target_i386::help::cpu_help(),
+        Help::Devices => device_help(),
+        Help::DeviceProperties(driver) => device_properties_help(driver)?,
+        Help::Objects => objects(),
+        Help::ObjectProperties(name) => match qom::class_by_name(name) {
+            Some(class) => format!("{name} options:\n{}", properties_help(class)),
+            None => return Err(Error::new(format!("invalid object type: {name}"))),
+        },
+        Help::Chardevs => chardev::backend_help(),
+    };
+    Ok(Some(text))
+}
+
+fn machines() -> String {
+    let mut lines = Vec::new();
+    for class in qom::class_list("machine", false) {
+        let Some(machine) = class.get::<MachineClass>() else { continue };
+        if let Some(alias) = machine.alias {
+            lines.push(format!("{alias:<20} {} (alias of {})", machine.desc, machine.name));
+        }
+        let default = if machine.is_default { " (default)" } else { "" };
+        lines.push(format!("{:<20} {}{default}", machine.name, machine.desc));
+    }
+    format!("Supported machines are:\n{}\n", lines.join("\n"))
+}
+
+fn accelerators() -> String {
+    let mut text = "Accelerators supported in QEMU binary:\n".to_owned();
+    for class in qom::class_list("accel", false) {
+        if let Some(accel) = class.get::<AccelClass>() {
+            let _ = writeln!(text, "{}", accel.name);
+        }
+    }
+    text
+}
+
+fn objects() -> String {
+    let mut text = "List of user creatable objects:\n".to_owned();
+    for class in qom::class_list("user-creatable", false) {
+        let _ = writeln!(text, "  {}", class.name());
+    }
+    text
+}

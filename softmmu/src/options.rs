@@ -1,0 +1,396 @@
+//! What the command line means to this program: the options of `cli`, brought together.
+
+use std::ffi::OsString;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hw_core::global::GlobalProperty;
+use hw_core::machine::CpuTopology;
+use hw_core::qdev_monitor::{DeviceOptions, OptionValue};
+use hw_core::runstate::{RebootAction, ShutdownAction};
+use hw_rtc::{LostTickPolicy, RtcOptions};
+use qom::{Error, Result, Value, bail};
+use util::clock::ClockType;
+
+use crate::accel::AccelOptions;
+use crate::chardevs::CharOptions;
+use crate::cli::{self, CliError, CommandLine, OptionId, PanicAction, Request, SmpLimits, WatchdogAction};
+
+/// Machine options that are the accelerator's.
+const ACCELERATOR_PROPERTIES: [&str; 2] = ["kernel-irqchip", "kvm-shadow-mem"];
+/// Highest memory size that any machine could have.
+const MEMORY_MAX: u64 = 1 << 52;
+
+/// An object to be made (`-object`).
+#[derive(Clone, Debug)]
+pub struct ObjectOptions {
+    /// Its type.
+    pub kind: String,
+    /// Its id.
+    pub id: String,
+    /// Its properties.
+    pub properties: Vec<(String, OptionValue)>,
+}
+
+/// The guest's memory in bytes, and slots for more.
+#[derive(Clone, Copy, Debug)]
+pub struct MemorySize {
+    /// At the start.
+    pub size: u64,
+    /// With all that can be plugged.
+    pub maximum: u64,
+    /// Slots for DIMMs.
+    pub slots: u32,
+}
+
+/// A device to be made, and where it was asked for.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// What it is.
+    pub options: DeviceOptions,
+    /// For messages.
+    pub location: String,
+}
+
+/// Everything that was asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub machine_type: Option<String>,
+    pub machine_properties: Vec<(String, OptionValue)>,
+    pub objects: Vec<ObjectOptions>,
+    pub devices: Vec<Device>,
+    pub globals: Vec<GlobalProperty>,
+    pub chars: CharOptions,
+    pub cpu: Option<String>,
+    pub name: Option<String>,
+    pub uuid: Option<[u8; 16]>,
+    pub reboot_action: Option<RebootAction>,
+    pub shutdown_action: Option<ShutdownAction>,
+    pub start_stopped: bool,
+    pub daemonize: bool,
+    pub pidfile: Option<String>,
+    /// `-trace`: key and value.
+    pub trace: Vec<(String, String)>,
+    pub log_items: Option<String>,
+    pub log_file: Option<String>,
+    /// A text that was asked for: which, and of what.
+    pub help: Option<Help>,
+    accelerators: Vec<AccelOptions>,
+    command_line: CommandLine,
+}
+
+/// A text to be printed instead of running a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Help {
+    /// `-machine help`.
+    Machines,
+    /// `-machine NAME,help`.
+    MachineProperties,
+    /// `-accel help`.
+    Accelerators,
+    /// `-accel NAME,help`.
+    AcceleratorProperties(String),
+    /// `-cpu help`.
+    Cpus,
+    /// `-device help`.
+    Devices,
+    /// `-device NAME,help`.
+    DeviceProperties(String),
+    /// `-object help`.
+    Objects,
+    /// `-object NAME,help`.
+    ObjectProperties(String),
+    /// `-chardev help`.
+    Chardevs,
+}
+
+fn wrong(error: CliError) -> Error {
+    match error {
+        CliError::Help(text) => {
+            print!("{text}");
+            std::process::exit(0);
+        }
+        // Told here: a message about a file does not begin with the program's name.
+        mistake => {
+            eprintln!("{}", mistake.report("softmmu"));
+            Error::new("")
+        }
+    }
+}
+
+/// A property's value given as text.
+pub fn text(value: &str) -> OptionValue {
+    OptionValue::Text(value.to_owned())
+}
+
+/// Values from JSON keep their type; strings are what the command line writes.
+fn value(from: Value) -> OptionValue {
+    match from {
+        Value::String(text) => OptionValue::Text(text),
+        other => OptionValue::Json(other),
+    }
+}
+
+fn is_help(text: &str) -> bool {
+    matches!(text, "help" | "?")
+}
+
+impl Options {
+    /// Reads the arguments; prints the program's help or version and ends, where that was asked for.
+    ///
+    /// # Errors
+    /// Names the option that is wrong.
+    pub fn parse(arguments: &[String]) -> Result<Options> {
+        let command_line = match CommandLine::parse(arguments.iter().map(OsString::from)).map_err(wrong)? {
+            Request::Run(command_line) => command_line,
+            Request::Help => return Err(wrong(CliError::Help(cli::options::help()))),
+            Request::Version => return Err(wrong(CliError::Help(cli::options::version()))),
+        };
+        let mut options = Options { command_line, ..Options::default() };
+        options.read_simple()?;
+        options.read_machine()?;
+        options.read_accelerators()?;
+        options.read_objects_and_devices()?;
+        options.read_chars()?;
+        options.read_rtc()?;
+        options.command_line.warnings.iter().for_each(|w| eprintln!("softmmu: warning: {w}"));
+        Ok(options)
+    }
+
+    fn last(&self, id: OptionId) -> Option<String> {
+        self.command_line.last(id).map(str::to_owned)
+    }
+
+    fn read_simple(&mut self) -> Result<()> {
+        let name = self.command_line.name().map_err(wrong)?;
+        self.name = name.guest;
+        if let Some(process) = name.process {
+            std::fs::write("/proc/self/comm", process)
+                .map_err(|e| Error::new(format!("-name process=: {e}")))?;
+        }
+        self.uuid = self.command_line.uuid().map_err(wrong)?;
+        let action = self.command_line.action().map_err(wrong)?;
+        if action.panic != PanicAction::default() || action.watchdog != WatchdogAction::default() {
+            bail!("-action: panic= and watchdog= are not supported yet");
+        }
+        self.reboot_action = Some(match action.reboot {
+            cli::RebootAction::Reset => RebootAction::Reset,
+            cli::RebootAction::Shutdown => RebootAction::Shutdown,
+        });
+        self.shutdown_action = Some(match action.shutdown {
+            cli::ShutdownAction::Poweroff => ShutdownAction::Poweroff,
+            cli::ShutdownAction::Pause => ShutdownAction::Pause,
+        });
+        self.start_stopped = self.command_line.has(OptionId::Stop);
+        self.daemonize = self.command_line.has(OptionId::Daemonize);
+        self.pidfile = self.last(OptionId::Pidfile);
+        self.log_items = self.last(OptionId::LogItems);
+        self.log_file = self.last(OptionId::LogFile);
+        for occurrence in self.command_line.all(OptionId::Trace) {
+            for item in occurrence.text().split(',') {
+                let (key, value) = item.split_once('=').unwrap_or(("enable", item));
+                self.trace.push((key.to_owned(), value.to_owned()));
+            }
+        }
+        if let Some(escape) = self.last(OptionId::Echr) {
+            match qom::property::parse_int(&escape).and_then(|n| u8::try_from(n).ok()) {
+                Some(escape) => chardev::set_escape_char(escape),
+                None => bail!("Bad argument to echr: {escape}"),
+            }
+        }
+        self.command_line.all(OptionId::DataDir).for_each(|o| hw_i386::add_data_dir(o.text()));
+        self.cpu = self.last(OptionId::Cpu);
+        if self.cpu.as_deref().is_some_and(is_help) {
+            self.help = Some(Help::Cpus);
+        }
+        Ok(())
+    }
+
+    fn read_machine(&mut self) -> Result<()> {
+        let machine = self.command_line.machine().map_err(wrong)?;
+        match machine.name.as_deref() {
+            Some(name) if is_help(name) => self.help = Some(Help::Machines),
+            _ if machine.help => self.help = Some(Help::MachineProperties),
+            _ => {}
+        }
+        self.machine_type = machine.name;
+        for (name, from) in machine.properties {
+            let name = name.replace('_', "-");
+            match ACCELERATOR_PROPERTIES.contains(&name.as_str()) {
+                true => self.globals.push(GlobalProperty {
+                    driver: "accel".to_owned(),
+                    property: name,
+                    value: from.as_str().unwrap_or_default().to_owned(),
+                    optional: true,
+                }),
+                false => self.machine_properties.push((name, value(from))),
+            }
+        }
+        let files = [
+            ("kernel", OptionId::Kernel),
+            ("initrd", OptionId::Initrd),
+            ("append", OptionId::Append),
+            ("firmware", OptionId::Bios),
+        ];
+        for (property, id) in files {
+            if let Some(given) = self.last(id) {
+                self.machine_properties.push((property.to_owned(), OptionValue::Text(given)));
+            }
+        }
+        Ok(())
+    }
+
+    fn read_accelerators(&mut self) -> Result<()> {
+        for accelerator in self.command_line.accelerators().map_err(wrong)? {
+            if is_help(&accelerator.name) {
+                self.help = Some(Help::Accelerators);
+            }
+            if accelerator.properties.iter().any(|(name, _)| is_help(name)) {
+                self.help = Some(Help::AcceleratorProperties(accelerator.name.clone()));
+            }
+            let cli::AcceleratorOptions { name, properties, .. } = accelerator;
+            self.accelerators.push(AccelOptions { name, properties });
+        }
+        Ok(())
+    }
+
+    fn read_objects_and_devices(&mut self) -> Result<()> {
+        for object in self.command_line.objects().map_err(wrong)? {
+            if is_help(&object.qom_type) {
+                self.help = Some(Help::Objects);
+            } else if object.help {
+                self.help = Some(Help::ObjectProperties(object.qom_type.clone()));
+            }
+            let properties = object.properties.into_iter().map(|(name, from)| (name, value(from))).collect();
+            self.objects.push(ObjectOptions { kind: object.qom_type, id: object.id, properties });
+        }
+        for device in self.command_line.devices().map_err(wrong)? {
+            if is_help(&device.driver) {
+                self.help = Some(Help::Devices);
+            } else if device.help {
+                self.help = Some(Help::DeviceProperties(device.driver.clone()));
+            }
+            let framework = [("driver", Some(device.driver)), ("id", device.id)];
+            let framework =
+                framework.into_iter().filter_map(|(n, v)| Some((n.to_owned(), OptionValue::Text(v?))));
+            let own = device.properties.into_iter().map(|(name, from)| (name, value(from)));
+            let options = DeviceOptions::from_list(framework.chain(own))?;
+            self.devices.push(Device { options, location: device.location.to_string() });
+        }
+        for global in self.command_line.globals().map_err(wrong)? {
+            let cli::GlobalProperty { driver, property, value, .. } = global;
+            self.globals.push(GlobalProperty { driver, property, value, optional: false });
+        }
+        Ok(())
+    }
+
+    fn read_chars(&mut self) -> Result<()> {
+        for chardev in self.command_line.chardevs().map_err(wrong)? {
+            let backend = chardev.values.iter().find(|(name, _)| name == "backend");
+            if backend.is_some_and(|(_, name)| is_help(name)) {
+                self.help = Some(Help::Chardevs);
+            }
+            let Some(id) = chardev.id else {
+                if self.help.is_some() {
+                    continue;
+                }
+                bail!("{}: 'id' is missing", chardev.location)
+            };
+            self.chars.chardevs.push((id, chardev.values));
+        }
+        let texts = |id| self.command_line.all(id).map(|o| o.text().to_owned()).collect();
+        self.chars.serials = texts(OptionId::Serial);
+        self.chars.monitors = texts(OptionId::Monitor);
+        self.chars.debugcon = self.last(OptionId::Debugcon);
+        self.chars.nographic = self.command_line.has(OptionId::Nographic);
+        self.chars.defaults = !self.command_line.has(OptionId::Nodefaults);
+        Ok(())
+    }
+
+    fn read_rtc(&mut self) -> Result<()> {
+        let rtc = self.command_line.rtc().map_err(wrong)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+        let offset = match rtc.base {
+            cli::RtcBase::Utc => 0,
+            cli::RtcBase::LocalTime => chrono::Local::now().offset().local_minus_utc().into(),
+            cli::RtcBase::DateTime(seconds) => seconds.saturating_sub(now),
+        };
+        let clock = match rtc.clock {
+            cli::RtcClock::Host => ClockType::Host,
+            cli::RtcClock::Rt => ClockType::Realtime,
+            cli::RtcClock::Vm => ClockType::Virtual,
+        };
+        let lost_tick_policy = if rtc.slew { LostTickPolicy::Slew } else { LostTickPolicy::Discard };
+        hw_rtc::set_rtc_options(RtcOptions { offset, clock, lost_tick_policy });
+        Ok(())
+    }
+
+    /// The accelerators to try, in order.
+    pub fn accelerators(&self) -> Vec<AccelOptions> {
+        if self.accelerators.is_empty() {
+            return vec![AccelOptions { name: "kvm".to_owned(), properties: Vec::new() }];
+        }
+        self.accelerators.clone()
+    }
+
+    /// `-m`, for a machine with memory of `default` bytes where nothing is said.
+    ///
+    /// # Errors
+    /// A size that no machine has.
+    pub fn memory(&mut self, default: u64) -> Result<MemorySize> {
+        let memory = self.command_line.memory(default).map_err(wrong)?;
+        if memory.size > MEMORY_MAX {
+            bail!("-m: ram size {:#x} is too large", memory.size);
+        }
+        if memory.slots > 0 || memory.maxmem > memory.size {
+            bail!("-m: slots= and maxmem= are not supported yet");
+        }
+        Ok(MemorySize { size: memory.size, maximum: memory.maxmem, slots: 0 })
+    }
+
+    /// `-smp`, for a machine that can have up to `max_cpus`.
+    ///
+    /// # Errors
+    /// Numbers that do not multiply up, or too many.
+    pub fn smp(&mut self, machine: &str, max_cpus: u32) -> Result<CpuTopology> {
+        let limits = SmpLimits {
+            machine,
+            min_cpus: 1,
+            max_cpus: max_cpus.into(),
+            dies_supported: true,
+            clusters_supported: false,
+            prefer_sockets: false,
+        };
+        let before = self.command_line.warnings.len();
+        let smp = self.command_line.smp(&limits).map_err(wrong)?;
+        self.command_line.warnings.iter().skip(before).for_each(|w| eprintln!("softmmu: warning: {w}"));
+        let cli::CpuTopology { cpus, max_cpus, sockets, dies, cores, threads, .. } = smp;
+        if max_cpus > cpus {
+            bail!("-smp: maxcpus={max_cpus} with cpus={cpus}: plugging CPUs is not supported yet");
+        }
+        Ok(CpuTopology { cpus, sockets, dies, cores, threads, max_cpus })
+    }
+
+    /// The type of CPU that `-cpu` names, or `default`; its settings become globals.
+    ///
+    /// # Errors
+    /// A model or a setting that does not exist.
+    pub fn cpu_type(&self, default: Option<&str>) -> Result<Option<String>> {
+        let Some(given) = &self.cpu else { return Ok(default.map(str::to_owned)) };
+        if default.is_none() {
+            bail!("-cpu {given}: this machine has no CPUs");
+        }
+        let option = target_i386::option::parse_cpu_option(given).map_err(|e| Error::new(e.to_string()))?;
+        option.warnings.iter().for_each(|w| eprintln!("softmmu: warning: {w}"));
+        let driver = option.model.type_name();
+        for (property, value) in option.settings.iter().cloned() {
+            hw_core::global::register(GlobalProperty {
+                driver: driver.clone(),
+                property,
+                value,
+                optional: false,
+            });
+        }
+        target_i386::set_cpu_option(option);
+        Ok(Some(driver))
+    }
+}
