@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hw_core::sysbus::sysbus_get_default;
 use hw_core::{Bus, Device, SysBusDevice};
+use hw_pci::PciDevice;
 use memory::get_system_memory;
 use qom::{Object, PropertyInfo, Value};
 
@@ -43,9 +44,7 @@ fn print_device(output: &mut Output, object: &Arc<dyn Object>, indent: usize) {
     }
     for property in object.class().properties() {
         if property.set.is_some() && !INTERNAL.contains(&property.name.as_str()) {
-            let value = object
-                .property_get(&property.name)
-                .map_or_else(|_| "<null>".to_owned(), |v| show(property, &v));
+            let value = value_of(object, property);
             out!(output, "{:indent$}{} = {value}\n", "", property.name);
         }
     }
@@ -63,13 +62,20 @@ fn print_device(output: &mut Output, object: &Arc<dyn Object>, indent: usize) {
     }
 }
 
+fn value_of(object: &Arc<dyn Object>, property: &PropertyInfo) -> String {
+    if property.name == "addr"
+        && let Some(function) = object.cast::<PciDevice>()
+    {
+        return format!("{:02x}.{:x}", function.devfn() >> 3, function.devfn() & 7);
+    }
+    object.property_get(&property.name).map_or_else(|_| "<null>".to_owned(), |value| show(property, &value))
+}
+
 fn show(property: &PropertyInfo, value: &Value) -> String {
     match (value, value.as_u64(), value.as_i64()) {
         (_, Some(number), _) if property.type_name == "size" => format!("{number} ({})", size(number)),
         (_, Some(number), _) => format!("{number} ({number:#x})"),
         (_, _, Some(number)) => format!("{number} ({number:#x})"),
-        // A PCI address is a number to QEMU, written in its own way.
-        (Value::String(text), ..) if property.name == "addr" => text.clone(),
         (Value::String(text), ..) => format!("\"{text}\""),
         (Value::Null, ..) => "<null>".to_owned(),
         (value, ..) => value.to_string(),

@@ -56,7 +56,7 @@ impl Terminal {
     /// Runs the main loop until the screen ends with `end`; gives all that came.
     fn screen_until(&mut self, end: &str) -> String {
         let mut text = Vec::new();
-        for _ in 0..2000 {
+        for _ in 0..20_000 {
             EventLoop::main().run_once(Some(Duration::from_millis(5))).unwrap();
             let mut buffer = [0; 4096];
             while let Ok(read @ 1..) = self.stream.read(&mut buffer) {
@@ -203,13 +203,17 @@ fn a_slow_terminal_gets_everything_in_the_end() {
         typed.push_str("help info\r");
     }
     terminal.type_in(&typed);
+    terminal.type_in("trace-event startup on\rlast\r");
     // Nobody reads: the monitor stops taking input instead of keeping more and more.
-    for _ in 0..2000 {
+    let is_on = || util::trace::list().contains(&("startup", true));
+    for _ in 0..20_000 {
         EventLoop::main().run_once(Some(Duration::ZERO)).unwrap();
     }
-    terminal.type_in("last\r");
+    assert!(!is_on());
     let screen = terminal.screen_until("unknown command: 'last'\r\n(qemu) ");
     assert_eq!(screen.matches("info version  -- ").count(), 1000);
+    assert!(is_on());
+    assert_eq!(terminal.command("trace-event startup off"), "");
 }
 
 #[test]
