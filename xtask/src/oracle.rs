@@ -84,7 +84,9 @@ fn reports(vmm: &Vmm) -> Result<(Report, Report)> {
         let text =
             decompressed(&guest::outcome(console)?.output).with_context(|| format!("{whose} guest"))?;
         // For people, who may want to know more than the checks say.
-        let file = test::root()?.join(format!("target/oracle-{whose}.txt"));
+        let folder = test::root()?.join("target");
+        std::fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
+        let file = folder.join(format!("oracle-{whose}.txt"));
         std::fs::write(&file, &text).with_context(|| format!("{}", file.display()))?;
         Ok(parse(&text))
     };
