@@ -70,3 +70,16 @@ fn the_platform_is_as_the_data_sheets_say() {
     };
     check(&strict, Format::Pvh);
 }
+
+/// The FADT names a reset register, which QEMU's `pc` lacks.
+#[test]
+fn the_acpi_reset_register_resets() {
+    let acpi = Case {
+        guest: "reset",
+        append: "how=acpi",
+        arguments: &[],
+        status: 1,
+        lines: &["resetting by acpi", "rebooted", "ok ram-kept"],
+    };
+    check(&acpi, Format::Pvh);
+}
