@@ -2,6 +2,7 @@
 //!
 //! Source: QEMU `accel/kvm/kvm-all.c` (`kvm_cpu_exec`, `kvm_handle_io`, `kvm_handle_internal_error`).
 
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 
@@ -16,6 +17,7 @@ use crate::vcpu::{VcpuThread, with_current_vcpu};
 
 /// What a vCPU's thread keeps between exits.
 pub(crate) struct Exec {
+    vcpu: RunningVcpu,
     memory: SpaceReader,
     io: SpaceReader,
     coalesced: Arc<CoalescedRanges>,
@@ -24,15 +26,18 @@ pub(crate) struct Exec {
 }
 
 impl Exec {
-    pub(crate) fn new(this: &VcpuThread) -> Exec {
+    /// For the thread of a vCPU that is set up; `None` on any other.
+    pub(crate) fn new(this: &VcpuThread) -> Option<Exec> {
+        let vcpu = with_current_vcpu(RunningVcpu::new)?;
         let spaces = (address_space_memory().clone(), address_space_io().clone());
-        Exec {
+        Some(Exec {
+            vcpu,
             memory: spaces.0.reader(),
             io: spaces.1.reader(),
             exit_request: this.cpu().exit_request(),
             coalesced: this.state.coalesced_ranges().cloned().unwrap_or_default(),
             spaces,
-        }
+        })
     }
 }
 
@@ -74,8 +79,7 @@ pub(crate) fn kvm_cpu_exec(this: &VcpuThread, exec: &mut Exec) {
         return fatal(this, &format!("softmmu: {error}"));
     }
     while !exec.take_exit_request() {
-        let Some(exit) = with_current_vcpu(|vcpu| run(vcpu, exec)) else { return };
-        match exit {
+        match run(exec) {
             Exit::Io { write, size, port, count, offset } => {
                 handle_io(exec, write, size, port, count, offset)
             }
@@ -106,35 +110,78 @@ fn fatal(this: &VcpuThread, text: &str) {
     this.cpu().stop_self();
 }
 
-#[inline]
-fn run(vcpu: &mut VcpuFd, exec: &Exec) -> Exit {
-    let error = kvm_run(vcpu);
-    if exec.coalesced.any() {
-        coalesced::flush(vcpu, &exec.spaces.0, &exec.spaces.1);
-    }
-    if let Some(error) = error {
-        return match error.raw_os_error() {
-            Some(libc::EINTR | libc::EAGAIN) => {
-                vcpu.set_kvm_immediate_exit(0);
-                // The signal's sender set a request first; do not look for it before the flag is down.
-                compiler_fence(Ordering::SeqCst);
-                Exit::None
-            }
-            _ => Exit::Fatal(format!("error: kvm run failed {error}")),
-        };
-    }
-    decode(vcpu.get_kvm_run())
-}
-
 ioctl_io_nr!(KVM_RUN, kb::KVMIO, 0x80);
 
-/// Enters the guest. kvm-ioctls' `run` also decodes the exit, which here is done once, by [`decode`].
+/// The thread's own way to its vCPU, around the cell that [`with_current_vcpu`] looks into: an exit is too
+/// short for more than needed.
+struct RunningVcpu {
+    fd: RawFd,
+    run: *mut kb::kvm_run,
+}
+
+impl RunningVcpu {
+    fn new(vcpu: &mut VcpuFd) -> RunningVcpu {
+        RunningVcpu { fd: vcpu.as_raw_fd(), run: vcpu.get_kvm_run() }
+    }
+
+    /// Enters the guest.
+    #[inline]
+    fn enter(&self) -> Option<std::io::Error> {
+        // SAFETY: KVM_RUN takes no argument. What the kernel writes meanwhile is the page shared with it, of
+        // which nothing is borrowed here, and guest memory, which is only reached by volatile accesses.
+        let result = unsafe { vmm_sys_util::ioctl::ioctl(self, KVM_RUN()) };
+        (result < 0).then(std::io::Error::last_os_error)
+    }
+
+    /// The page shared with the kernel.
+    #[inline]
+    fn page(&mut self) -> &mut kb::kvm_run {
+        // SAFETY: the page stays mapped while the vCPU lives, which is until its thread ends, and this value
+        // does not leave the thread. The guest is not running, so the kernel leaves the page alone; others
+        // reach it through `with_current_vcpu` only, on this thread, and not while this borrow lives: no
+        // caller here calls out with it.
+        unsafe { &mut *self.run }
+    }
+
+    /// Calls `f` with `len` bytes at `offset` of the pages shared with KVM, in which it puts port data.
+    #[inline]
+    fn port_data(&mut self, offset: usize, len: usize, f: impl FnOnce(&mut [u8])) {
+        // SAFETY: the kernel gave the offset in this exit: KVM_PIO_PAGE_OFFSET, inside the vCPU's mapping, with
+        // room for all elements of the access; the guest is stopped and nobody else looks at it.
+        f(unsafe { std::slice::from_raw_parts_mut(self.run.cast::<u8>().add(offset), len) });
+    }
+}
+
+impl AsRawFd for RunningVcpu {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd
+    }
+}
+
 #[inline]
-fn kvm_run(vcpu: &mut VcpuFd) -> Option<std::io::Error> {
-    // SAFETY: KVM_RUN takes no argument. What the kernel writes meanwhile is the page shared with it, of
-    // which nothing is borrowed here, and guest memory, which is only reached by volatile accesses.
-    let result = unsafe { vmm_sys_util::ioctl::ioctl(vcpu, KVM_RUN()) };
-    (result < 0).then(std::io::Error::last_os_error)
+fn run(exec: &mut Exec) -> Exit {
+    let error = exec.vcpu.enter();
+    if exec.coalesced.any() {
+        with_current_vcpu(|vcpu| coalesced::flush(vcpu, &exec.spaces.0, &exec.spaces.1));
+    }
+    match error {
+        None => decode(exec.vcpu.page()),
+        Some(error) => interrupted(exec, &error),
+    }
+}
+
+/// `KVM_RUN` came back without an exit.
+#[cold]
+fn interrupted(exec: &mut Exec, error: &std::io::Error) -> Exit {
+    match error.raw_os_error() {
+        Some(libc::EINTR | libc::EAGAIN) => {
+            exec.vcpu.page().immediate_exit = 0;
+            // The signal's sender set a request first; do not look for it before the flag is down.
+            compiler_fence(Ordering::SeqCst);
+            Exit::None
+        }
+        _ => Exit::Fatal(format!("error: kvm run failed {error}")),
+    }
 }
 
 /// Copies what the kernel says about the exit out of the shared page.
@@ -205,33 +252,22 @@ fn handle_io(exec: &mut Exec, write: bool, size: u8, port: u16, count: u32, offs
         let mut data = [0; 4];
         let Some(data) = data.get_mut(..size) else { return };
         if write {
-            with_current_vcpu(|vcpu| shared_bytes(vcpu, at, |page| data.copy_from_slice(page), size));
+            exec.vcpu.port_data(at, size, |page| data.copy_from_slice(page));
             // A write that nothing answers is dropped, as on the bus.
             let _ = exec.io.write(port.into(), data);
         } else {
             // What nothing answers for reads as all ones: the region below all ports says so.
             let _ = exec.io.read(port.into(), data);
-            with_current_vcpu(|vcpu| shared_bytes(vcpu, at, |page| page.copy_from_slice(data), size));
+            exec.vcpu.port_data(at, size, |page| page.copy_from_slice(data));
         }
     }
-}
-
-/// Calls `f` with `len` bytes at `offset` of the pages shared with KVM, in which it puts port data.
-#[inline]
-fn shared_bytes(vcpu: &mut VcpuFd, offset: usize, f: impl FnOnce(&mut [u8]), len: usize) {
-    let run: *mut kb::kvm_run = vcpu.get_kvm_run();
-    // SAFETY: the kernel gave the offset in this exit: KVM_PIO_PAGE_OFFSET, inside the vCPU's mapping, with
-    // room for count × size bytes; the guest is stopped and nobody else looks at it.
-    f(unsafe { std::slice::from_raw_parts_mut(run.cast::<u8>().add(offset), len) });
 }
 
 fn handle_mmio_read(exec: &mut Exec, address: u64, len: u32) {
     let mut data = [0; 8];
     let Some(data) = data.get_mut(..len as usize) else { return };
     let _ = exec.memory.read(address, data);
-    with_current_vcpu(|vcpu| {
-        // SAFETY: the union's member is `mmio`: the exit being answered is one.
-        let mmio = unsafe { &mut vcpu.get_kvm_run().__bindgen_anon_1.mmio };
-        mmio.data.iter_mut().zip(data.iter()).for_each(|(to, from)| *to = *from);
-    });
+    // SAFETY: the union's member is `mmio`: the exit being answered is one.
+    let mmio = unsafe { &mut exec.vcpu.page().__bindgen_anon_1.mmio };
+    mmio.data.iter_mut().zip(data.iter()).for_each(|(to, from)| *to = *from);
 }

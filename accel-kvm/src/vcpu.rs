@@ -80,7 +80,7 @@ fn qemu_kvm_cpu_thread_fn(this: &VcpuThread, up: &mpsc::SyncSender<Result<()>>) 
         return;
     }
     let registration = with_current_vcpu(|vcpu| kick::Registration::new(vcpu.get_kvm_run()));
-    let mut exec = Exec::new(this);
+    let Some(mut exec) = Exec::new(this) else { return };
     while this.cpu().wait_io_event() == Next::Run {
         kvm_cpu_exec(this, &mut exec);
     }

@@ -62,8 +62,9 @@ pub fn qemu_init(arguments: &[String]) -> Result<Init> {
     chardevs::create(&options.chars)?;
     configure_accelerators(&options.accelerators(), &machine)?;
     let monitors = chardevs::connect(&options.chars)?;
-    set_up_machine(&options, &machine)?;
+    // Before the devices, so that of those who share the terminal the guest's port is listened to first.
     monitors.iter().try_for_each(monitor::monitor_init_hmp)?;
+    set_up_machine(&options, &machine)?;
     chardev::resume_mux_open();
     finish(&options, daemon)?;
     Ok(Init::Running(Box::new(Program { _signals: signals, _pidfile: pidfile })))
