@@ -145,8 +145,9 @@ fn the_first_byte_of_a_wide_big_endian_register_is_its_most_significant() {
 
 #[test]
 fn a_device_may_refuse_what_no_rule_describes() {
-    let probe =
-        Probe::picky(AccessRules::sizes(1, 4), |offset, size, write| offset == 0 && size == 2 && write);
+    let probe = Probe::picky(AccessRules::sizes(1, 4).asking(), |offset, size, write| {
+        offset == 0 && size == 2 && write
+    });
     let root = MemoryRegion::container("root", 0x1000);
     let space = AddressSpace::new("test", &root);
     root.add_subregion(0, &MemoryRegion::io("device", 0x10, probe.clone()));
@@ -154,7 +155,10 @@ fn a_device_may_refuse_what_no_rule_describes() {
     assert_eq!(space.write(0, &[1]), MemTxResult::DecodeError);
     assert_eq!(space.write(2, &[1, 2]), MemTxResult::DecodeError);
     assert_eq!(space.read(0, &mut [0, 0]), MemTxResult::DecodeError);
-    assert_eq!(probe.take_log(), [Access::Write(0, 0x0201, 2)]);
+    let mut reader = space.reader();
+    assert_eq!(reader.write(0, &[1]), MemTxResult::DecodeError);
+    assert_eq!(reader.write(0, &[3, 4]), MemTxResult::Ok);
+    assert_eq!(probe.take_log(), [Access::Write(0, 0x0201, 2), Access::Write(0, 0x0403, 2)]);
 }
 
 fn patchwork() -> (MemoryRegion, Arc<AddressSpace>, Arc<Probe>) {
