@@ -83,11 +83,7 @@ pub(crate) fn kvm_cpu_exec(this: &VcpuThread, exec: &mut Exec) {
             Exit::Io { write, size, port, count, offset } => {
                 handle_io(exec, write, size, port, count, offset)
             }
-            Exit::Mmio { write: true, address, len, data } => {
-                // A write that nothing answers is dropped, as on the bus.
-                let _ = exec.memory.write(address, &data[..len as usize]);
-            }
-            Exit::Mmio { write: false, address, len, .. } => handle_mmio_read(exec, address, len),
+            Exit::Mmio { write, address, len, data } => handle_mmio(exec, write, address, len, data),
             Exit::None => {}
             Exit::Shutdown => runstate::reset_request(ShutdownCause::GuestReset),
             Exit::SystemEvent(kb::KVM_SYSTEM_EVENT_SHUTDOWN) => {
@@ -143,12 +139,40 @@ impl RunningVcpu {
         unsafe { &mut *self.run }
     }
 
-    /// Calls `f` with `len` bytes at `offset` of the pages shared with KVM, in which it puts port data.
+    /// Where the kernel puts port data: `offset` is the exit's.
     #[inline]
-    fn port_data(&mut self, offset: usize, len: usize, f: impl FnOnce(&mut [u8])) {
-        // SAFETY: the kernel gave the offset in this exit: KVM_PIO_PAGE_OFFSET, inside the vCPU's mapping, with
-        // room for all elements of the access; the guest is stopped and nobody else looks at it.
-        f(unsafe { std::slice::from_raw_parts_mut(self.run.cast::<u8>().add(offset), len) });
+    fn port_data(&self, offset: usize) -> *mut u8 {
+        // SAFETY: the kernel gave the offset in this exit: KVM_PIO_PAGE_OFFSET and up, inside the vCPU's
+        // mapping, with room for all elements of the access.
+        unsafe { self.run.cast::<u8>().add(offset) }
+    }
+
+    /// The element of an `out` at `offset`.
+    #[inline]
+    fn port_value(&self, offset: usize, size: u8) -> u32 {
+        let data = self.port_data(offset);
+        // SAFETY: see `port_data`; the guest is stopped and nobody else looks at it.
+        unsafe {
+            match size {
+                1 => data.read().into(),
+                2 => data.cast::<u16>().read_unaligned().into(),
+                _ => data.cast::<u32>().read_unaligned(),
+            }
+        }
+    }
+
+    /// Answers the element of an `in` at `offset`.
+    #[inline]
+    fn set_port_value(&mut self, offset: usize, size: u8, value: u32) {
+        let data = self.port_data(offset);
+        // SAFETY: as in `port_value`.
+        unsafe {
+            match size {
+                1 => data.write(value as u8),
+                2 => data.cast::<u16>().write_unaligned(value as u16),
+                _ => data.cast::<u32>().write_unaligned(value),
+            }
+        }
     }
 }
 
@@ -246,28 +270,33 @@ fn internal_error(internal: &kb::kvm_run__bindgen_ty_1__bindgen_ty_13) -> Exit {
 /// `in` and `out`, with their repetitions: element by element to the same port.
 #[inline]
 fn handle_io(exec: &mut Exec, write: bool, size: u8, port: u16, count: u32, offset: u64) {
-    let size = usize::from(size);
     for n in 0..count as usize {
-        let at = offset as usize + n * size;
-        let mut data = [0; 4];
-        let Some(data) = data.get_mut(..size) else { return };
+        let at = offset as usize + n * usize::from(size);
         if write {
-            exec.vcpu.port_data(at, size, |page| data.copy_from_slice(page));
-            // A write that nothing answers is dropped, as on the bus.
-            let _ = exec.io.write(port.into(), data);
+            let value = exec.vcpu.port_value(at, size);
+            exec.io.write_value(port.into(), value.into(), size);
         } else {
-            // What nothing answers for reads as all ones: the region below all ports says so.
-            let _ = exec.io.read(port.into(), data);
-            exec.vcpu.port_data(at, size, |page| page.copy_from_slice(data));
+            let value = exec.io.read_value(port.into(), size);
+            exec.vcpu.set_port_value(at, size, value as u32);
         }
     }
 }
 
-fn handle_mmio_read(exec: &mut Exec, address: u64, len: u32) {
-    let mut data = [0; 8];
-    let Some(data) = data.get_mut(..len as usize) else { return };
-    let _ = exec.memory.read(address, data);
-    // SAFETY: the union's member is `mmio`: the exit being answered is one.
-    let mmio = unsafe { &mut exec.vcpu.page().__bindgen_anon_1.mmio };
-    mmio.data.iter_mut().zip(data.iter()).for_each(|(to, from)| *to = *from);
+fn handle_mmio(exec: &mut Exec, write: bool, address: u64, len: u32, mut data: [u8; 8]) {
+    let len = len as u8;
+    match (write, len.is_power_of_two()) {
+        (true, true) => exec.memory.write_value(address, u64::from_le_bytes(data), len),
+        (false, true) => {
+            data = exec.memory.read_value(address, len).to_le_bytes();
+            exec.vcpu.page().__bindgen_anon_1.mmio.data = data;
+        }
+        // An access across pages comes in pieces of any length. What nothing answers is as on the bus.
+        (true, false) => {
+            let _ = exec.memory.write(address, data.get(..len.into()).unwrap_or_default());
+        }
+        (false, false) => {
+            let _ = exec.memory.read(address, data.get_mut(..len.into()).unwrap_or_default());
+            exec.vcpu.page().__bindgen_anon_1.mmio.data = data;
+        }
+    }
 }

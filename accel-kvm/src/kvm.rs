@@ -98,6 +98,9 @@ impl KvmState {
     pub fn open() -> Result<Arc<KvmState>> {
         let kvm = Kvm::new().map_err(|error| explain_open(error.into()))?;
         let version = kvm.get_api_version();
+        if version < 0 {
+            bail!("/dev/kvm is not the KVM module's device");
+        }
         if version != KVM_API_VERSION as i32 {
             bail!("kvm version {version} not supported, {KVM_API_VERSION} is needed");
         }

@@ -138,7 +138,8 @@ pub trait RegionOps: Send + Sync {
 }
 
 /// The bits of a value of `size` bytes.
-fn mask(size: u8) -> u64 {
+#[inline]
+pub(crate) fn mask(size: u8) -> u64 {
     if size >= 8 { u64::MAX } else { (1 << (8 * size)) - 1 }
 }
 

@@ -206,27 +206,45 @@ impl SpaceReader {
     }
 
     /// [`AddressSpace::read`].
-    #[inline]
     pub fn read(&mut self, address: u64, data: &mut [u8]) -> MemTxResult {
-        if matches!(data.len(), 1 | 2 | 4 | 8)
-            && let Some(range) = self.range(address)
-            && let Some(result) = range.read_whole(address, data)
-        {
-            return result;
-        }
         self.cache.load().read(address, data)
     }
 
     /// [`AddressSpace::write`].
-    #[inline]
     pub fn write(&mut self, address: u64, data: &[u8]) -> MemTxResult {
-        if matches!(data.len(), 1 | 2 | 4 | 8)
-            && let Some(range) = self.range(address)
-            && let Some(result) = range.write_whole(address, data)
-        {
-            return result;
-        }
         self.cache.load().write(address, data)
+    }
+
+    /// A read of `size` bytes (1, 2, 4 or 8) as a number, least significant byte first: what an exit asks for.
+    #[inline]
+    pub fn read_value(&mut self, address: u64, size: u8) -> u64 {
+        match self.range(address).and_then(|range| range.read_whole(address, size)) {
+            Some(value) => value,
+            None => self.read_value_slowly(address, size),
+        }
+    }
+
+    #[cold]
+    fn read_value_slowly(&mut self, address: u64, size: u8) -> u64 {
+        let mut data = [0; 8];
+        // What nothing answers for reads as the bus has it, which `data` then holds.
+        let _ = self.read(address, data.get_mut(..size.into()).unwrap_or_default());
+        u64::from_le_bytes(data)
+    }
+
+    /// A write of the low `size` bytes (1, 2, 4 or 8) of `value`.
+    #[inline]
+    pub fn write_value(&mut self, address: u64, value: u64, size: u8) {
+        let done = self.range(address).and_then(|range| range.write_whole(address, value, size));
+        if done.is_none() {
+            self.write_value_slowly(address, value, size);
+        }
+    }
+
+    #[cold]
+    fn write_value_slowly(&mut self, address: u64, value: u64, size: u8) {
+        // A write that nothing answers is dropped, as on the bus.
+        let _ = self.write(address, value.to_le_bytes().get(..size.into()).unwrap_or_default());
     }
 }
 

@@ -7,6 +7,7 @@ use std::io::{Error, ErrorKind, Seek, SeekFrom};
 
 use vm_memory::{Bytes, ReadVolatile};
 
+use crate::access::mask;
 use crate::region::RegionKind;
 use crate::{AccessRules, FlatRange, FlatView, MemTxResult, RegionOps};
 
@@ -45,28 +46,18 @@ impl FlatRange {
 
     /// A read of 1, 2, 4 or 8 bytes, if its handlers can do it as it is.
     #[inline]
-    pub(crate) fn read_whole(&self, address: u64, data: &mut [u8]) -> Option<MemTxResult> {
+    pub(crate) fn read_whole(&self, address: u64, size: u8) -> Option<u64> {
         let offset = address - self.start + self.offset;
-        let size = data.len() as u8;
         let ops = self.read_ops()?;
-        if !self.region.rules().is_plain(offset, size) {
-            return None;
-        }
-        store(data, ops.read(offset, size));
-        Some(MemTxResult::Ok)
+        self.region.rules().is_plain(offset, size).then(|| ops.read(offset, size))
     }
 
     /// A write of 1, 2, 4 or 8 bytes, if its handlers can do it as it is.
     #[inline]
-    pub(crate) fn write_whole(&self, address: u64, data: &[u8]) -> Option<MemTxResult> {
+    pub(crate) fn write_whole(&self, address: u64, value: u64, size: u8) -> Option<()> {
         let offset = address - self.start + self.offset;
-        let size = data.len() as u8;
         let ops = self.write_ops()?;
-        if !self.region.rules().is_plain(offset, size) {
-            return None;
-        }
-        ops.write(offset, load(data), size);
-        Some(MemTxResult::Ok)
+        self.region.rules().is_plain(offset, size).then(|| ops.write(offset, value & mask(size), size))
     }
 
     /// Reads the front of `data`; gives how many bytes that was.
