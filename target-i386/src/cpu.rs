@@ -11,6 +11,7 @@ use hw_core::{Cpu, CpuClass, DeviceClass, DeviceImpl};
 use parking_lot::Mutex;
 use qom::property::PropertyInput;
 use qom::{Class, ClassInit, Error, Object, PropertyInfo, Result, TypeInfo, Value, bail};
+use util::log::{Mask, log_mask};
 
 use crate::config::CpuConfig;
 use crate::cpuid::{VcpuPlace, build_cpuid};
@@ -179,6 +180,10 @@ impl X86Cpu {
     /// Sets the state after reset (`x86_cpu_reset`); KVM is told before the CPU next runs.
     pub fn reset(&self) {
         let Some(expanded) = self.expanded.get() else { return };
+        log_mask(Mask::RESET, || {
+            let before = self.run_on_cpu(kvm::dump_current).flatten().unwrap_or_default();
+            format!("CPU Reset (CPU {})\n{before}", self.index())
+        });
         let state = X86State::reset(expanded, self.is_bootstrap());
         *self.pending.lock() = Pending { state, was_reset: true, ..Pending::default() };
         self.dirty.store(true, Ordering::Release);
