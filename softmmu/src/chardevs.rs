@@ -28,8 +28,7 @@ fn wrong(error: ChardevError) -> Error {
 }
 
 fn open(label: &str, what: &str, option: &str) -> Result<(Arc<Chardev>, bool)> {
-    chardev::new_from_compat(label, what, true)
-        .map_err(|e| wrong(e).with_hint(format!("{option} {what}: could not connect to character backend")))
+    chardev::new_from_compat(label, what, true).map_err(|e| wrong(e).prepend(format!("{option} {what}: ")))
 }
 
 /// Makes the character devices of `-chardev`.

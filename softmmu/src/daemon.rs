@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 
 use qom::{Error, Result, bail};
 use rustix::fs::{FlockOperation, flock};
+use util::log::OsError;
 
 /// Set for the daemon by the process that starts it.
 const DAEMON: &str = "SOFTMMU_DAEMON";
@@ -75,7 +76,8 @@ impl PidFile {
     /// # Errors
     /// When another process holds it, or it cannot be written.
     pub fn create(path: &str) -> Result<PidFile> {
-        let refuse = |e: std::io::Error| Error::new(format!("cannot create PID file: {path}: {e}"));
+        let refuse =
+            |e: std::io::Error| Error::new(format!("cannot create PID file: {path}: {}", OsError(e)));
         let mut file = File::options().create(true).truncate(false).write(true).open(path).map_err(refuse)?;
         if flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).is_err() {
             bail!("cannot create PID file: Failed to lock '{path}': another process holds it");
