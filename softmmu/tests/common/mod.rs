@@ -36,9 +36,9 @@ static GUESTS: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
         // What cargo set for this workspace is not for that one.
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("RUSTFLAGS")
-        .status()
+        .output()
         .expect("cargo runs");
-    assert!(built.success(), "the guests must build");
+    assert!(built.status.success(), "the guests must build: {}", String::from_utf8_lossy(&built.stderr));
     let release = target.join("x86_64-unknown-linux-gnu/release");
     let names: std::collections::BTreeSet<_> = pack::cases::CASES.iter().map(|case| case.guest).collect();
     let files: Vec<PathBuf> = names.into_iter().map(|name| release.join(name)).collect();

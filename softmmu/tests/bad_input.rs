@@ -1,0 +1,328 @@
+//! What the user gets wrong, or the host does not give: a line that says what, status 1, nothing left behind.
+
+mod common;
+
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use common::{guest, run, softmmu};
+use pack::Format;
+
+/// Arguments without which more would be set up than a refusal needs.
+const BASE: [&str; 3] = ["-nodefaults", "-display", "none"];
+
+/// Runs the program with arguments it must refuse, with these lines on stderr.
+#[track_caller]
+fn refused(arguments: &[&str], lines: &[&str]) {
+    let ended = run(softmmu(BASE).args(arguments));
+    assert_eq!(ended.complaints(), lines, "{arguments:?}");
+    assert_eq!(ended.status, Some(1), "{arguments:?}");
+    assert_eq!(ended.stdout, "", "{arguments:?}");
+}
+
+/// Runs the program with arguments it must take: the guest runs and leaves with the status that says so.
+/// Gives the lines on stderr.
+#[track_caller]
+fn accepted(arguments: &[&str]) -> Vec<String> {
+    let kernel = guest("first", Format::Pvh);
+    let mut command = softmmu(pack::cases::BASE);
+    let ended = run(command.arg("-kernel").arg(kernel).args(arguments));
+    assert!(ended.stdout.contains('F'), "{arguments:?}: {ended:?}");
+    ended.complaints().into_iter().map(str::to_owned).collect()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// A file with contents.
+fn file(directory: &tempfile::TempDir, name: &str, contents: &[u8]) -> PathBuf {
+    let path = directory.path().join(name);
+    fs::write(&path, contents).expect("a file");
+    path
+}
+
+#[test]
+fn a_kernel_that_is_none_is_refused_with_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let refused = |path: &Path, why: &str| {
+        let path = text(path);
+        refused(&["-kernel", path], &[&format!("softmmu: could not load kernel '{path}': {why}")]);
+    };
+    refused(&file(&directory, "empty", b""), "the file is empty");
+    refused(&file(&directory, "text", b"no kernel\n"), "not a bzImage, Multiboot or ELF kernel");
+    let missing = "softmmu: could not open kernel file '/no/such/file': No such file or directory";
+    self::refused(&["-kernel", "/no/such/file"], &[missing]);
+    let path = text(directory.path());
+    let is_directory = format!("softmmu: could not open kernel file '{path}': Is a directory");
+    self::refused(&["-kernel", path], &[&is_directory]);
+}
+
+#[test]
+fn a_truncated_kernel_of_each_format_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    for format in Format::ALL {
+        let whole = fs::read(guest("hello", format)).unwrap();
+        let half = file(&directory, format.extension(), &whole[..6000]);
+        let ended = run(softmmu(BASE).arg("-kernel").arg(&half));
+        let start = format!("softmmu: could not load kernel '{}': truncated file (need ", text(&half));
+        match ended.complaints()[..] {
+            [line] => assert!(line.starts_with(&start) && line.ends_with("have 6000)"), "{format:?}: {line}"),
+            _ => panic!("{format:?}: {ended:?}"),
+        }
+        assert_eq!(ended.status, Some(1), "{format:?}");
+    }
+}
+
+#[test]
+fn an_initrd_must_exist_and_fit_in_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let large = file(&directory, "large", b"");
+    fs::File::options().write(true).open(&large).unwrap().set_len(2 << 30).unwrap();
+    for format in Format::ALL {
+        let kernel = guest("hello", format);
+        for (initrd, why) in [(text(&large), "too large|fit"), ("/no/such/file", "/no/such/file")] {
+            let ended = run(softmmu(BASE).args(["-m", "64", "-kernel", text(&kernel), "-initrd", initrd]));
+            let complaints = ended.complaints();
+            let [line] = complaints[..] else { panic!("{format:?}: {ended:?}") };
+            assert!(why.split('|').any(|part| line.contains(part)), "{format:?}: {line}");
+            assert_eq!(ended.status, Some(1), "{format:?}");
+        }
+    }
+    refused(&["-initrd", "x"], &["softmmu: -initrd only allowed with -kernel option"]);
+    refused(&["-append", "x"], &["softmmu: -append only allowed with -kernel option"]);
+}
+
+#[test]
+fn memory_sizes_that_no_machine_has_are_refused() {
+    refused(&["-m", "1E"], &["softmmu: -m: ram size 0x1000000000000000 is too large"]);
+    for size in ["1X", "-1", "much"] {
+        let line = format!("softmmu: -m {size}: Parameter 'size' expects a non-negative number below 2^64");
+        let suffixes = "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-";
+        refused(&["-m", size], &[&line, suffixes, "and exabytes, respectively."]);
+    }
+}
+
+#[test]
+fn no_memory_and_no_cpus_mean_the_default() {
+    assert_eq!(accepted(&["-m", "0"]), [] as [&str; 0]);
+    let warning = "softmmu: warning: Deprecated CPU topology (considered invalid): \
+                   CPU topology parameters must be greater than zero";
+    assert_eq!(accepted(&["-smp", "0"]), [warning]);
+}
+
+#[test]
+fn cpus_that_do_not_multiply_up_are_refused() {
+    refused(
+        &["-smp", "9999"],
+        &["softmmu: Invalid SMP CPUs 9999. The max CPUs supported by machine 'pc-i440fx-7.2' is 255"],
+    );
+    refused(
+        &["-smp", "2,sockets=3"],
+        &["softmmu: Invalid CPU topology: product of the hierarchy must match maxcpus: \
+           sockets (3) * dies (1) * cores (0) * threads (1) != maxcpus (2)"],
+    );
+    refused(&["-smp", "many"], &["softmmu: Parameter 'smp.cpus' expects integer"]);
+}
+
+#[test]
+fn an_unknown_cpu_model_or_feature_is_refused_by_name() {
+    let unknown = "Property 'qemu64-x86_64-cpu.nosuch' not found";
+    refused(&["-cpu", "nosuch"], &["softmmu: unable to find CPU model 'nosuch'"]);
+    refused(&["-cpu", "qemu64,+nosuch"], &[&format!("softmmu: {unknown}")]);
+    refused(
+        &["-cpu", "qemu64,nosuch=on"],
+        &[&format!("softmmu: can't apply global qemu64-x86_64-cpu.nosuch=on: {unknown}")],
+    );
+    refused(
+        &["-cpu", "qemu64,level=abc"],
+        &["softmmu: can't apply global qemu64-x86_64-cpu.level=abc: Parameter 'level' expects uint64"],
+    );
+}
+
+#[test]
+fn an_unknown_machine_or_machine_property_is_refused() {
+    let hint = "Use -machine help to list supported machines";
+    refused(&["-machine", "nosuch"], &["softmmu: unsupported machine type", hint]);
+    refused(&["-M", "pc,nosuch=1"], &["softmmu: Property 'pc-i440fx-7.2-machine.nosuch' not found"]);
+    refused(&["-M", "pc,pit=maybe"], &["softmmu: Invalid parameter 'maybe'"]);
+    refused(
+        &["-global", "isa-debug-exit.nosuch=1", "-device", "isa-debug-exit"],
+        &["softmmu: can't apply global isa-debug-exit.nosuch=1: Property 'isa-debug-exit.nosuch' not found"],
+    );
+}
+
+#[test]
+fn a_device_that_cannot_be_is_refused_with_the_option() {
+    for (device, why) in [
+        ("nosuch", "'nosuch' is not a valid device model name"),
+        ("i8042", "Parameter 'driver' expects a pluggable device type"),
+        ("isa-serial,nosuch=1", "Property 'isa-serial.nosuch' not found"),
+        ("isa-debug-exit,iobase=xyz", "Invalid parameter type for 'iobase', expected: integer"),
+        ("isa-debug-exit,iobase=-1", "Parameter 'iobase' expects uint32"),
+        ("isa-debugcon,chardev=nosuch", "Property 'chardev' can't find value 'nosuch'"),
+        ("{\"driver\":", "JSON parse error, EOF while parsing a value at line 1 column 10"),
+        ("{}", "Parameter 'driver' is missing"),
+        ("{\"driver\":\"isa-debug-exit\",\"nosuch\":1}", "Property 'isa-debug-exit.nosuch' not found"),
+        (
+            "{\"driver\":\"isa-debug-exit\",\"iobase\":true}",
+            "Invalid parameter type for 'iobase', expected: integer",
+        ),
+    ] {
+        refused(&["-device", device], &[&format!("softmmu: -device {device}: {why}")]);
+    }
+    let twice = "isa-debug-exit,id=a";
+    refused(
+        &["-device", twice, "-device", twice],
+        &[&format!("softmmu: -device {twice}: Duplicate ID 'a' for device")],
+    );
+}
+
+#[test]
+fn an_object_that_cannot_be_is_refused() {
+    refused(&["-object", "nosuch,id=a"], &["softmmu: invalid object type: nosuch"]);
+    refused(
+        &["-object", "memory-backend-ram"],
+        &["softmmu: -object memory-backend-ram: Parameter 'id' is missing"],
+    );
+    refused(
+        &["-object", "memory-backend-memfd,id=a,size=1M,nosuch=1"],
+        &["softmmu: Property 'memory-backend-memfd.nosuch' not found"],
+    );
+    refused(
+        &["-object", "memory-backend-ram,id=a,size=foo"],
+        &["softmmu: Parameter 'size' expects a non-negative number below 2^64"],
+    );
+    let no_size = "softmmu: can't create backend with size 0";
+    refused(&["-object", "memory-backend-ram,id=a"], &[no_size]);
+}
+
+#[test]
+fn an_option_that_does_not_exist_or_not_yet_is_refused_by_name() {
+    refused(&["-nosuch"], &["softmmu: -nosuch: invalid option"]);
+    refused(&["-kernel"], &["softmmu: -kernel: requires an argument"]);
+    refused(&["-vga", "std"], &["softmmu: -vga std: -vga: only 'none' is supported yet"]);
+    refused(&["-drive", "file=x"], &["softmmu: -drive file=x: -drive: not supported yet"]);
+    refused(&["disk.img"], &["softmmu: disk.img: disk images are not supported yet"]);
+    refused(&["-uuid", "x"], &["softmmu: -uuid x: failed to parse UUID string: wrong format"]);
+    refused(&["-d", "nosuch"], &["softmmu: unknown log item 'nosuch' (see '-d help')"]);
+    refused(
+        &["-readconfig", "/no/such/file"],
+        &["softmmu: -readconfig /no/such/file: Could not open '/no/such/file': No such file or directory"],
+    );
+    refused(
+        &["-bios", "/no/such/file"],
+        &["softmmu: could not load PC BIOS '/no/such/file': No such file or directory"],
+    );
+}
+
+#[test]
+fn none_of_what_comes_later_is_taken() {
+    let none = ["-vga", "-nic", "-net", "-parallel", "-monitor", "-vnc"];
+    let arguments: Vec<&str> = none.iter().flat_map(|option| [option, "none"]).collect();
+    assert_eq!(accepted(&arguments), [] as [&str; 0]);
+}
+
+#[test]
+fn an_interrupt_controller_outside_the_kernel_is_refused_by_name() {
+    for how in ["off", "split"] {
+        let line = format!("softmmu: failed to initialize kvm: kernel-irqchip={how} is not supported yet");
+        refused(&["-machine", &format!("pc,kernel-irqchip={how}")], &[&line]);
+        refused(&["-accel", &format!("kvm,kernel-irqchip={how}")], &[&line]);
+    }
+    assert_eq!(accepted(&["-machine", "pc,kernel-irqchip=on"]), [] as [&str; 0]);
+}
+
+#[test]
+fn an_accelerator_that_is_not_there_is_named_and_the_next_one_tried() {
+    let no_tcg = "softmmu: invalid accelerator tcg";
+    refused(&["-accel", "tcg"], &[no_tcg]);
+    refused(&["-machine", "accel=tcg"], &[no_tcg]);
+    refused(&["-accel", "kvm,nosuch=1"], &["softmmu: Property 'kvm-accel.nosuch' not found"]);
+    assert_eq!(accepted(&["-accel", "tcg", "-accel", "kvm"]), [no_tcg, "softmmu: falling back to kvm"]);
+    // A list in one option says nothing about those that are not there.
+    assert_eq!(accepted(&["-machine", "accel=tcg:kvm"]), [no_tcg, "softmmu: falling back to kvm"]);
+}
+
+#[test]
+fn a_character_device_that_cannot_be_is_refused() {
+    refused(&["-chardev", "nosuch,id=a"], &["softmmu: 'nosuch' is not a valid char driver name"]);
+    refused(&["-chardev", "null"], &["softmmu: -chardev null: 'id' is missing"]);
+    for (serial, why) in [
+        ("nosuch", "'nosuch' is not a valid char driver"),
+        ("chardev:nosuch", "Chardev 'nosuch' not found"),
+        ("file:/no/such/file", "Could not open '/no/such/file': No such file or directory"),
+        ("unix:/no/such/file", "Failed to connect to '/no/such/file': No such file or directory"),
+    ] {
+        refused(&["-serial", serial], &[&format!("softmmu: -serial {serial}: {why}")]);
+    }
+}
+
+#[test]
+fn a_socket_path_that_a_server_listens_at_is_left_to_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let _server = UnixListener::bind(&path).unwrap();
+    let serial = format!("unix:{},server=on,wait=off", text(&path));
+    let why = format!("Failed to bind socket to {}: Address already in use", text(&path));
+    refused(&["-serial", &serial], &[&format!("softmmu: -serial {serial}: {why}")]);
+    assert!(path.exists(), "the socket is its server's");
+}
+
+#[test]
+fn a_program_that_fails_leaves_no_file_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let ended = run(softmmu(BASE)
+        .arg("-pidfile")
+        .arg(path("pid"))
+        .arg("-serial")
+        .arg(format!("unix:{},server=on,wait=off", text(&path("socket"))))
+        .args(["-device", "nosuch"]));
+    assert_eq!(ended.status, Some(1));
+    let left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(left, [] as [PathBuf; 0]);
+}
+
+/// Runs the program where a shell command, in mounts of its own, has done something to `/dev/kvm`; `$1` is a
+/// file for it.
+fn with_dev_kvm(how: &str) -> common::Ended {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let script = format!("set -e; {how} \"$0\" -nodefaults -display none");
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]);
+    run(command.arg(env!("CARGO_BIN_EXE_softmmu")).arg(file.path()).stdin(Stdio::null()))
+}
+
+const FAILED: &str = "softmmu: failed to initialize kvm: ";
+
+#[test]
+fn without_dev_kvm_the_user_is_told_what_to_do() {
+    let missing = format!("{FAILED}Could not access KVM kernel module: No such file or directory");
+    let to_do = "softmmu: /dev/kvm is missing: load the kernel module (modprobe kvm-intel or kvm-amd) \
+                 and enable virtualization in the firmware's setup";
+    let ended = with_dev_kvm("mount -t tmpfs none /dev; exec");
+    assert_eq!((ended.complaints(), ended.status), (vec![missing.as_str(), to_do], Some(1)));
+}
+
+#[test]
+fn who_may_not_open_dev_kvm_is_told_what_to_do() {
+    let forbidden = format!("{FAILED}Could not access KVM kernel module: Permission denied");
+    let to_do = "softmmu: /dev/kvm is not yours to open: join the group that owns it \
+                 (usermod -aG kvm USER, then log in again)";
+    // Even root needs a capability to open what nobody may.
+    let nobody = "chmod 0 $1; mount --bind $1 /dev/kvm; exec setpriv --bounding-set=-all --inh-caps=-all";
+    let ended = with_dev_kvm(nobody);
+    assert_eq!((ended.complaints(), ended.status), (vec![forbidden.as_str(), to_do], Some(1)));
+}
+
+#[test]
+fn a_dev_kvm_that_is_something_else_is_refused() {
+    let other = format!("{FAILED}/dev/kvm is not the KVM module's device");
+    for what in ["/dev/null", "$1"] {
+        let ended = with_dev_kvm(&format!("mount --bind {what} /dev/kvm; exec"));
+        assert_eq!((ended.complaints(), ended.status), (vec![other.as_str()], Some(1)), "{what}");
+    }
+}
