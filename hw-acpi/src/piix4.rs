@@ -31,6 +31,12 @@ pub mod spec {
     pub const DEVACTB: usize = 0x5b;
     /// DEVACTB: writes to the APM control port raise an SMI.
     pub const APMC_EN: u8 = 1 << 1;
+    /// Device resource D's highest byte: the parallel port is there (bit 7); bit 4 is always set.
+    pub const DEVRESD: usize = 0x5f;
+    /// Device resource F's highest byte, as QEMU sets it.
+    pub const DEVRESF: usize = 0x63;
+    /// Device resource H's highest byte: COM1 (bit 3) and COM2 (bits 4 and 7) are there.
+    pub const DEVRESH: usize = 0x67;
     /// Miscellaneous power management.
     pub const PMREGMISC: usize = 0x80;
     /// PMREGMISC: the block at PMBA is decoded.
@@ -124,6 +130,15 @@ impl Piix4Pm {
         let _transaction = memory::transaction();
         region.set_enabled(enabled);
         region.set_address(base.into());
+    }
+
+    /// Says which of the first two serial ports there are; for the board, once all devices are.
+    pub fn set_serial_ports(&self, com1: bool, com2: bool) {
+        self.with_config(|c| {
+            c.set_u8(DEVRESD, 0x10);
+            c.set_u8(DEVRESF, 0x60);
+            c.set_u8(DEVRESH, if com1 { 0x08 } else { 0 } | if com2 { 0x90 } else { 0 });
+        });
     }
 
     fn sleep(&self, request: SleepRequest) {

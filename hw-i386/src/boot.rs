@@ -5,8 +5,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use hw_acpi::piix4::Piix4Pm;
 use hw_core::reset::qemu_register_reset;
-use hw_pci::spec::{INTERRUPT_LINE, INTERRUPT_PIN};
+use hw_pci::spec::{COMMAND, COMMAND_IO, COMMAND_MEMORY, COMMAND_SERR, INTERRUPT_LINE, INTERRUPT_PIN};
 use hw_pci::{PciBus, PciDevice};
 use hw_smbios::{SmbiosConfig, SmbiosTables};
 use memory::{FlatView, get_system_memory};
@@ -37,6 +38,10 @@ const F_SEGMENT: Range<u64> = 0xf_0000..0x10_0000;
 const BIOS_AREA: Range<u64> = 0xfffc_0000..FOUR_GIB;
 /// Where PCI's addresses below 4 GiB end: the I/O APIC.
 const PCI_HOLE_END: u64 = 0xfec0_0000;
+/// What the PAM registers are left at: ROM areas read-only, but for the last, which SeaBIOS uses itself.
+const PAM: [u32; 7] = [0x10, 0x11, 0x11, 0x11, 0x11, 0x11, 0x33];
+/// Where SeaBIOS puts the SMBus's registers.
+const SMBUS_BASE: u32 = 0x700;
 /// ISA lines that SeaBIOS routes INTA# to INTD# of the first slot to.
 const PCI_IRQS: [u8; 4] = [10, 10, 11, 11];
 /// Interrupt of ACPI events, which PIIX4's power management function is wired to.
@@ -73,6 +78,16 @@ pub(crate) fn machine_done(machine: &Arc<dyn Object>) -> Result<()> {
         Some(_) if pc.acpi.get() != OnOffAuto::Off => Some(build_acpi(pc)?),
         _ => None,
     };
+    let serial = |iobase: u64| {
+        isa_devices(pc)
+            .iter()
+            .any(|d| matches!(d, IsaDevice::Serial { iobase: b, .. } if u64::from(*b) == iobase))
+    };
+    for object in pci_functions(pc) {
+        if let Some(pm) = object.cast::<Piix4Pm>() {
+            pm.set_serial_ports(serial(0x3f8), serial(0x2f8));
+        }
+    }
     let smbios = SmbiosTables::build(&smbios_config(pc)).map_err(wrong)?;
     match pc.kernel.get() {
         Some(kernel) => {
@@ -326,8 +341,9 @@ fn set_up_chips(pc: &PcMachine) {
         let Some(function) = object.cast::<PciDevice>() else { continue };
         match object.type_name() {
             "i440FX" => {
-                function.config_write(i440fx::PAM, 0x30, 1);
-                (1..i440fx::NUM_PAM).for_each(|n| function.config_write(i440fx::PAM + n, 0x33, 1));
+                PAM.into_iter().enumerate().for_each(|(n, v)| function.config_write(i440fx::PAM + n, v, 1));
+                let smram = i440fx::SMRAM_G_SMRAME | i440fx::SMRAM_C_BASE_SEG;
+                function.config_write(i440fx::SMRAM, smram.into(), 1);
             }
             "PIIX3" => {
                 for (n, line) in PCI_IRQS.into_iter().enumerate() {
@@ -337,9 +353,11 @@ fn set_up_chips(pc: &PcMachine) {
             "PIIX4_PM" => {
                 function.config_write(pm::PMBA, pc_piix::PM_BASE | pm::PMBA_IO, 4);
                 function.config_write(pm::PMREGMISC, pm::PMIOSE.into(), 1);
+                function.config_write(pm::SMBBA, SMBUS_BASE | pm::PMBA_IO, 4);
             }
             _ => {}
         }
+        function.config_write(COMMAND, (COMMAND_IO | COMMAND_MEMORY | COMMAND_SERR).into(), 2);
     }
     for (object, interrupt) in pci_interrupts(pc) {
         if let Some(function) = object.cast::<PciDevice>() {

@@ -134,10 +134,7 @@ impl DeviceImpl for Piix3 {
         let _ = self.isa.set(isa);
         let reset_control = MemoryRegion::io("piix3-reset-control", 1, self.clone());
         bus.io().add_subregion_overlap(RCR_PORT.into(), &reset_control, 1);
-        self.with_config(|c| {
-            c.set_u8(HEADER_TYPE, HEADER_MULTI_FUNCTION);
-            c.set_writable_u16(COMMAND, 0);
-        });
+        self.with_config(|c| c.set_u8(HEADER_TYPE, HEADER_MULTI_FUNCTION));
         bus.set_irq_controller(self.clone());
         Ok(())
     }

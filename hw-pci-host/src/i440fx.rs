@@ -14,6 +14,8 @@ use qom::{Class, Object, Result, bail};
 
 /// Registers of the PMC (82441FX, section 3.2).
 pub mod spec {
+    /// Where QEMU tells coreboot the size of memory below 4 GiB, in units of 8 MiB up to 255.
+    pub const COREBOOT_RAM_SIZE: usize = 0x57;
     /// Programmable attribute map: seven bytes, the first with one segment, the rest with two.
     pub const PAM: usize = 0x59;
     /// Number of PAM registers.
@@ -150,6 +152,8 @@ pub fn i440fx_init(
     qdev_realize(&bridge, Some(&bus))?;
     if let Some(function) = bridge.cast::<I440fx>() {
         function.map(ram, pci_memory);
+        let size = (ram.size() >> 23).min(255) as u8;
+        function.with_config(|c| c.set_u8(COREBOOT_RAM_SIZE, size));
     }
     Ok((bus, bridge))
 }
