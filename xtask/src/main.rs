@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bench;
 mod boot;
 mod console;
 mod deps;
@@ -39,6 +40,9 @@ fn chore(mut args: Args) -> Result<u8> {
     match name.as_str() {
         "boot" => boot::command(args),
         "test" => test::command(args),
+        "bench" => bench::command(args),
+        // A helper that `bench` runs, too, in nested machines.
+        "time-first" => bench::time_first(args),
         "ci" => test::ci(),
         "nested" => nested::command(args),
         "help" | "-h" | "--help" => {
@@ -50,5 +54,5 @@ fn chore(mut args: Args) -> Result<u8> {
 }
 
 fn help() -> String {
-    [boot::USAGE, test::USAGE, nested::USAGE].join("\n")
+    [boot::USAGE, test::USAGE, bench::USAGE, nested::USAGE].join("\n")
 }
