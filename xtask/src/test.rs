@@ -67,7 +67,7 @@ fn workspace() -> Result<()> {
     cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     let has_nextest = Command::new("cargo").args(["nextest", "--version"]).output()?.status.success();
     if has_nextest {
-        cargo(&["nextest", "run", "--workspace"])?;
+        cargo(&["nextest", "run", "--workspace", "--no-fail-fast"])?;
     } else {
         cargo(&["test", "--workspace", "--lib", "--bins", "--tests", "--examples"])?;
     }
