@@ -214,7 +214,8 @@ mod tests {
 
     #[test]
     fn a_dynamic_program_brings_its_loader() {
-        let libraries = shared_libraries(&std::env::current_exe().unwrap()).unwrap();
+        // Every system has this one; our own programs are static.
+        let libraries = shared_libraries(Path::new("/usr/bin/env")).unwrap();
         assert!(libraries.iter().any(|path| path.to_string_lossy().contains("ld-linux")), "{libraries:?}");
     }
 }
