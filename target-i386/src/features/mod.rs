@@ -16,41 +16,41 @@ use words::WORDS;
 /// A register or MSR that holds features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FeatureWord {
-    /// CPUID[1].EDX
+    /// CPUID(1).EDX
     Leaf1Edx,
-    /// CPUID[1].ECX
+    /// CPUID(1).ECX
     Leaf1Ecx,
-    /// CPUID[7,0].EBX
+    /// CPUID(7,0).EBX
     Leaf7Ebx,
-    /// CPUID[7,0].ECX
+    /// CPUID(7,0).ECX
     Leaf7Ecx,
-    /// CPUID[7,0].EDX
+    /// CPUID(7,0).EDX
     Leaf7Edx,
-    /// CPUID[7,1].EAX
+    /// CPUID(7,1).EAX
     Leaf7Sub1Eax,
-    /// CPUID[8000_0001].EDX
+    /// CPUID(8000_0001).EDX
     Ext1Edx,
-    /// CPUID[8000_0001].ECX
+    /// CPUID(8000_0001).ECX
     Ext1Ecx,
-    /// CPUID[8000_0007].EDX
+    /// CPUID(8000_0007).EDX
     Ext7Edx,
-    /// CPUID[8000_0008].EBX
+    /// CPUID(8000_0008).EBX
     Ext8Ebx,
-    /// CPUID[C000_0001].EDX
+    /// CPUID(C000_0001).EDX
     CentaurEdx,
-    /// CPUID[4000_0001].EAX, KVM_CPUID_FEATURES
+    /// CPUID(4000_0001).EAX, KVM_CPUID_FEATURES
     Kvm,
-    /// CPUID[4000_0001].EDX
+    /// CPUID(4000_0001).EDX
     KvmHints,
-    /// CPUID[8000_000A].EDX
+    /// CPUID(8000_000A).EDX
     Svm,
-    /// CPUID[D,1].EAX
+    /// CPUID(D,1).EAX
     Xsave,
-    /// CPUID[6].EAX
+    /// CPUID(6).EAX
     Leaf6Eax,
-    /// CPUID[D,0].EAX
+    /// CPUID(D,0).EAX
     Xcr0Lo,
-    /// CPUID[D,0].EDX
+    /// CPUID(D,0).EDX
     Xcr0Hi,
     /// IA32_ARCH_CAPABILITIES
     ArchCapabilities,
@@ -76,17 +76,17 @@ pub enum FeatureWord {
     VmxBasic,
     /// IA32_VMX_VMFUNC
     VmxVmfunc,
-    /// CPUID[14,0].ECX
+    /// CPUID(14,0).ECX
     Leaf14Ecx,
-    /// CPUID[12,0].EAX
+    /// CPUID(12,0).EAX
     SgxEax,
-    /// CPUID[12,0].EBX
+    /// CPUID(12,0).EBX
     SgxEbx,
-    /// CPUID[12,1].EAX
+    /// CPUID(12,1).EAX
     SgxSub1Eax,
-    /// CPUID[D,1].ECX
+    /// CPUID(D,1).ECX
     XssLo,
-    /// CPUID[D,1].EDX
+    /// CPUID(D,1).EDX
     XssHi,
 }
 
