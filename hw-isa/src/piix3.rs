@@ -19,7 +19,7 @@ use crate::isa_bus_new;
 
 /// Registers (82371SB, section 2).
 pub mod spec {
-    /// PIRQ[A:D] route control, four bytes.
+    /// PIRQA to PIRQD route control, four bytes.
     pub const PIRQRC: usize = 0x60;
     /// Number of PIRQ inputs.
     pub const NUM_PIRQS: usize = 4;
