@@ -107,19 +107,21 @@ impl Nest {
         Ok(self)
     }
 
-    /// Runs a shell script. An L1 that hangs or ends without its end mark is started once more: with QEMU
+    /// Runs a shell script. An L1 that hangs or ends without its end mark is started again, twice: with QEMU
     /// 7.2, L1 now and then takes an interrupt right after VMRUN, where GIF is clear and GS is still the
     /// guest's, and panics.
     pub fn run(&self, script: &str) -> Result<Outcome> {
-        match self.attempt(script) {
-            Ok(outcome) => Ok(outcome),
-            Err(error) => {
-                let error = format!("{error:#}");
-                let reason = error.lines().next().unwrap_or_default();
-                eprintln!("xtask: the nested machine failed, trying once more: {reason}");
-                self.attempt(script)
+        for _ in 0..2 {
+            match self.attempt(script) {
+                Ok(outcome) => return Ok(outcome),
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    let reason = error.lines().next().unwrap_or_default();
+                    eprintln!("xtask: the nested machine failed, trying once more: {reason}");
+                }
             }
         }
+        self.attempt(script)
     }
 
     fn attempt(&self, script: &str) -> Result<Outcome> {

@@ -177,7 +177,7 @@ const STEP: Duration = Duration::from_secs(180);
 const GUEST_SECONDS: u32 = 400;
 /// L1 hangs now and then: few guests in each.
 const GUESTS_PER_L1: usize = 3;
-const ATTEMPTS: u32 = 2;
+const ATTEMPTS: u32 = 3;
 
 const START_MARK: &str = "=== SCENARIO ";
 const STATUS_MARK: &str = "=== STATUS ";
