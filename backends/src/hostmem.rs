@@ -47,9 +47,6 @@ pub struct MemoryBackendFile {
     /// The file, or a folder to make an unnamed file in
     #[property]
     mem_path: Property<Option<String>>,
-    /// Throw the contents away at the end
-    #[property]
-    discard_data: Property<bool>,
 }
 
 /// Memory of a memfd, which can be handed to other processes.

@@ -65,12 +65,6 @@ use spec::*;
 #[object(name = "PIIX4_PM", parent = PciDevice, class_init = class_init)]
 pub struct Piix4Pm {
     parent: PciDevice,
-    /// Whether S3 is not offered
-    #[property(name = "disable_s3")]
-    disable_s3: Property<u8>,
-    /// Whether S4 is not offered
-    #[property(name = "disable_s4")]
-    disable_s4: Property<u8>,
     /// The sleep type that means S4
     #[property(default = 2, name = "s4_val")]
     s4_val: Property<u8>,
