@@ -57,8 +57,6 @@ pub struct MachineClass {
     pub default_ram_size: u64,
     /// The name of the memory block; a machine without memory has none.
     pub default_ram_id: Option<&'static str>,
-    /// Whether a serial port, a parallel port … comes without being asked for.
-    pub default_devices: bool,
     /// Devices' properties that differ from their defaults.
     pub compat_props: Vec<GlobalProperty>,
 }
@@ -76,7 +74,6 @@ impl Default for MachineClass {
             default_cpu_type: None,
             default_ram_size: 128 << 20,
             default_ram_id: None,
-            default_devices: true,
             compat_props: Vec::new(),
         }
     }

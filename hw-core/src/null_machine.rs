@@ -23,7 +23,6 @@ fn class_init(class: &mut Class) {
     machine.max_cpus = 1;
     machine.default_ram_size = 0;
     machine.default_ram_id = Some("ram");
-    machine.default_devices = false;
 }
 
 impl MachineImpl for NullMachine {

@@ -39,9 +39,6 @@ pub struct KvmI8259 {
 #[object(name = "kvm-ioapic", parent = SysBusDevice)]
 pub struct KvmIoapic {
     parent: SysBusDevice,
-    /// GSI of its first input
-    #[property(name = "gsi_base")]
-    gsi_base: Property<u32>,
 }
 qom::type_init!(KvmI8259, KvmIoapic);
 
