@@ -322,6 +322,9 @@ macro_rules! property_enum {
         $vis enum $name { $($(#[$vmeta])* $variant),+ }
 
         impl $name {
+            /// The values, in order.
+            $vis const ALL: [Self; [$($text),+].len()] = [$($name::$variant),+];
+
             /// QAPI's name of the value.
             pub fn as_str(self) -> &'static str {
                 match self { $($name::$variant => $text),+ }

@@ -8,7 +8,7 @@ use serde_json::Value;
 /// The layers from the lowest, each from left to right. A new crate gets its place here.
 const LAYERS: [&[&str]; 8] = [
     // The object model.
-    &["qom-derive", "qom"],
+    &["qom-derive", "qom", "qapi-derive", "qapi"],
     // Host services.
     &["util", "memory", "backends", "chardev"],
     // The device framework.
