@@ -11,6 +11,7 @@ pub mod mptable;
 mod pc;
 mod pc_piix;
 mod ports;
+mod vmport;
 mod x86;
 
 // The board makes these crates' devices by name; without a mention they would not be linked.

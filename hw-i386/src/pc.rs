@@ -154,9 +154,6 @@ impl PcMachine {
                 device(hpet).connect_gpio_out("pit-enabled", 0, line)?;
             }
         }
-        if self.vmport.get() == OnOffAuto::On {
-            bail!("vmport=on is not supported yet");
-        }
         self.superio_init(isa)
     }
 
@@ -185,6 +182,9 @@ impl PcMachine {
             return Ok(());
         }
         let i8042 = qdev_create("i8042", Some(isa), &[])?;
+        if self.vmport.get() != OnOffAuto::Off {
+            qdev_create("vmport", Some(isa), &[])?;
+        }
         let port92 = qdev_create("port92", Some(isa), &[])?;
         // KVM's guests always have the address line enabled; the gates keep their state all the same.
         let a20 = Irq::new(Arc::new(|_: u32, _: bool| {}), 0);

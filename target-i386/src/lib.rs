@@ -6,6 +6,7 @@ pub mod cache;
 pub mod config;
 mod cpu;
 pub mod cpuid;
+mod current;
 pub mod expand;
 pub mod features;
 pub mod help;
@@ -21,4 +22,5 @@ pub mod topology;
 pub mod xsave;
 
 pub use cpu::{X86Cpu, set_cpu_option};
+pub use current::{current_tsc_khz, with_current_cpu};
 pub use kvm::{IDENTITY_MAP_BASE, IDENTITY_MAP_SIZE};

@@ -78,6 +78,11 @@ pub const CASES: &[Case] = &[
     // -no-reboot: the reset ends the program with status 0.
     Case { status: 0, ..with_lines(case("reset", "how=cf9", &["-no-reboot"]), &["resetting by cf9"]) },
     Case { status: 0, ..with_lines(case("reset", "how=triple", &["-no-reboot"]), &["resetting by triple"]) },
+    with_lines(
+        case("vmport", "", &["-m", "96", "-uuid", "00112233-4455-6677-8899-aabbccddeeff"]),
+        &["ok version", "ok uuid-edx", "ok vcpu-info", "ok plain-read"],
+    ),
+    with_lines(case("vmport", "vmport=off", &["-machine", "vmport=off"]), &["ok no-backdoor"]),
     with_lines(case("bench", "n=10", &[]), &["n 10", "mark lsr start", "mark hpet end"]),
 ];
 

@@ -17,6 +17,7 @@ use crate::cpu::X86Cpu;
 use crate::cpuid::{VcpuPlace, build_cpuid};
 use crate::host::CpuidEntry;
 use crate::msrs::{self, Available};
+use crate::reset::Registers;
 
 pub(crate) use host::host;
 
@@ -63,6 +64,22 @@ fn to_kvm(entry: &CpuidEntry) -> kvm_cpuid_entry2 {
 /// The registers of the vCPU whose thread this is, as text.
 pub(crate) fn dump_current() -> Option<String> {
     accel_kvm::with_current_vcpu(|vcpu| dump::dump_state(vcpu))
+}
+
+/// The general registers of the vCPU whose thread this is.
+pub(crate) fn current_registers() -> Option<Registers> {
+    accel_kvm::with_current_vcpu(|vcpu| vcpu.get_regs().ok()).flatten().map(|regs| put::registers(&regs))
+}
+
+/// Has the vCPU whose thread this is go on with other registers.
+pub(crate) fn set_current_registers(registers: &Registers) {
+    // KVM refuses only flags that no guest can have, and those are the vCPU's own.
+    let _ = accel_kvm::with_current_vcpu(|vcpu| vcpu.set_regs(&put::regs(registers)));
+}
+
+/// How fast the time-stamp counter of the vCPU counts whose thread this is, in kHz; 0 where KVM does not say.
+pub(crate) fn current_tsc_khz() -> u32 {
+    accel_kvm::with_current_vcpu(|vcpu| vcpu.get_tsc_khz().unwrap_or_default()).unwrap_or_default()
 }
 
 impl KvmArchCpu for X86Cpu {

@@ -12,7 +12,7 @@ use qom::Result;
 
 use super::refused;
 use crate::msrs::MsrValue;
-use crate::reset::{MpState, Segment, Table, X86State};
+use crate::reset::{MpState, Registers, Segment, Table, X86State};
 
 fn segment(from: &Segment) -> kvm_segment {
     kvm_segment {
@@ -59,9 +59,32 @@ fn sregs(state: &X86State) -> kvm_sregs {
     }
 }
 
-fn regs(state: &X86State) -> kvm_regs {
-    let from = &state.registers;
+pub(crate) fn regs(from: &Registers) -> kvm_regs {
     kvm_regs {
+        rax: from.rax,
+        rbx: from.rbx,
+        rcx: from.rcx,
+        rdx: from.rdx,
+        rsi: from.rsi,
+        rdi: from.rdi,
+        rsp: from.rsp,
+        rbp: from.rbp,
+        r8: from.r8,
+        r9: from.r9,
+        r10: from.r10,
+        r11: from.r11,
+        r12: from.r12,
+        r13: from.r13,
+        r14: from.r14,
+        r15: from.r15,
+        rip: from.rip,
+        rflags: from.rflags,
+    }
+}
+
+/// The other way round.
+pub(crate) fn registers(from: &kvm_regs) -> Registers {
+    Registers {
         rax: from.rax,
         rbx: from.rbx,
         rcx: from.rcx,
@@ -85,7 +108,7 @@ fn regs(state: &X86State) -> kvm_regs {
 
 /// Everything but MSRs and the local APIC.
 pub(crate) fn put_state(vcpu: &VcpuFd, state: &X86State) -> Result<()> {
-    vcpu.set_regs(&regs(state)).map_err(refused("KVM_SET_REGS"))?;
+    vcpu.set_regs(&regs(&state.registers)).map_err(refused("KVM_SET_REGS"))?;
     let fpu = kvm_fpu { fcw: state.fcw, mxcsr: state.mxcsr, ..Default::default() };
     vcpu.set_fpu(&fpu).map_err(refused("KVM_SET_FPU"))?;
     let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
