@@ -6,9 +6,9 @@ use hw_core::cpu::cpu_list;
 use memory::{MemTxResult, address_space_memory};
 use qom::Object;
 
-use crate::args::{Args, Format};
-use crate::info::on_cpu;
-use crate::output::{Output, out};
+use super::args::{Args, Format};
+use super::info::on_cpu;
+use super::output::{Output, out};
 
 const PAGE_SIZE: u64 = 4096;
 
@@ -108,7 +108,7 @@ fn character(byte: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Arg, parse};
+    use super::args::{Arg, parse};
 
     /// Reads a reset vector that ends at 4 GiB, as QEMU's monitor showed the same bytes.
     fn dumped(text: &str) -> String {

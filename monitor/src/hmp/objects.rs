@@ -9,8 +9,8 @@ use qom::path::ResolveError;
 use qom::{Error, Object, object_resolve_path};
 use util::option::{Opts, OptsDesc, is_help_option};
 
-use crate::args::Args;
-use crate::output::{Output, out};
+use super::args::Args;
+use super::output::{Output, out};
 
 /// What `device_add` takes.
 static DEVICE: OptsDesc = OptsDesc { name: "device", implied: Some("driver"), merge: false, descs: &[] };

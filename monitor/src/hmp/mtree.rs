@@ -4,8 +4,8 @@ use memory::{
     AddressSpace, FlatRange, FlatView, MemoryRegion, RegionKind, address_space_io, address_space_memory,
 };
 
-use crate::args::Args;
-use crate::output::{Output, out};
+use super::args::Args;
+use super::output::{Output, out};
 
 /// Aliases of aliases and containers: no tree of ours is deeper.
 const MAX_DEPTH: usize = 64;

@@ -2,8 +2,8 @@
 
 use hw_core::runstate::{self, RunState, ShutdownCause};
 
-use crate::args::Args;
-use crate::output::{Output, out};
+use super::args::Args;
+use super::output::{Output, out};
 
 pub(crate) fn quit(output: &mut Output, _: &Args) -> Result<(), String> {
     output.ends_session = true;

@@ -10,8 +10,8 @@ use hw_core::runstate::{self, RunState};
 use hw_core::{Cpu, CpuClass};
 use qom::Object;
 
-use crate::args::Args;
-use crate::output::{Output, out};
+use super::args::Args;
+use super::output::{Output, out};
 
 /// How long a CPU's thread is waited for: it may be at work that takes long, and the terminal must go on.
 const CPU_PATIENCE: Duration = Duration::from_secs(1);

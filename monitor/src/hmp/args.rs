@@ -1,6 +1,6 @@
 //! From what is typed after a command's name to its arguments (monitor/hmp.c, `monitor_parse_arguments`).
 
-use crate::expression;
+use super::expression;
 
 /// What a command takes, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,9 +8,9 @@ use hw_pci::PciDevice;
 use memory::get_system_memory;
 use qom::{Object, PropertyInfo, Value};
 
-use crate::args::Args;
-use crate::output::{Output, out};
-use crate::pci;
+use super::args::Args;
+use super::output::{Output, out};
+use super::pci;
 
 /// The properties that every device has and nobody sets.
 const INTERNAL: [&str; 5] = ["realized", "hotplugged", "hotpluggable", "parent_bus", "type"];

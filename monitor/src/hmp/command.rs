@@ -1,8 +1,8 @@
 //! The tables of commands, and finding and running one (hmp-commands.hx, hmp-commands-info.hx).
 
-use crate::args::{self, Arg, Args};
-use crate::output::{Output, out};
-use crate::{dump, info, machine, mtree, objects, pci, qtree};
+use super::args::{self, Arg, Args};
+use super::output::{Output, out};
+use super::{dump, info, machine, mtree, objects, pci, qtree};
 
 /// Prints into the output; an error is a line that says what went wrong.
 pub(crate) type Handler = fn(&mut Output, &Args) -> Result<(), String>;

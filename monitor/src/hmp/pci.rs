@@ -12,8 +12,8 @@ use hw_pci::spec::{
 use hw_pci::{PciBus, PciDevice};
 use qom::Object;
 
-use crate::args::Args;
-use crate::output::{Output, out};
+use super::args::Args;
+use super::output::{Output, out};
 
 /// Base class and sub-class codes with their names (PCI Code and ID Assignment Specification, in QEMU's words).
 const CLASSES: [(u16, &str); 21] = [

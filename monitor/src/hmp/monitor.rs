@@ -6,8 +6,8 @@ use chardev::{CharFrontend, CharHandlers, Chardev, Event};
 use parking_lot::Mutex;
 use qom::{Error, Result};
 
-use crate::command;
-use crate::readline::Readline;
+use super::command;
+use super::readline::Readline;
 
 const GREETING: &str = "QEMU 7.2.0 monitor - type 'help' for more information\n";
 const PROMPT: &str = "(qemu) ";
