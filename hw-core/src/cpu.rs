@@ -4,12 +4,13 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Condvar, Mutex};
 use qom::{Class, ClassInit, Object, Result};
 
+use crate::debug::{GdbClass, guest_debug};
 use crate::device::{Device, DeviceCategory, DeviceClass, DeviceImpl};
 
 /// What all CPUs of a type share.
@@ -17,6 +18,8 @@ use crate::device::{Device, DeviceCategory, DeviceClass, DeviceImpl};
 pub struct CpuClass {
     /// Registers and the like as text (`info registers`, fatal errors). Called on the CPU's own thread.
     pub dump_state: Option<fn(&Arc<dyn Object>) -> String>,
+    /// What a debugger needs.
+    pub gdb: Option<GdbClass>,
 }
 
 /// The root part of every CPU.
@@ -29,6 +32,8 @@ pub struct Cpu {
     changed: Condvar,
     /// Set when the thread has something to do outside the guest.
     exit_request: Arc<AtomicBool>,
+    /// `SSTEP_*` flags while a debugger steps it.
+    single_step: AtomicU32,
     kick: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 qom::type_init!(Cpu);
@@ -108,13 +113,7 @@ pub fn pause_all_vcpus() {
 
 /// Lets all CPUs run.
 pub fn resume_all_vcpus() {
-    for_each_cpu(|cpu| {
-        let mut run = cpu.run.lock();
-        run.stop = false;
-        run.stopped = false;
-        drop(run);
-        cpu.changed.notify_all();
-    });
+    for_each_cpu(Cpu::resume);
 }
 
 impl Cpu {
@@ -154,6 +153,29 @@ impl Cpu {
     /// The accelerator says how to get the thread out of the guest.
     pub fn set_kick(&self, kick: impl Fn() + Send + Sync + 'static) {
         let _ = self.kick.set(Box::new(kick));
+    }
+
+    /// Lets it run (`cpu_resume`).
+    pub fn resume(&self) {
+        let mut run = self.run.lock();
+        run.stop = false;
+        run.stopped = false;
+        drop(run);
+        self.changed.notify_all();
+    }
+
+    /// Has it run one instruction at a time, as the `SSTEP_*` flags say; 0 ends that (`cpu_single_step`).
+    pub fn single_step(&self, flags: u32) {
+        if self.single_step.swap(flags, Ordering::AcqRel) != flags
+            && let Some(debug) = guest_debug()
+        {
+            debug.update(self);
+        }
+    }
+
+    /// The flags of [`Cpu::single_step`].
+    pub fn single_step_flags(&self) -> u32 {
+        self.single_step.load(Ordering::Acquire)
     }
 
     /// Gets the CPU's thread out of the guest, or has it not enter.

@@ -37,6 +37,7 @@ pub mod accel;
 pub mod bus;
 mod char_property;
 pub mod cpu;
+pub mod debug;
 pub mod device;
 pub mod global;
 pub mod hotplug;

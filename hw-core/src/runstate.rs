@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use util::event_loop::EventLoop;
 
 use crate::cpu;
+use crate::debug::{self, DebugStop};
 
 qom::property_enum! {
     /// QAPI's `RunState`.
@@ -189,6 +190,14 @@ pub fn vmstop_request(state: RunState) {
     leave_guest();
 }
 
+/// Has the machine stop for the debugger, and the CPU whose thread this is at once
+/// (`qemu_system_debug_request`).
+pub fn debug_request(stop: DebugStop) {
+    debug::note_stop(stop);
+    request(|g| g.requests.debug = true);
+    leave_guest();
+}
+
 /// Takes what was asked for since the last time; for the main loop.
 pub fn take_requests() -> Requests {
     std::mem::take(&mut GLOBAL.lock().requests)
@@ -229,16 +238,24 @@ fn tell(running: bool, state: RunState) {
     handlers.iter().for_each(|(_, handler)| handler(running, state));
 }
 
-/// Starts the CPUs and the virtual clock. On the main loop's thread.
-pub fn vm_start() {
+/// Does all that starting the machine takes but letting CPUs run; `false` if it runs already. On the main loop's
+/// thread.
+pub fn vm_prepare_start() -> bool {
     if is_running() {
-        return;
+        return false;
     }
     util::clock::enable_ticks();
     GLOBAL.lock().was_started = true;
     runstate_set(RunState::Running);
     tell(true, RunState::Running);
-    cpu::resume_all_vcpus();
+    true
+}
+
+/// Starts the CPUs and the virtual clock. On the main loop's thread.
+pub fn vm_start() {
+    if vm_prepare_start() {
+        cpu::resume_all_vcpus();
+    }
 }
 
 /// Stops the CPUs and the virtual clock, in `state`. On the main loop's thread.
