@@ -107,24 +107,13 @@ impl Nest {
         Ok(self)
     }
 
-    /// Runs a shell script. An L1 that hangs or ends without its end mark is started again, twice: with QEMU
-    /// 7.2, L1 now and then takes an interrupt right after VMRUN, where GIF is clear and GS is still the
-    /// guest's, and panics.
+    /// Runs a shell script; see [`retry`] for what becomes of an L1 that hangs or ends without its end mark.
     pub fn run(&self, script: &str) -> Result<Outcome> {
-        for _ in 0..2 {
-            match self.attempt(script) {
-                Ok(outcome) => return Ok(outcome),
-                Err(error) => {
-                    let error = format!("{error:#}");
-                    let reason = error.lines().next().unwrap_or_default();
-                    eprintln!("xtask: the nested machine failed, trying once more: {reason}");
-                }
-            }
-        }
-        self.attempt(script)
+        retry(|| self.attempt(script))
     }
 
-    fn attempt(&self, script: &str) -> Result<Outcome> {
+    /// Runs a shell script, once.
+    pub fn attempt(&self, script: &str) -> Result<Outcome> {
         let mut output = Vec::new();
         let (_, log) = self.start(script)?.console.drain(&mut |bytes| output.extend(bytes))?;
         Ok(Outcome { status: status_in(&log)?, output })
@@ -192,6 +181,24 @@ pub struct Running {
     pub console: Console,
     /// QEMU reads it when it pleases.
     _initrd: AnonymousFile,
+}
+
+/// Tries what needs a nested machine until it works, a few times: with QEMU 7.2, L1 now and then takes an
+/// interrupt right after VMRUN, where GIF is clear and GS is still the guest's, and panics; or it hangs, or its
+/// guest does.
+pub fn retry<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    const RETRIES: u32 = 4;
+    for _ in 0..RETRIES {
+        match attempt() {
+            Ok(done) => return Ok(done),
+            Err(error) => {
+                let error = format!("{error:#}");
+                let reason = error.lines().next().unwrap_or_default();
+                eprintln!("xtask: the nested machine failed, trying once more: {reason}");
+            }
+        }
+    }
+    attempt()
 }
 
 fn path_in_l1(path: &Path) -> Result<String> {

@@ -1,11 +1,13 @@
-//! QEMU as the oracle: what Linux reports under a VMM's `-M pc` and under QEMU's, in one nested machine.
+//! QEMU as the oracle: what Linux reports under a VMM's `-M pc` and under QEMU's, in nested machines of one make.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::nested::retry;
 use crate::scenario::{command_line, nest_for};
 use crate::vmm::Vmm;
 use crate::{guest, test};
@@ -48,9 +50,9 @@ pub const CHECKS: &[Check] =
 /// A guest's answers, by section.
 type Report = BTreeMap<String, Vec<String>>;
 
-const OURS_MARK: &str = "=== ORACLE ours";
-const QEMU_MARK: &str = "=== ORACLE qemu";
 const ARGUMENTS: &[&str] = &["-smp", "2"];
+/// How long a guest and its L1 may take.
+const GUEST_TIME: Duration = Duration::from_secs(240);
 
 /// Runs comparisons and says on stdout how each went; the names of those that failed.
 pub fn run(vmm: &Vmm, checks: &[&'static Check]) -> Result<Vec<&'static str>> {
@@ -71,26 +73,25 @@ pub fn run(vmm: &Vmm, checks: &[&'static Check]) -> Result<Vec<&'static str>> {
     Ok(failed)
 }
 
+/// The reports of our guest and of QEMU's, from a machine each: the longer one runs, the likelier it hangs.
 fn reports(vmm: &Vmm) -> Result<(Report, Report)> {
-    let qemu = Vmm::qemu()?;
+    Ok((report(vmm, "ours")?, report(&Vmm::qemu()?, "qemu")?))
+}
+
+fn report(vmm: &Vmm, whose: &str) -> Result<Report> {
     let mut nest = nest_for(vmm)?;
-    qemu.carry_into(&mut nest)?;
-    let guest = |vmm| command_line(vmm, "vmlinuz", "nokaslr nowatchdog panic=-1 script=report", ARGUMENTS);
-    let script = format!("echo '{OURS_MARK}'\n{}\necho '{QEMU_MARK}'\n{}\n", guest(vmm), guest(&qemu));
-    let output = nest.run(&script)?.output;
-    let middle =
-        crate::console::find(&output, QEMU_MARK.as_bytes()).context("the nested machine said nothing")?;
-    let report = |console: &[u8], whose: &str| -> Result<Report> {
-        let text =
-            decompressed(&guest::outcome(console)?.output).with_context(|| format!("{whose} guest"))?;
-        // For people, who may want to know more than the checks say.
-        let folder = test::root()?.join("target");
-        std::fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
-        let file = folder.join(format!("oracle-{whose}.txt"));
-        std::fs::write(&file, &text).with_context(|| format!("{}", file.display()))?;
-        Ok(parse(&text))
-    };
-    Ok((report(&output[..middle], "ours")?, report(&output[middle..], "qemu")?))
+    nest.timeout(GUEST_TIME);
+    let script = command_line(vmm, "vmlinuz", "nokaslr nowatchdog panic=-1 script=report", ARGUMENTS);
+    let text = retry(|| {
+        let console = nest.attempt(&script)?.output;
+        decompressed(&guest::outcome(&console)?.output).with_context(|| format!("{whose} guest"))
+    })?;
+    // For people, who may want to know more than the checks say.
+    let folder = test::root()?.join("target");
+    std::fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
+    let file = folder.join(format!("oracle-{whose}.txt"));
+    std::fs::write(&file, &text).with_context(|| format!("{}", file.display()))?;
+    Ok(parse(&text))
 }
 
 /// What `gzip | base64` made.
