@@ -99,6 +99,7 @@ pub trait AccelIrqchip: Send + Sync {
 }
 
 static CURRENT: OnceLock<Arc<dyn Accelerator>> = OnceLock::new();
+static NAME: OnceLock<&str> = OnceLock::new();
 
 /// The class of the accelerator called `name` (`accel_find`).
 pub fn accel_find(name: &str) -> Option<&'static Class> {
@@ -120,12 +121,18 @@ pub fn accel_init_machine(accelerator: &Arc<dyn Object>, machine: &Arc<dyn Objec
     accel.init_machine(machine)?;
     let _ = qom::object_get_root().property_add_child("accel", accelerator);
     let _ = CURRENT.set(accel);
+    let _ = NAME.set(accelerator.class().get::<AccelClass>().map_or("", |class| class.name));
     Ok(())
 }
 
 /// The machine's accelerator, once one was chosen.
 pub fn current_accel() -> Option<&'static Arc<dyn Accelerator>> {
     CURRENT.get()
+}
+
+/// What the chosen accelerator is called, once one was chosen (`current_accel_name`).
+pub fn current_accel_name() -> Option<&'static str> {
+    NAME.get().copied()
 }
 
 /// The in-kernel interrupt controller, once there is one.

@@ -20,7 +20,7 @@ impl<F: Fn(u32, bool) + Send + Sync> IrqHandler for F {
 struct Line {
     handler: Arc<dyn IrqHandler>,
     n: u32,
-    /// A test that watches the line instead (`irq_intercept_in`).
+    /// A test that watches the line (`irq_intercept_in`).
     intercept: ArcSwapOption<Box<dyn IrqHandler>>,
 }
 
@@ -41,9 +41,9 @@ impl Irq {
 
     /// Sets its level.
     pub fn set(&self, level: bool) {
-        match &*self.0.intercept.load() {
-            Some(watcher) => watcher.set_irq(self.0.n, level),
-            None => self.0.handler.set_irq(self.0.n, level),
+        self.0.handler.set_irq(self.0.n, level);
+        if let Some(watcher) = &*self.0.intercept.load() {
+            watcher.set_irq(self.0.n, level);
         }
     }
 
@@ -53,7 +53,7 @@ impl Irq {
         self.set(false);
     }
 
-    /// Sends all further changes to `watcher` instead.
+    /// Tells `watcher` of all further changes, too, after the input's own device (`qemu_irq_intercept_in`).
     pub fn intercept(&self, watcher: Box<dyn IrqHandler>) {
         self.0.intercept.store(Some(Arc::new(watcher)));
     }
@@ -77,6 +77,21 @@ impl IrqPin {
     /// Connects it, or connects it elsewhere.
     pub fn connect(&self, irq: Irq) {
         self.target.store(Some(Arc::new(irq)));
+    }
+
+    /// Tells `watcher` of all further changes, as those of input `n`, after what is driven
+    /// (`qdev_intercept_gpio_out`).
+    pub fn intercept(&self, n: u32, watcher: Arc<dyn IrqHandler>) {
+        let target = self.target();
+        self.connect(Irq::new(
+            Arc::new(move |n: u32, level: bool| {
+                if let Some(target) = &target {
+                    target.set(level);
+                }
+                watcher.set_irq(n, level);
+            }),
+            n,
+        ));
     }
 
     /// What it drives.

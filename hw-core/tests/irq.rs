@@ -57,7 +57,7 @@ fn a_split_line_drives_all_of_its_targets() {
 }
 
 #[test]
-fn an_intercepted_line_reaches_only_its_watcher() {
+fn an_intercepted_line_reaches_its_device_and_the_watcher() {
     let (log, watched) = (Log::default(), Log::default());
     let line = line(&log, 5);
     let sink = watched.clone();
@@ -68,7 +68,21 @@ fn an_intercepted_line_reaches_only_its_watcher() {
     pin.set(true);
     line.set(false);
     assert_eq!(take(&watched), [(5, true), (5, false)]);
-    assert_eq!(take(&log), []);
+    assert_eq!(take(&log), [(5, true), (5, false)]);
+}
+
+#[test]
+fn an_intercepted_output_reaches_what_it_drives_and_the_watcher() {
+    let (log, watched) = (Log::default(), Log::default());
+    let (driven, nothing_driven) = (IrqPin::default(), IrqPin::default());
+    driven.connect(line(&log, 5));
+    for (n, pin) in [(0, &driven), (1, &nothing_driven)] {
+        let sink = watched.clone();
+        pin.intercept(n, Arc::new(move |n: u32, level: bool| sink.lock().unwrap().push((n, level))));
+        pin.set(true);
+    }
+    assert_eq!(take(&watched), [(0, true), (1, true)]);
+    assert_eq!(take(&log), [(5, true)]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 8] = [
     // The device framework.
     &["hw-core"],
     // Accelerators.
-    &["accel-kvm"],
+    &["accel-kvm", "accel-qtest"],
     // Buses and devices.
     &[
         "hw-pci",
