@@ -4,6 +4,7 @@
 //! Sources followed: QEMU `accel/qtest/qtest.c`, `accel/dummy-cpus.c`.
 #![forbid(unsafe_code)]
 
+pub mod protocol;
 mod vcpu;
 
 use std::sync::Arc;

@@ -57,7 +57,8 @@ fn machines() -> String {
 fn accelerators() -> String {
     let mut text = "Accelerators supported in QEMU binary:\n".to_owned();
     for class in qom::class_list("accel", false) {
-        if let Some(accel) = class.get::<AccelClass>() {
+        // The one for tests only is not for users.
+        if let Some(accel) = class.get::<AccelClass>().filter(|accel| accel.name != "QTest") {
             let _ = writeln!(text, "{}", accel.name);
         }
     }

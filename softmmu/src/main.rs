@@ -10,6 +10,7 @@ mod daemon;
 mod help;
 mod main_loop;
 mod options;
+mod qtest;
 mod signals;
 mod vl;
 

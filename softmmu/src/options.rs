@@ -72,6 +72,10 @@ pub struct Options {
     pub trace: Vec<(String, String)>,
     pub log_items: Option<String>,
     pub log_file: Option<String>,
+    /// `-qtest`: the chardev that a test is at.
+    pub qtest: Option<String>,
+    /// `-qtest-log`.
+    pub qtest_log: Option<String>,
     /// A text that was asked for: which, and of what.
     pub help: Option<Help>,
     accelerators: Vec<AccelOptions>,
@@ -185,6 +189,8 @@ impl Options {
         self.pidfile = self.last(OptionId::Pidfile);
         self.log_items = self.last(OptionId::LogItems);
         self.log_file = self.last(OptionId::LogFile);
+        self.qtest = self.last(OptionId::Qtest);
+        self.qtest_log = self.last(OptionId::QtestLog);
         for occurrence in self.command_line.all(OptionId::Trace) {
             for item in occurrence.text().split(',') {
                 let (key, value) = item.split_once('=').unwrap_or(("enable", item));

@@ -18,6 +18,7 @@ use crate::accel::configure_accelerators;
 use crate::daemon::{Daemon, PidFile, daemonize};
 use crate::main_loop::qemu_system_reset;
 use crate::options::Options;
+use crate::qtest::qtest_server_init;
 use crate::signals::{self, Signals};
 use crate::{chardevs, help};
 
@@ -57,10 +58,14 @@ pub fn qemu_init(arguments: &[String]) -> Result<Init> {
     set_actions(&options);
     options.globals.iter().cloned().for_each(global::register);
     let machine = qemu_create_machine(&mut options)?;
-    create_objects(&options)?;
+    create_objects(&options, object_create_early)?;
     chardev::suspend_mux_open();
     chardevs::create(&options.chars)?;
-    configure_accelerators(&options.accelerators(), &machine)?;
+    configure_accelerators(&options.accelerators(), &machine, options.qtest.is_some())?;
+    if let Some(chardev) = &options.qtest {
+        qtest_server_init(chardev, options.qtest_log.as_deref())?;
+    }
+    create_objects(&options, |kind| !object_create_early(kind))?;
     let monitors = chardevs::connect(&options.chars)?;
     // Before the devices, so that of those who share the terminal the guest's port is listened to first.
     monitors.iter().try_for_each(monitor::monitor_init_hmp)?;
@@ -155,8 +160,13 @@ fn qemu_create_machine(options: &mut Options) -> Result<Arc<dyn Object>> {
     Ok(machine)
 }
 
-fn create_objects(options: &Options) -> Result<()> {
-    for object in &options.objects {
+/// Whether objects of a type are made before the chardevs and the accelerator (`object_create_early`).
+fn object_create_early(kind: &str) -> bool {
+    kind != "qtest"
+}
+
+fn create_objects(options: &Options, wanted: impl Fn(&str) -> bool) -> Result<()> {
+    for object in options.objects.iter().filter(|object| wanted(&object.kind)) {
         let properties = object.properties.iter().map(|(name, value)| (name.as_str(), value.as_input()));
         qom::user_creatable_add(&object.kind, &object.id, properties)?;
     }

@@ -4,7 +4,7 @@
 //! stopped. Its whole state is one atomic word, so that reading it from a VM exit costs a vDSO call and one
 //! load. It starts at 0, standing, until [`enable_ticks`].
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -32,8 +32,10 @@ impl ClockType {
 /// Bit 0: the clock runs. The rest: while it runs, what to add to the monotonic clock; while it stands,
 /// its reading. 63 bits of nanoseconds last 146 years either way.
 static VIRTUAL: AtomicI64 = AtomicI64::new(0);
-/// Virtual time is moved by [`set`] and [`step`] only.
+/// Virtual time is moved by [`set`], [`step`] and [`advance`] only.
 static MANUAL: AtomicBool = AtomicBool::new(false);
+/// The reading of the manual clock.
+static MANUAL_NS: AtomicU64 = AtomicU64::new(0);
 
 /// The clock's reading in nanoseconds.
 #[must_use]
@@ -43,7 +45,11 @@ pub fn now_ns(clock: ClockType) -> u64 {
         ClockType::Host => host_ns(ClockId::Realtime),
         ClockType::Virtual => {
             let state = VIRTUAL.load(Ordering::Acquire);
-            if state & 1 == 0 { (state >> 1).max(0) as u64 } else { running_reading(state) }
+            match state & 1 {
+                0 if is_manual() => MANUAL_NS.load(Ordering::Acquire),
+                0 => (state >> 1).max(0) as u64,
+                _ => running_reading(state),
+            }
         }
     }
 }
@@ -106,6 +112,7 @@ fn standing_state(reading: u64) -> i64 {
 /// stands where it is and only [`set`], [`step`] and [`step_to_deadline`] move it.
 pub fn set_manual() {
     disable_ticks();
+    MANUAL_NS.store(now_ns(ClockType::Virtual), Ordering::Release);
     MANUAL.store(true, Ordering::Release);
 }
 
@@ -119,18 +126,25 @@ pub fn is_manual() -> bool {
 /// the order of their deadlines, each with the clock at its deadline. A `dest` in the past runs only what
 /// is due already. Returns the new reading. To be called on the main loop's thread, where timers run.
 pub fn set(dest: u64) -> u64 {
+    while !advance(dest, u32::MAX) {}
+    now_ns(ClockType::Virtual)
+}
+
+/// Moves the manual clock towards `dest` as [`set`] does, past `deadlines` deadlines at most. Whether it
+/// got there.
+pub fn advance(dest: u64, deadlines: u32) -> bool {
     debug_assert!(is_manual(), "only a manual clock is moved by hand");
-    loop {
+    for _ in 0..deadlines {
         let now = now_ns(ClockType::Virtual);
         if now >= dest {
-            break;
+            timer::clock_changed();
+            return true;
         }
         let next = timer::next_deadline_ns(ClockType::Virtual).unwrap_or(dest);
-        VIRTUAL.store(standing_state(next.clamp(now, dest)), Ordering::Release);
+        MANUAL_NS.store(next.clamp(now, dest), Ordering::Release);
         timer::run_timers(ClockType::Virtual);
     }
-    timer::clock_changed();
-    now_ns(ClockType::Virtual)
+    false
 }
 
 /// Moves the manual clock `ns` forward (qtest's `clock_step NS`), as [`set`] does.

@@ -285,8 +285,8 @@ options! {
         NoUserConfig "no-user-config" flag Full "" "read no configuration files but those given (there are no others)";
         Trace "trace" arg Full "[[enable=]PATTERN][,events=FILE][,file=FILE]"
             "trace events ('-trace help' lists them); startup prints the steps of making the machine";
-        Qtest "qtest" arg Later "DEV" "";
-        QtestLog "qtest-log" arg Later "FILE" "";
+        Qtest "qtest" arg Full "DEV" "";
+        QtestLog "qtest-log" arg Full "FILE" "";
         Plugin "plugin" arg Later "[file=]FILE[,NAME=VALUE]" "load a plugin";
         AsyncTeardown "async-teardown" flag Later "" "tear down in the background";
         Msg "msg" arg Later "[timestamp=on|off][,guest-name=on|off]" "what messages begin with";
