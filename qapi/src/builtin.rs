@@ -59,9 +59,11 @@ macro_rules! integer {
             }
             fn from_json(value: Value, at: At<'_>) -> Result<Self> {
                 let number = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));
-                let number = number.ok_or_else(|| at.invalid_type("integer"))?;
+                let unsigned = <$type>::MIN == 0 && <$type>::BITS == 64;
+                let wrong = || if unsigned { at.no_uint64() } else { at.invalid_type("integer") };
+                let number = number.ok_or_else(wrong)?;
                 // QEMU's visitor reads 64-bit numbers of either sign.
-                let number = if <$type>::MIN == 0 && <$type>::BITS == 64 && number < 0 {
+                let number = if unsigned && number < 0 {
                     i128::from(number as u64)
                 } else {
                     number

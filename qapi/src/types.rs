@@ -35,19 +35,32 @@ impl At<'_> {
         if name.is_empty() { "null".to_owned() } else { name }
     }
 
+    /// The name of the member alone, which is all that errors about a value's range tell.
+    fn local(&self) -> String {
+        match self {
+            At::Member(_, name) => (*name).to_owned(),
+            At::Top | At::Element(..) => "null".to_owned(),
+        }
+    }
+
     /// The error for a value of another JSON type than `expected`.
     pub fn invalid_type(&self, expected: &str) -> Error {
         Error::new(format!("Invalid parameter type for '{}', expected: {expected}", self.named()))
     }
 
+    /// The error for a value that is no unsigned number, for which QEMU has words of its own.
+    pub(crate) fn no_uint64(&self) -> Error {
+        Error::new(format!("Parameter '{}' expects uint64", self.named()))
+    }
+
     /// The error for a number that `type_name` cannot hold.
     pub fn out_of_range(&self, type_name: &str) -> Error {
-        Error::new(format!("Parameter '{}' expects {type_name}", self.named()))
+        Error::new(format!("Parameter '{}' expects {type_name}", self.local()))
     }
 
     /// The error for a word that an enum does not have.
     pub fn not_accepted(&self, value: &str) -> Error {
-        Error::new(format!("Parameter '{}' does not accept value '{value}'", self.named()))
+        Error::new(format!("Parameter '{}' does not accept value '{value}'", self.local()))
     }
 
     /// The error for a mandatory member that is not there.

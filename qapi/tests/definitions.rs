@@ -125,7 +125,7 @@ fn mistakes_are_told_in_qemus_words() {
         (json!({ "shape": { "id": "a" }, "dry-run": true }), "Parameter 'shape.form' is missing"),
         (
             json!({ "shape": { "id": "a", "form": "ball" }, "dry-run": true }),
-            "Parameter 'shape.form' does not accept value 'ball'",
+            "Parameter 'form' does not accept value 'ball'",
         ),
         (
             json!({ "shape": { "id": "a", "form": "dot", "x": 1, "z": 1 }, "dry-run": true }),
@@ -133,7 +133,7 @@ fn mistakes_are_told_in_qemus_words() {
         ),
         (
             json!({ "shape": { "id": "a", "form": "many", "points": [{ "x": 1 }, { "x": 1, "y": 256 }] }, "dry-run": true }),
-            "Parameter 'shape.points[1].y' expects uint8_t",
+            "Parameter 'y' expects uint8_t",
         ),
         (json!({ "shape": "none", "dry-run": true }), "there is no 'none'"),
     ];
