@@ -55,8 +55,17 @@ pub enum ResolveError {
     Ambiguous,
 }
 
+/// What a property that is a link leads to.
+fn linked(object: &Arc<dyn Object>, name: &str) -> Option<Arc<dyn Object>> {
+    object.class().property(name).filter(|property| property.type_name.starts_with("link<"))?;
+    match object.property_get(name).ok()? {
+        crate::Value::String(path) if path.starts_with('/') => object_resolve_path(&path).ok(),
+        _ => None,
+    }
+}
+
 fn walk(from: &Arc<dyn Object>, parts: &[&str]) -> Option<Arc<dyn Object>> {
-    parts.iter().try_fold(from.clone(), |at, part| at.child(part))
+    parts.iter().try_fold(from.clone(), |at, part| at.child(part).or_else(|| linked(&at, part)))
 }
 
 fn resolve_partial(from: &Arc<dyn Object>, parts: &[&str], found: &mut Vec<Arc<dyn Object>>) {

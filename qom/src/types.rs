@@ -131,8 +131,9 @@ impl Class {
 
     /// Whether this is `type_name`, inherits from it or implements it (`object_class_dynamic_cast`).
     pub fn is_a(&self, type_name: &str) -> bool {
+        // Every interface is an `interface`.
         self.ancestry().any(|c| c.name == type_name)
-            || self.interfaces.iter().any(|(_, n, _)| *n == type_name)
+            || self.interfaces.iter().any(|(_, n, _)| *n == type_name || type_name == "interface")
     }
 
     /// The table `D`, as this class or its nearest ancestor with one has it.
@@ -320,11 +321,20 @@ fn table() -> &'static RwLock<Types> {
             instance_new: None,
         };
         let mut types = BTreeMap::new();
-        for info in [root("object"), root("interface"), crate::Container::type_info()] {
+        let mut object = root("object");
+        object.class_init = Arc::new(object_class_init);
+        for info in [object, root("interface"), crate::Container::type_info()] {
             types.insert(info.name, Arc::new(TypeImpl { info, class: OnceLock::new() }));
         }
         RwLock::new(types)
     })
+}
+
+fn object_class_init(class: &mut Class) {
+    class.add_property(PropertyInfo {
+        get: Some(Arc::new(|object| Ok(object.type_name().into()))),
+        ..PropertyInfo::new("type", "string")
+    });
 }
 
 /// Adds a type to the table (`type_register_static`).
