@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use hw_core::accel::accel_irqchip;
 use hw_core::irq::Irq;
 use hw_core::machine::Machine;
 use hw_core::{Device, qdev_create, qdev_new, qdev_realize};
@@ -148,7 +149,7 @@ impl PcMachine {
         }
         self.this().property_add_link("rtc", &rtc)?;
         let _ = self.rtc.set(rtc);
-        if self.pit.get() != OnOffAuto::Off {
+        if self.pit.get() != OnOffAuto::Off && accel_irqchip().is_some() {
             let pit = qdev_create("kvm-pit", Some(isa), &[])?;
             if let (Some(hpet), Some(line)) = (&hpet, device(&pit).gpio_in("", 0)) {
                 device(hpet).connect_gpio_out("pit-enabled", 0, line)?;

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use hw_core::accel::accel_irqchip;
 use hw_core::machine::{MachineClass, add_machine_init_done_notifier};
 use hw_core::reset::{cold_reset, qemu_devices_reset, qemu_register_reset};
 use hw_core::sysbus::sysbus_get_default;
@@ -92,7 +93,9 @@ fn pc_init1(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
     }
     pc.split_ram();
     pc.cpus_init()?;
-    qdev_create("kvmclock", Some(&sysbus_get_default()), &[])?;
+    if accel_kvm::kvm_state().is_some() {
+        qdev_create("kvmclock", Some(&sysbus_get_default()), &[])?;
+    }
 
     // With PCI, ROMs show on its bus, behind the host bridge's segments.
     let pci_memory = MemoryRegion::container("pci", 1 << 64);
@@ -103,7 +106,9 @@ fn pc_init1(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
     let _ = pc.fw_cfg.set(fw_cfg);
 
     pc.gsi_create();
-    setup_irq_routing(pci_enabled)?;
+    if accel_irqchip().is_some() {
+        setup_irq_routing(pci_enabled)?;
+    }
     let isa = match pci_enabled {
         true => pci_init(pc, &ram, &pci_memory)?,
         false => isa_bus_new(
@@ -151,6 +156,9 @@ fn pci_init(pc: &PcMachine, ram: &MemoryRegion, pci_memory: &MemoryRegion) -> Re
 }
 
 fn interrupt_controllers_init(pc: &PcMachine, isa: &Arc<dyn Object>, ioapic: bool) -> Result<()> {
+    if accel_irqchip().is_none() {
+        return Ok(());
+    }
     if pc.pic.get() != OnOffAuto::Off {
         for master in [true, false] {
             qdev_create("kvm-i8259", Some(isa), &[("master", master.into())])?;

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use hw_core::irq::Irq;
+use hw_core::irq::{Irq, IrqHandler};
 use hw_core::machine::Machine;
 use hw_core::{accel, qdev_new, qdev_realize};
 use parking_lot::Mutex;
@@ -22,6 +22,26 @@ pub struct RamSplit {
     pub below_4g: u64,
     /// From 4 GiB.
     pub above_4g: u64,
+}
+
+/// What the interrupt lines lead to where the accelerator brings no controllers (`GSIState`).
+#[derive(Default)]
+pub(crate) struct GsiState {
+    /// The PICs' inputs.
+    pub i8259_irq: OnceLock<Vec<Irq>>,
+    /// The I/O APIC's inputs.
+    pub ioapic_irq: OnceLock<Vec<Irq>>,
+}
+
+impl IrqHandler for GsiState {
+    /// A line leads to the PIC and the I/O APIC both (`gsi_handler`).
+    fn set_irq(&self, n: u32, level: bool) {
+        for controller in [&self.i8259_irq, &self.ioapic_irq] {
+            if let Some(line) = controller.get().and_then(|lines| lines.get(n as usize)) {
+                line.set(level);
+            }
+        }
+    }
 }
 
 /// The root part of every x86 machine.
@@ -49,6 +69,7 @@ pub struct X86Machine {
     pub oem_table_id: Property<String>,
     pub(crate) ram_split: OnceLock<RamSplit>,
     pub(crate) gsi: OnceLock<Vec<Irq>>,
+    pub(crate) gsi_state: Arc<GsiState>,
     apic_ids: Mutex<Vec<u32>>,
 }
 qom::type_init!(X86Machine);
@@ -117,14 +138,13 @@ impl X86Machine {
         Ok(())
     }
 
-    /// Makes the interrupt lines that lead to the accelerator's controllers (`pc_gsi_create`).
+    /// Makes the interrupt lines (`pc_gsi_create`).
     pub(crate) fn gsi_create(&self) {
-        let handler = Arc::new(|n: u32, level: bool| {
+        let handler: Arc<dyn IrqHandler> = match accel::accel_irqchip() {
             // The kernel forwards a line to the PIC and the I/O APIC both.
-            if let Some(irqchip) = accel::current_accel().and_then(|a| a.irqchip()) {
-                irqchip.set_gsi(n, level);
-            }
-        });
+            Some(irqchip) => Arc::new(move |n: u32, level: bool| irqchip.set_gsi(n, level)),
+            None => self.gsi_state.clone(),
+        };
         let lines = (0..GSI_NUM_PINS).map(|n| Irq::new(handler.clone(), n)).collect();
         let _ = self.gsi.set(lines);
     }

@@ -81,10 +81,13 @@ impl CpuConfig {
                         let _known = config.set(name, value);
                     }
                 }
-                config.apply_kvm_defaults(host);
+                if !host.runs_nothing {
+                    config.apply_kvm_defaults(host);
+                }
                 // What a version changed the user may still be given by the model.
                 config.user_features = FeatureWords::NONE;
             }
+            CpuModel::Max | CpuModel::Host if host.runs_nothing => config.be_anything(),
             CpuModel::Max | CpuModel::Host => config.copy_host(host),
             CpuModel::Base => {}
         }
@@ -131,6 +134,16 @@ impl CpuConfig {
         self.props.min_level = supported_level(0);
         self.props.min_xlevel = supported_level(0x8000_0000);
         self.props.min_xlevel2 = supported_level(0xc000_0000);
+    }
+
+    /// What `max` is where there is no host to copy.
+    fn be_anything(&mut self) {
+        self.props.pmu = true;
+        self.vendor = *b"AuthenticAMD";
+        self.set_family(15);
+        self.set_model(107);
+        self.set_stepping(1);
+        self.set_model_id("QEMU TCG CPU version 2.5+");
     }
 
     /// Family, model and stepping as one number each.

@@ -9,6 +9,7 @@ use crate::features::FeatureWord::*;
 use crate::features::{Feature, FeatureWord, FeatureWords, WordSource, bits};
 use crate::host::{AMD_ALIASES, HostCpu, Register};
 use crate::hyperv;
+use crate::models::CpuModel;
 use crate::props::{LBR_FMT_MASK, LBR_FMT_UNSET};
 use crate::topology::Topology;
 use crate::xsave::{self, XsaveAreas};
@@ -16,6 +17,9 @@ use crate::xsave::{self, XsaveAreas};
 /// Why a CPU cannot be realized, in QEMU's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CpuError {
+    /// The model is the host's, and the accelerator runs on none.
+    #[error("CPU model '{0}' requires KVM or HVF")]
+    NoHost(String),
     /// `enforce` was asked for and features are missing; the warnings come first.
     #[error("Host doesn't support requested features")]
     Enforce {
@@ -155,6 +159,9 @@ pub fn expand_features(
     host: &HostCpu,
     topology: &Topology,
 ) -> Result<Expanded, CpuError> {
+    if matches!(config.model, CpuModel::Host) && host.runs_nothing {
+        return Err(CpuError::NoHost(config.model.to_string()));
+    }
     let mut work = Filter { filtered: FeatureWords::NONE, warnings: Vec::new() };
     if config.props.hv_vendor_id.len() > 12 {
         work.warnings.push("hv-vendor-id truncated to 12 characters".to_string());
@@ -168,7 +175,9 @@ pub fn expand_features(
     }
     xsave::enable_components(&mut config.features);
     work.settle_levels(&mut config, topology.dies);
-    hyperv::expand(&mut config, host)?;
+    if !host.runs_nothing {
+        hyperv::expand(&mut config, host)?;
+    }
     settle_lbr(&mut config, host)?;
     let verbose = config.props.check || config.props.enforce;
     work.drop_unsupported(&mut config, host, verbose);
@@ -226,7 +235,7 @@ fn settle_lbr(config: &mut CpuConfig, host: &HostCpu) -> Result<(), CpuError> {
         *word = *word & !LBR_FMT_MASK | config.props.lbr_fmt;
     }
     let requested = config.features[PerfCapabilities] & LBR_FMT_MASK;
-    if requested == 0 {
+    if requested == 0 || host.runs_nothing {
         return Ok(());
     }
     let host = host.supported_word(PerfCapabilities) & LBR_FMT_MASK;
@@ -328,7 +337,7 @@ impl Filter {
             let missing = config.features[word] & !host.supported_word(word);
             self.mark(config, word, missing, prefix);
         }
-        if config.features.has(bits::INTEL_PT) && !intel_pt_fits(config, host) {
+        if !host.runs_nothing && config.features.has(bits::INTEL_PT) && !intel_pt_fits(config, host) {
             self.mark(config, bits::INTEL_PT.word, bits::INTEL_PT.mask, prefix);
         }
     }
@@ -343,13 +352,13 @@ impl Filter {
             return Ok(());
         }
         let host_bits = host.phys_bits();
-        if props.phys_bits != 0 && props.phys_bits != host_bits {
+        if props.phys_bits != 0 && props.phys_bits != host_bits && !host.runs_nothing {
             self.warnings.push(format!(
                 "Host physical bits ({host_bits}) does not match phys-bits property ({})",
                 props.phys_bits
             ));
         }
-        if props.host_phys_bits {
+        if props.host_phys_bits && !host.runs_nothing {
             props.phys_bits = host_bits;
             let limit = u32::from(props.host_phys_bits_limit);
             if limit != 0 {

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use accel_kvm::KvmState;
 use accel_kvm::kvm_bindings::{KVM_MAX_CPUID_ENTRIES, Msrs, kvm_msr_entry};
 use accel_kvm::kvm_ioctls::{Cap, VcpuFd};
+use hw_core::accel::current_accel_name;
 use qom::{Result, bail};
 
 use super::refused;
@@ -19,11 +20,15 @@ struct Host {
 
 static HOST: OnceLock<Host> = OnceLock::new();
 
-/// The host as CPU models see it; one that can do nothing before KVM is set up.
+/// The host as CPU models see it; one that can do nothing before an accelerator is set up.
 pub(crate) fn host() -> &'static HostCpu {
     static NONE: OnceLock<HostCpu> = OnceLock::new();
+    static ANY: OnceLock<HostCpu> = OnceLock::new();
     match HOST.get() {
         Some(host) => &host.cpu,
+        None if current_accel_name().is_some() => {
+            ANY.get_or_init(|| HostCpu { runs_nothing: true, ..HostCpu::default() })
+        }
         None => NONE.get_or_init(HostCpu::default),
     }
 }
