@@ -20,6 +20,9 @@ pub struct CpuClass {
     pub dump_state: Option<fn(&Arc<dyn Object>) -> String>,
     /// What a debugger needs.
     pub gdb: Option<GdbClass>,
+    /// Sends the CPU a non-maskable interrupt, by way of its local APIC where it has one. Called on the CPU's own
+    /// thread.
+    pub nmi: Option<fn(&Arc<dyn Object>)>,
 }
 
 /// The root part of every CPU.
@@ -35,6 +38,7 @@ pub struct Cpu {
     /// `SSTEP_*` flags while a debugger steps it.
     single_step: AtomicU32,
     kick: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    thread_id: OnceLock<i32>,
 }
 qom::type_init!(Cpu);
 
@@ -199,8 +203,14 @@ impl Cpu {
     /// For the CPU's thread: it is up.
     pub fn signal_created(&self) {
         CURRENT.set(Some(self.index()));
+        let _ = self.thread_id.set(rustix::thread::gettid().as_raw_nonzero().get());
         self.run.lock().created = true;
         self.changed.notify_all();
+    }
+
+    /// The host's number of the thread that runs it; `None` before there is one.
+    pub fn thread_id(&self) -> Option<i32> {
+        self.thread_id.get().copied()
     }
 
     /// For the creator: returns when the thread called [`Cpu::signal_created`].

@@ -130,6 +130,8 @@ pub struct Device {
     id: OnceLock<String>,
     realized: AtomicBool,
     hotplugged: AtomicBool,
+    /// A user asked for it to go, and the guest has not let go yet.
+    unplug_pending: AtomicBool,
     bus: Mutex<Option<Arc<dyn Object>>>,
     child_buses: Mutex<Vec<Arc<dyn Object>>>,
     gpio_in: Mutex<BTreeMap<String, Vec<Irq>>>,
@@ -217,6 +219,11 @@ impl Device {
     /// Notes that it comes while the machine runs.
     pub fn set_hotplugged(&self) {
         self.hotplugged.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that it is to go; gives whether that was known.
+    pub(crate) fn set_unplug_pending(&self, pending: bool) -> bool {
+        self.unplug_pending.swap(pending, Ordering::Relaxed)
     }
 
     /// The bus it sits on.
@@ -385,7 +392,7 @@ fn realize_in_place(object: &Arc<dyn Object>, device: &Device, class: &DeviceCla
     Ok(())
 }
 
-fn hotplug_handler(object: &Arc<dyn Object>, device: &Device) -> Option<Arc<dyn HotplugHandler>> {
+pub(crate) fn hotplug_handler(object: &Arc<dyn Object>, device: &Device) -> Option<Arc<dyn HotplugHandler>> {
     if let Some(handler) = crate::machine::hotplug_handler_for(object) {
         return Some(handler);
     }

@@ -13,6 +13,15 @@ pub trait HotplugHandler: Send + Sync {
     fn pre_plug(&self, _device: &Arc<dyn Object>) -> Result<()> {
         Ok(())
     }
+    /// A user asks for the device to go. Where a guest has its say it goes later; otherwise at once, by
+    /// [`crate::qdev_monitor::qdev_unplugged`].
+    ///
+    /// # Errors
+    /// Refuses.
+    fn unplug_request(&self, device: &Arc<dyn Object>) -> Result<()> {
+        crate::qdev_monitor::qdev_unplugged(device);
+        Ok(())
+    }
     /// After realize: the device becomes part of the machine.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
+use qapi::{QapiEvent, QapiType};
 use qom::property::PropertyInput;
 use qom::{Class, ErrorClass, Object, Result, Value, bail};
 
@@ -167,6 +168,49 @@ fn find_bus(options: &DeviceOptions, class: &DeviceClass) -> Result<Option<Arc<d
         Some(bus) => Ok(Some(bus)),
         None => bail!("No '{bus_type}' bus found for device '{}'", options.driver),
     }
+}
+
+/// The event that a device went for good.
+#[derive(QapiType, QapiEvent)]
+#[qapi(name = "q_obj_DEVICE_DELETED-arg", event = "DEVICE_DELETED")]
+struct DeviceDeleted {
+    /// Its id, if it had one.
+    device: Option<String>,
+    /// Where it was in the composition tree.
+    path: String,
+}
+
+/// Asks for a device to go (`qdev_unplug`).
+///
+/// # Errors
+/// When it cannot, is going already, or its bus's controller refuses.
+pub fn qdev_unplug(object: &Arc<dyn Object>) -> Result<()> {
+    let Some(device) = object.cast::<Device>() else { bail!("'{}' is not a device", object.type_name()) };
+    let bus = device.parent_bus();
+    let handler = crate::device::hotplug_handler(object, device);
+    if let (Some(bus), None) = (bus.as_ref().and_then(|bus| bus.cast::<Bus>()), &handler) {
+        bail!("Bus '{}' does not support hotplugging", bus.name());
+    }
+    if !object.class().get::<DeviceClass>().is_some_and(|class| class.hotpluggable) {
+        bail!("Device '{}' does not support hotplugging", object.type_name());
+    }
+    let Some(handler) = handler else {
+        bail!("Hotplugging of '{}' needs a bus with a hotplug handler", object.type_name())
+    };
+    if device.set_unplug_pending(true) {
+        bail!("Device {} is already in the process of unplug", device.id().unwrap_or(object.type_name()));
+    }
+    handler.unplug_request(object).inspect_err(|_| {
+        device.set_unplug_pending(false);
+    })
+}
+
+/// The device goes, and listeners hear of it.
+pub fn qdev_unplugged(object: &Arc<dyn Object>) {
+    let path = object.canonical_path().unwrap_or_default();
+    let id = object.cast::<Device>().and_then(Device::id).map(str::to_owned);
+    qdev_unparent(object);
+    qapi::emit(&DeviceDeleted { device: id, path });
 }
 
 /// The device that `id` names: an id, or a path in the composition tree (`find_device_state`).

@@ -66,6 +66,31 @@ qom::property_enum! {
     pub enum ShutdownAction: "ShutdownAction" { Poweroff = "poweroff", Pause = "pause" }
 }
 
+qom::property_enum! {
+    /// What a guest's panic does (`-action panic=`).
+    pub enum PanicAction: "PanicAction" {
+        Pause = "pause",
+        Shutdown = "shutdown",
+        ExitFailure = "exit-failure",
+        None = "none",
+    }
+}
+
+qom::property_enum! {
+    /// What a watchdog does that was not fed in time (`-action watchdog=`).
+    pub enum WatchdogAction: "WatchdogAction" {
+        Reset = "reset",
+        Shutdown = "shutdown",
+        Poweroff = "poweroff",
+        Pause = "pause",
+        Debug = "debug",
+        None = "none",
+        InjectNmi = "inject-nmi",
+    }
+}
+
+qapi::property_type!(RunState, ShutdownCause, RebootAction, ShutdownAction, PanicAction, WatchdogAction);
+
 /// What the main loop was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Requests {
@@ -86,6 +111,8 @@ struct Global {
     requests: Requests,
     reboot_action: RebootAction,
     shutdown_action: ShutdownAction,
+    panic_action: PanicAction,
+    watchdog_action: WatchdogAction,
     exit_status: i32,
     handlers: Vec<(u64, StateHandler)>,
     next_handler: u64,
@@ -101,6 +128,8 @@ static GLOBAL: Mutex<Global> = Mutex::new(Global {
     requests: Requests { shutdown: None, reset: None, powerdown: false, vmstop: None, debug: false },
     reboot_action: RebootAction::Reset,
     shutdown_action: ShutdownAction::Poweroff,
+    panic_action: PanicAction::Shutdown,
+    watchdog_action: WatchdogAction::Reset,
     exit_status: 0,
     handlers: Vec::new(),
     next_handler: 0,
@@ -133,6 +162,19 @@ pub fn set_action(reboot: Option<RebootAction>, shutdown: Option<ShutdownAction>
     let mut global = GLOBAL.lock();
     global.reboot_action = reboot.unwrap_or(global.reboot_action);
     global.shutdown_action = shutdown.unwrap_or(global.shutdown_action);
+}
+
+/// Says what a guest's panic and its watchdog do from now on.
+pub fn set_guest_action(panic: Option<PanicAction>, watchdog: Option<WatchdogAction>) {
+    let mut global = GLOBAL.lock();
+    global.panic_action = panic.unwrap_or(global.panic_action);
+    global.watchdog_action = watchdog.unwrap_or(global.watchdog_action);
+}
+
+/// What a guest's panic and a watchdog that was not fed do.
+pub fn guest_action() -> (PanicAction, WatchdogAction) {
+    let global = GLOBAL.lock();
+    (global.panic_action, global.watchdog_action)
 }
 
 /// What a guest's power-off does.
