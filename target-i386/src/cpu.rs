@@ -82,7 +82,9 @@ fn class_init(class: &mut Class) {
     let device = class.get_mut::<DeviceClass>();
     device.realize = Some(realize);
     device.unrealize = Some(unrealize);
-    class.get_mut::<CpuClass>().dump_state = Some(|_| kvm::dump_current().unwrap_or_default());
+    let cpu = class.get_mut::<CpuClass>();
+    cpu.dump_state = Some(|_| kvm::dump_current().unwrap_or_default());
+    cpu.nmi = Some(|_| kvm::nmi_current());
     class.set_late_properties(properties);
 }
 

@@ -66,6 +66,18 @@ pub(crate) fn dump_current() -> Option<String> {
     accel_kvm::with_current_vcpu(|vcpu| dump::dump_state(vcpu))
 }
 
+/// Raises the NMI line of the vCPU whose thread this is: LINT1 of its local APIC says whether it hears it.
+pub(crate) fn nmi_current() {
+    accel_kvm::with_current_vcpu(|vcpu| {
+        if !vcpu.get_lapic().is_ok_and(|lapic| put::lint1_takes_nmi(&lapic)) {
+            return;
+        }
+        if let Err(error) = vcpu.nmi() {
+            eprintln!("softmmu: KVM: injection failed, NMI lost ({error})");
+        }
+    });
+}
+
 /// The general registers of the vCPU whose thread this is.
 pub(crate) fn current_registers() -> Option<Registers> {
     accel_kvm::with_current_vcpu(|vcpu| vcpu.get_regs().ok()).flatten().map(|regs| put::registers(&regs))

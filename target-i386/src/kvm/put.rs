@@ -165,12 +165,21 @@ mod apic {
     pub const LVT_MASKED: u32 = 1 << 16;
     /// LINT0 of the first CPU, as QEMU resets it: the PIC's.
     pub const LVT_EXTINT: u32 = 0x700;
+    pub const LVT_DELIVERY_MODE: u32 = 0x700;
+    pub const LVT_NMI: u32 = 0x400;
     /// All of the register: no vector yet, APIC off.
     pub const SPURIOUS_RESET: u32 = 0xff;
     /// Flat model.
     pub const DFR_RESET: u32 = 0xffff_ffff;
     /// Enables the APIC.
     pub const SPURIOUS_ENABLE: u32 = 1 << 8;
+}
+
+/// Whether the CPU hears its NMI line.
+pub(crate) fn lint1_takes_nmi(lapic: &kvm_lapic_state) -> bool {
+    let bytes = lapic.regs.iter().skip(apic::LINT1).take(4).enumerate();
+    let lint1 = bytes.fold(0, |value, (at, byte)| value | u32::from(*byte as u8) << (8 * at));
+    lint1 & apic::LVT_MASKED == 0 && lint1 & apic::LVT_DELIVERY_MODE == apic::LVT_NMI
 }
 
 /// The local APIC after reset; `lint` is what firmware makes of its two lines, having enabled it.
