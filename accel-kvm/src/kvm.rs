@@ -7,7 +7,9 @@ use hw_core::accel::{AccelClass, AccelIrqchip, AccelState, Accelerator};
 use hw_core::{Cpu, Machine};
 use kvm_bindings::{KVM_API_VERSION, KVMIO, kvm_reinject_control};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
-use memory::{MemoryListener, address_space_io, address_space_memory};
+use memory::{
+    AddressSpace, MemoryListener, MemoryRegion, address_space_io, address_space_memory, get_system_memory,
+};
 use qom::{Class, Error, Object, Property, Result, Size, bail};
 use util::trace::span;
 use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref, ioctl_with_val};
@@ -68,6 +70,7 @@ pub struct KvmState {
     pub vm: Arc<VmFd>,
     /// Pages for shadow page tables, 0 for the kernel's default.
     pub shadow_mem_pages: u64,
+    smram: OnceLock<Arc<AddressSpace>>,
     irqchip: OnceLock<Arc<KvmIrqchip>>,
     coalesced: Option<Arc<CoalescedRanges>>,
     memory_listener: OnceLock<Arc<KvmMemoryListener>>,
@@ -79,6 +82,9 @@ static STATE: OnceLock<Arc<KvmState>> = OnceLock::new();
 pub fn kvm_state() -> Option<&'static Arc<KvmState>> {
     STATE.get()
 }
+
+/// SMRAM covers the rest of memory.
+const SMRAM_PRIORITY: i32 = 10;
 
 /// What this program cannot do without, in order of the kernel's numbers.
 const REQUIRED: [(Cap, &str); 6] = [
@@ -118,6 +124,7 @@ impl KvmState {
             kvm,
             vm: Arc::new(vm),
             shadow_mem_pages: 0,
+            smram: OnceLock::new(),
             irqchip: OnceLock::new(),
             coalesced: (coalesces == [true; 2]).then(Arc::default),
             memory_listener: OnceLock::new(),
@@ -185,17 +192,42 @@ impl KvmState {
         (result >= 0).then_some(cap)
     }
 
+    fn listener(&self, bus: Bus) -> Arc<KvmMemoryListener> {
+        let slots = u32::try_from(self.kvm.get_nr_memslots()).unwrap_or(32);
+        let readonly = self.vm.check_extension(Cap::ReadonlyMem);
+        // What is collected is collected once, whoever writes it.
+        let coalesced = if bus == Bus::Smram { None } else { self.coalesced.clone() };
+        KvmMemoryListener::new(self.vm.clone(), bus, slots, readonly, coalesced)
+    }
+
     /// Has KVM follow the memory map and the ports from now on.
     pub fn listen(&self) {
         let _span = span("kvm_memory_listener_register");
-        let slots = u32::try_from(self.kvm.get_nr_memslots()).unwrap_or(32);
-        let readonly = self.vm.check_extension(Cap::ReadonlyMem);
-        let listener =
-            |bus| KvmMemoryListener::new(self.vm.clone(), bus, slots, readonly, self.coalesced.clone());
-        let memory = listener(Bus::Memory);
+        let memory = self.listener(Bus::Memory);
         let _ = self.memory_listener.set(memory.clone());
         address_space_memory().add_listener(memory);
-        address_space_io().add_listener(listener(Bus::Pio) as Arc<dyn MemoryListener>);
+        address_space_io().add_listener(self.listener(Bus::Pio) as Arc<dyn MemoryListener>);
+    }
+
+    /// Whether CPUs have system management mode (`kvm_has_smm`).
+    pub fn has_smm(&self) -> bool {
+        self.vm.check_extension(Cap::X86Smm)
+    }
+
+    /// Gives CPUs in system management mode a memory map of their own: everybody's, with `smram` before it
+    /// (`register_smram_listener`).
+    pub fn register_smram_listener(&self, smram: Option<&MemoryRegion>) {
+        let root = MemoryRegion::container("mem-container-smram", 1 << 64);
+        let space = AddressSpace::new("KVM-SMRAM", &root);
+        // While nothing shows: KVM hears of the map when it is complete.
+        space.add_listener(self.listener(Bus::Smram));
+        let _transaction = memory::transaction();
+        let everybody = MemoryRegion::alias("mem-smram", &get_system_memory(), 0, u64::MAX);
+        root.add_subregion(0, &everybody);
+        if let Some(smram) = smram {
+            root.add_subregion_overlap(0, smram, SMRAM_PRIORITY);
+        }
+        let _ = self.smram.set(space);
     }
 }
 

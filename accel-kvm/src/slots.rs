@@ -27,6 +27,8 @@ struct Slot {
 pub(crate) enum Bus {
     /// Physical memory: slots and MMIO.
     Memory,
+    /// Physical memory as a CPU in system management mode sees it: slots of KVM's second address space.
+    Smram,
     /// I/O ports.
     Pio,
 }
@@ -59,9 +61,17 @@ impl KvmMemoryListener {
         self.slots.lock().iter().map(|s| (s.id, s.start, s.size)).collect()
     }
 
+    /// The number KVM knows a slot by: its address space above the 16 bits of its own.
+    fn kvm_slot(&self, id: u32) -> u32 {
+        match self.bus {
+            Bus::Smram => 1 << 16 | id,
+            Bus::Memory | Bus::Pio => id,
+        }
+    }
+
     fn set_slot(&self, slot: &Slot, host: u64, readonly: bool) -> Result<(), kvm_ioctls::Error> {
         let region = kvm_userspace_memory_region {
-            slot: slot.id,
+            slot: self.kvm_slot(slot.id),
             flags: if readonly { KVM_MEM_READONLY } else { 0 },
             guest_phys_addr: slot.start,
             memory_size: slot.size,
@@ -87,12 +97,16 @@ impl KvmMemoryListener {
 
     fn event_address(&self, address: u64) -> IoEventAddress {
         match self.bus {
-            Bus::Memory => IoEventAddress::Mmio(address),
+            Bus::Memory | Bus::Smram => IoEventAddress::Mmio(address),
             Bus::Pio => IoEventAddress::Pio(address),
         }
     }
 
     fn ioevent(&self, fd: &IoEventFd, add: bool) {
+        if self.bus == Bus::Smram {
+            // KVM has them once for all address spaces.
+            return;
+        }
         let address = self.event_address(fd.address);
         let result = match (fd.data, fd.size) {
             (None, _) => self.call(add, &fd.eventfd, &address, NoDatamatch),

@@ -79,6 +79,7 @@ pub struct Piix4Pm {
     timer: OnceLock<Timer>,
     pm_region: OnceLock<MemoryRegion>,
     sci: Arc<IrqPin>,
+    smi: Arc<IrqPin>,
 }
 qom::type_init!(Piix4Pm);
 
@@ -150,6 +151,7 @@ impl Piix4Pm {
         match command {
             ACPI_ENABLE => drop(self.change(|r| r.set_sci_enabled(true))),
             ACPI_DISABLE => drop(self.change(|r| r.set_sci_enabled(false))),
+            _ if self.with_config(|c| c.u8(DEVACTB) & APMC_EN != 0) => self.smi.pulse(),
             _ => {}
         }
     }
@@ -185,6 +187,7 @@ impl DeviceImpl for Piix4Pm {
             c.set_u8(SMBHSTCFG, 0x09);
         });
         self.init_gpio_out("sci", &self.sci);
+        self.init_gpio_out("smi-irq", &self.smi);
         self.map_ports(&bus);
         let this = Arc::downgrade(self);
         register_powerdown_notifier(Arc::new(move || {

@@ -76,6 +76,8 @@ pub struct AcpiConfig {
     /// Announce port 0xcf9 in a FADT of revision 3, as QEMU's Q35 does. QEMU's `pc` has a FADT of revision 1,
     /// which has no such field, and guests reset it through the keyboard controller.
     pub reset_register: bool,
+    /// ACPI is turned on by a command at the SMI command port; without, it always is.
+    pub smi_command: bool,
     /// NUMA nodes, if configured.
     pub numa: Option<NumaConfig>,
 }
@@ -98,6 +100,7 @@ impl Default for AcpiConfig {
             s3: true,
             s4: Some(2),
             reset_register: false,
+            smi_command: true,
             numa: None,
         }
     }

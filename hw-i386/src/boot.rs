@@ -9,12 +9,14 @@ use hw_acpi::piix4::Piix4Pm;
 use hw_core::reset::qemu_register_reset;
 use hw_pci::spec::{COMMAND, COMMAND_IO, COMMAND_MEMORY, COMMAND_SERR, INTERRUPT_LINE, INTERRUPT_PIN};
 use hw_pci::{PciBus, PciDevice};
+use hw_pci_host::i440fx::spec::SMRAM_BASE;
 use hw_smbios::{SmbiosConfig, SmbiosTables};
 use memory::{FlatView, get_system_memory};
 use qom::property::OnOffAuto;
 use qom::{Error, Object, Result, bail};
 use target_i386::X86Cpu;
 use target_i386::host::CpuidEntry;
+use target_i386::msrs::spec::IA32_SMBASE;
 use target_i386::msrs::{firmware_mtrrs, seabios_pci_hole};
 use target_i386::reset::{FlatEntry, Table};
 use util::trace::span;
@@ -52,6 +54,10 @@ const LINT: (u32, u32) = (0x8700, 0x8400);
 const LAPIC_VERSION: u8 = 0x14;
 /// CPUID leaf 1 EDX: several logical processors in a package.
 const CPUID_HTT: u32 = 1 << 28;
+/// The first instruction of a CPU that takes an SMI, after SMBASE (SDM volume 3C, section 32.3).
+const SMI_ENTRY: u64 = 0x8000;
+/// The whole of the handler: `rsm`.
+const RSM: [u8; 2] = [0x0f, 0xaa];
 /// Start of the RSDP.
 const RSDP_SIGNATURE: &[u8] = b"RSD PTR ";
 
@@ -133,6 +139,7 @@ fn build_acpi(pc: &PcMachine) -> Result<AcpiTables> {
         s3: false,
         pci_hole64: Some(pci_hole64(pc)),
         reset_register: true,
+        smi_command: pc.smm.get() != OnOffAuto::Off,
         ..AcpiConfig::default()
     };
     fill(&mut config.oem.oem_id, &pc.oem_id.get());
@@ -300,18 +307,26 @@ impl DirectBoot {
                 view.zero_rom(rom.addr + filled, rom.size.saturating_sub(filled)).map_err(wrong)?;
             }
         }
-        self.enter(pc);
+        let smm = pc.smm_enabled()?;
+        if smm && let Some(ram) = pc.ram() {
+            let _ = FlatView::render(ram).write_rom(SMRAM_BASE + SMI_ENTRY, &RSM);
+        }
+        self.enter(pc, smm);
         Ok(())
     }
 
     /// The CPUs as firmware leaves them, the first at the kernel's entry.
-    fn enter(&self, pc: &PcMachine) {
+    fn enter(&self, pc: &PcMachine, smm: bool) {
         let low_ram = pc.ram_split().below_4g;
         for object in hw_core::cpu::cpu_list() {
             let Some(cpu) = object.cast::<X86Cpu>() else { continue };
             let Some(expanded) = cpu.expanded() else { continue };
             let lint = cpu.is_bootstrap().then_some(LINT);
-            cpu.set_firmware_state(firmware_mtrrs(expanded, low_ram, seabios_pci_hole(low_ram)), lint);
+            let mut msrs = firmware_mtrrs(expanded, low_ram, seabios_pci_hole(low_ram));
+            if cpu.is_bootstrap() && smm {
+                msrs.push((IA32_SMBASE, SMRAM_BASE));
+            }
+            cpu.set_firmware_state(msrs, lint);
             if cpu.is_bootstrap() {
                 let entry = &self.image.entry;
                 cpu.change_state(|state| {
@@ -354,6 +369,7 @@ fn set_up_chips(pc: &PcMachine) {
                 function.config_write(pm::PMBA, pc_piix::PM_BASE | pm::PMBA_IO, 4);
                 function.config_write(pm::PMREGMISC, pm::PMIOSE.into(), 1);
                 function.config_write(pm::SMBBA, SMBUS_BASE | pm::PMBA_IO, 4);
+                function.config_write(pm::DEVACTB, pm::APMC_EN.into(), 1);
             }
             _ => {}
         }

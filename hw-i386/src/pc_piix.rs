@@ -5,20 +5,21 @@
 use std::sync::Arc;
 
 use hw_core::accel::accel_irqchip;
+use hw_core::irq::Irq;
 use hw_core::machine::{MachineClass, add_machine_init_done_notifier};
 use hw_core::reset::{cold_reset, qemu_devices_reset, qemu_register_reset};
 use hw_core::sysbus::sysbus_get_default;
 use hw_core::{MachineImpl, qdev_create};
 use hw_isa::piix3::Piix3;
 use hw_isa::{IsaBus, isa_bus_new};
-use hw_pci_host::i440fx::i440fx_init;
+use hw_pci_host::i440fx::{I440fx, i440fx_init};
 use memory::{MemoryRegion, get_system_io, get_system_memory};
 use qom::property::OnOffAuto;
 use qom::{Class, Object, Result, Value, bail};
 use util::trace::span;
 
 use crate::kvm::setup_irq_routing;
-use crate::pc::PcMachine;
+use crate::pc::{PcMachine, first_cpu};
 use crate::x86::GSI_NUM_PINS;
 use crate::{boot, firmware};
 
@@ -88,9 +89,7 @@ impl MachineImpl for IsaPcMachine {
 
 fn pc_init1(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
     let _span = span("pc_init1");
-    if pc.smm.get() == OnOffAuto::On {
-        bail!("smm=on is not supported yet");
-    }
+    let smm = pc.smm_enabled()?;
     pc.split_ram();
     pc.cpus_init()?;
     if accel_kvm::kvm_state().is_some() {
@@ -117,6 +116,10 @@ fn pc_init1(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
             &get_system_io(),
         )?,
     };
+    if smm && let Some(kvm) = accel_kvm::kvm_state() {
+        let bridge = pc.host_bridge.get().and_then(|bridge| bridge.cast::<I440fx>());
+        kvm.register_smram_listener(bridge.and_then(I440fx::smram));
+    }
     let _ = pc.isa_bus.set(isa.clone());
     if let Some(bus) = isa.cast::<IsaBus>() {
         bus.set_irqs((0..16).filter_map(|n| pc.gsi(n)).collect());
@@ -125,7 +128,7 @@ fn pc_init1(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
     pc.basic_device_init(&isa, pci_enabled && pc.hpet.get())?;
     pc.cmos_init();
     if pci_enabled && pc.acpi.get() != OnOffAuto::Off {
-        acpi_pm_init(pc)?;
+        acpi_pm_init(pc, smm)?;
     }
     // The tree is reset as a whole, after what registered before (the CPUs).
     let bus = sysbus_get_default();
@@ -171,12 +174,22 @@ fn interrupt_controllers_init(pc: &PcMachine, isa: &Arc<dyn Object>, ioapic: boo
     Ok(())
 }
 
-fn acpi_pm_init(pc: &PcMachine) -> Result<()> {
+fn acpi_pm_init(pc: &PcMachine, smm: bool) -> Result<()> {
     let Some(bus) = pc.pci_bus.get() else { return Ok(()) };
-    let properties: [(&str, Value); 2] = [("addr", "01.3".into()), ("smb_io_base", SMB_IO_BASE.into())];
+    let properties: [(&str, Value); 3] =
+        [("addr", "01.3".into()), ("smb_io_base", SMB_IO_BASE.into()), ("smm-enabled", smm.into())];
     let pm = qdev_create("PIIX4_PM", Some(bus), &properties)?;
     if let Some(line) = pc.gsi(SCI) {
         crate::pc::device(&pm).connect_gpio_out("sci", 0, line)?;
     }
+    // The first CPU handles system management interrupts for all.
+    let smi = Irq::new(Arc::new(smi_to_first_cpu), 0);
+    crate::pc::device(&pm).connect_gpio_out("smi-irq", 0, smi)?;
     pc.this().property_add_link("acpi-device", &pm)
+}
+
+fn smi_to_first_cpu(_: u32, level: bool) {
+    if level && let Some(cpu) = first_cpu() {
+        cpu.inject_smi();
+    }
 }

@@ -97,6 +97,21 @@ impl X86Machine {
         Topology { dies: smp.dies, cores: smp.cores, threads: smp.threads }
     }
 
+    /// Whether the machine has system management mode (`x86_machine_is_smm_enabled`). Where nothing is said
+    /// it has it for a firmware's sake: a kernel that is started without one has nobody to answer an SMI.
+    ///
+    /// # Errors
+    /// When `smm=on` and the accelerator has none.
+    pub fn smm_enabled(&self) -> Result<bool> {
+        let available = || accel_kvm::kvm_state().is_none_or(|kvm| kvm.has_smm());
+        match self.smm.get() {
+            OnOffAuto::Off => Ok(false),
+            OnOffAuto::Auto => Ok(self.kernel.get().is_none() && available()),
+            OnOffAuto::On if available() => Ok(true),
+            OnOffAuto::On => bail!("System Management Mode not supported by this hypervisor."),
+        }
+    }
+
     /// APIC ids of the CPUs there are, in order of index.
     pub fn apic_ids(&self) -> Vec<u32> {
         self.apic_ids.lock().clone()

@@ -45,6 +45,12 @@ fn fadt_leads_to_the_power_management_registers() {
 }
 
 #[test]
+fn fadt_without_smm_names_no_command_port() {
+    let fadt = build(&AcpiConfig { smi_command: false, ..AcpiConfig::default() }, b"FACP");
+    assert_eq!(fadt[48..54], [0; 6]);
+}
+
+#[test]
 fn fadt_of_revision_3_has_the_reset_register() {
     let isa_devices = vec![IsaDevice::Keyboard];
     let fadt = build(&AcpiConfig { reset_register: true, isa_devices, ..AcpiConfig::default() }, b"FACP");

@@ -74,7 +74,9 @@ pub struct I440fx {
     parent: PciDevice,
     pam: OnceLock<Vec<PamSegment>>,
     /// PCI memory in place of RAM where video memory is, which SMRAM covers when open.
-    low_smram: OnceLock<MemoryRegion>,
+    smram_region: OnceLock<MemoryRegion>,
+    /// What CPUs in system management mode see before the rest of memory.
+    smram: OnceLock<MemoryRegion>,
 }
 qom::type_init!(I440fxPciHost, I440fx);
 
@@ -180,9 +182,17 @@ impl I440fx {
         let _ = self
             .pam
             .set(segments().map(|(start, size)| PamSegment::new(ram, pci_memory, start, size)).collect());
-        let smram = MemoryRegion::alias("smram-region", pci_memory, SMRAM_BASE, SMRAM_SIZE);
-        get_system_memory().add_subregion_overlap(SMRAM_BASE, &smram, 1);
-        let _ = self.low_smram.set(smram);
+        let region = MemoryRegion::alias("smram-region", pci_memory, SMRAM_BASE, SMRAM_SIZE);
+        get_system_memory().add_subregion_overlap(SMRAM_BASE, &region, 1);
+        let _ = self.smram_region.set(region);
+        let smram = MemoryRegion::container("smram", 1 << 32);
+        smram.add_subregion(SMRAM_BASE, &MemoryRegion::alias("smram-low", ram, SMRAM_BASE, SMRAM_SIZE));
+        let _ = self.smram.set(smram);
+    }
+
+    /// What CPUs in system management mode see before the rest of memory, once the bridge is mapped.
+    pub fn smram(&self) -> Option<&MemoryRegion> {
+        self.smram.get()
     }
 
     fn update_memory_mappings(&self) {
@@ -195,9 +205,12 @@ impl I440fx {
         for (segment, field) in self.pam.get().into_iter().flatten().zip(fields) {
             segment.set(field);
         }
-        if let Some(region) = self.low_smram.get() {
+        if let Some(region) = self.smram_region.get() {
             // The bus shows unless SMRAM is open to everybody.
             region.set_enabled(smram & SMRAM_D_OPEN == 0);
+        }
+        if let Some(region) = self.smram.get() {
+            region.set_enabled(smram & SMRAM_G_SMRAME != 0);
         }
     }
 }

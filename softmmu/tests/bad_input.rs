@@ -61,6 +61,18 @@ fn a_kernel_that_is_none_is_refused_with_its_name() {
 }
 
 #[test]
+fn system_management_mode_is_refused_where_kvm_has_none() {
+    let kvm = accel_kvm::kvm_ioctls::Kvm::new().expect("KVM");
+    if kvm.check_extension(accel_kvm::kvm_ioctls::Cap::X86Smm) {
+        accepted(&["-machine", "smm=on"]);
+    } else {
+        let line = "softmmu: System Management Mode not supported by this hypervisor.";
+        refused(&["-machine", "smm=on"], &[line]);
+    }
+    accepted(&["-machine", "smm=off"]);
+}
+
+#[test]
 fn a_truncated_kernel_of_each_format_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     for format in Format::ALL {

@@ -204,6 +204,12 @@ impl X86Cpu {
         pending.lint = lint;
     }
 
+    /// Has it take a system management interrupt before its next instruction; where the accelerator knows
+    /// none, nothing happens.
+    pub fn inject_smi(&self) {
+        self.async_run_on_cpu(kvm::inject_smi);
+    }
+
     /// What CPUID leaf `leaf` gives on this CPU.
     pub fn cpuid_leaf(&self, leaf: u32) -> Option<CpuidEntry> {
         let place = VcpuPlace { topology: self.topology(), apic_id: self.apic_id(), tsc_khz: 0 };

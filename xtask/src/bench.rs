@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,6 @@ use crate::guest;
 use crate::initramfs::Initramfs;
 use crate::kernel::{Flavour, Kernel};
 use crate::nested::{Nest, quote, quote_all};
-use crate::test::root;
 use crate::vmm::Vmm;
 
 const HEADING: &str = "=== bench ";
@@ -263,7 +262,7 @@ impl Bench {
     fn new(vmm: Option<&str>) -> Result<Self> {
         let (ours, qemu) = (Vmm::chosen(vmm)?, Vmm::qemu()?);
         let guests = tempfile::tempdir()?;
-        pack_guests(guests.path())?;
+        guest::pack(&["first", "bench"], guests.path())?;
         let nest = || -> Result<Nest> {
             let mut nest = Nest::new()?;
             nest.timeout(TIMEOUT);
@@ -399,23 +398,6 @@ kill -9 $vmm $sleeper
 wait
 "#
     )
-}
-
-/// Builds the bare-metal guests and makes kernels of those that are run here.
-fn pack_guests(place: &Path) -> Result<()> {
-    let target = root()?.join("guests/target");
-    let status = Command::new("cargo")
-        .args(["build", "--quiet", "--release", "--bin", "first", "--bin", "bench", "--target-dir"])
-        .arg(&target)
-        // Its configuration is in force there.
-        .current_dir(root()?.join("guests"))
-        .status()
-        .context("cargo")?;
-    ensure!(status.success(), "the bare-metal guests: cargo build failed ({status})");
-    let built = target.join("x86_64-unknown-linux-gnu/release");
-    let guests: Vec<PathBuf> = ["first", "bench"].map(|name| built.join(name)).into();
-    pack::pack_files(&guests, place)?;
-    Ok(())
 }
 
 /// What `time-first` prints of a start-up on this machine. A process of its own, for the CPU time of a

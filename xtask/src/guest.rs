@@ -1,10 +1,14 @@
 //! The userspace of the Linux guests: busybox, and an init that serves a shell or a script on ttyS0.
 
-use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::console::{find, last_words};
 use crate::initramfs::{AnonymousFile, Initramfs};
 use crate::nested::Outcome;
+use crate::test::root;
 
 /// Brackets a script's output on the console.
 pub const BEGIN_MARK: &str = "=== GUEST BEGIN\n";
@@ -79,6 +83,22 @@ pub fn outcome(console: &[u8]) -> Result<Outcome> {
     };
     let status = status.lines().next().unwrap_or_default().trim();
     Ok(Outcome { output, status: status.parse().with_context(|| format!("exit status '{status}'"))? })
+}
+
+/// Builds bare-metal guests and puts them, in every kernel format, into a folder.
+pub fn pack(names: &[&str], place: &Path) -> Result<()> {
+    let folder = root()?.join("guests");
+    let target = folder.join("target");
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--quiet", "--release", "--target-dir"]).arg(&target);
+    cargo.args(names.iter().flat_map(|name| ["--bin", name]));
+    // Its configuration is in force there.
+    let status = cargo.current_dir(folder).status().context("cargo")?;
+    ensure!(status.success(), "the bare-metal guests: cargo build failed ({status})");
+    let built = target.join("x86_64-unknown-linux-gnu/release");
+    let guests: Vec<PathBuf> = names.iter().map(|name| built.join(name)).collect();
+    pack::pack_files(&guests, place)?;
+    Ok(())
 }
 
 #[cfg(test)]

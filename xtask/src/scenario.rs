@@ -12,13 +12,18 @@ use crate::kernel::{Flavour, Kernel};
 use crate::nested::{Nest, RAW_TERMINAL, quote, quote_all};
 use crate::vmm::Vmm;
 
-/// The two ways into Debian's kernel.
+/// What the guest is.
 #[derive(Clone, Copy)]
 enum Format {
     BzImage,
     /// ELF, entered as its PVH note says.
     Vmlinux,
+    /// A bare-metal guest that the local KVM may not be able to run.
+    Bare(&'static str),
 }
+
+/// The bare-metal guests among them.
+const BARE: &[&str] = &["smm"];
 
 enum Step {
     /// Text must appear on the console.
@@ -165,6 +170,14 @@ pub const SCENARIOS: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        name: "smm",
+        format: Format::Bare("smm.pvh"),
+        arguments: &["-machine", "smm=on", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x4"],
+        append: "strict",
+        steps: &[Expect("ok handler-ran"), Expect("ok counted-in-smram"), Expect("ok locked")],
+        status: 1,
+    },
+    Scenario {
         name: "quit-key",
         steps: &[Expect(PROMPT), Type("\x01x"), Expect("QEMU: Terminated")],
         ..PLAIN
@@ -194,6 +207,12 @@ struct Failed {
 /// Runs scenarios and says on stdout how each went; the names of those that failed.
 pub fn run(vmm: &Vmm, scenarios: Vec<&'static Scenario>) -> Result<Vec<&'static str>> {
     let mut nest = nest_for(vmm)?;
+    let guests = tempfile::tempdir()?;
+    guest::pack(BARE, guests.path())?;
+    for name in BARE {
+        let file = format!("{name}.pvh");
+        nest.carry(&guests.path().join(&file), Some(&format!("/guest/{file}")))?;
+    }
     nest.timeout(STEP * 6);
     let mut failed = Vec::new();
     let mut queue: VecDeque<_> = scenarios.into_iter().map(|scenario| (scenario, 1)).collect();
@@ -248,6 +267,7 @@ impl Scenario {
         let kernel = match self.format {
             BzImage => "vmlinuz",
             Vmlinux => "vmlinux",
+            Format::Bare(name) => name,
         };
         let start = quote(&format!("{START_MARK}{}", self.name));
         let line = command_line(vmm, kernel, self.append, self.arguments);

@@ -109,12 +109,16 @@ pub fn fadt(config: &AcpiConfig, blob: &mut TableBlob, facs: u32, dsdt: u32) -> 
             boot_flags = BOOT_8042;
         }
     }
+    let (smi_command, acpi_enable, acpi_disable) = match config.smi_command {
+        true => (SMI_COMMAND, ACPI_ENABLE, ACPI_DISABLE),
+        false => (0, 0, 0),
+    };
     let mut fadt = Fields::default();
     fadt.dwords(&[0, 0]) // FIRMWARE_CTRL and DSDT
         .bytes(&[1, 0]) // multiple APICs; no preferred profile
         .words(&[SCI_IRQ])
-        .dwords(&[SMI_COMMAND])
-        .bytes(&[ACPI_ENABLE, ACPI_DISABLE, 0, 0])
+        .dwords(&[smi_command])
+        .bytes(&[acpi_enable, acpi_disable, 0, 0])
         .dwords(&[PM_BASE, 0, PM_BASE + 4, 0, 0, PM_BASE + 8, GPE0_BASE.into(), 0])
         .bytes(&[4, 2, 0, 4, GPE0_LENGTH, 0, 0, 0])
         .words(&[NO_C_STATE, NO_C_STATE, 0, 0])

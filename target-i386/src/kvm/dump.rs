@@ -60,7 +60,8 @@ pub(crate) fn dump_state(vcpu: &VcpuFd) -> String {
     };
     let mut out = String::new();
     // Writing to a String cannot fail.
-    let _ = general(&mut out, &regs, &sregs);
+    let smm = vcpu.get_vcpu_events().is_ok_and(|events| events.smi.smm != 0);
+    let _ = general(&mut out, &regs, &sregs, smm);
     for (name, segment) in [
         ("ES", &sregs.es),
         ("CS", &sregs.cs),
@@ -82,9 +83,9 @@ fn is_64bit_code(sregs: &kvm_sregs) -> bool {
     sregs.cs.l != 0 && sregs.efer & EFER_LMA != 0
 }
 
-fn general(out: &mut String, regs: &kvm_regs, sregs: &kvm_sregs) -> std::fmt::Result {
+fn general(out: &mut String, regs: &kvm_regs, sregs: &kvm_sregs, smm: bool) -> std::fmt::Result {
     let flags: String = FLAGS.iter().map(|(bit, c)| if regs.rflags & bit != 0 { *c } else { '-' }).collect();
-    let status = format!("[{flags}] CPL={} II=0 A20=1 SMM=0 HLT=0", sregs.ss.dpl);
+    let status = format!("[{flags}] CPL={} II=0 A20=1 SMM={} HLT=0", sregs.ss.dpl, u8::from(smm));
     let r = regs;
     if !is_64bit_code(sregs) {
         let low = |value: u64| value as u32;

@@ -89,6 +89,12 @@ pub(crate) fn set_current_registers(registers: &Registers) {
     let _ = accel_kvm::with_current_vcpu(|vcpu| vcpu.set_regs(&put::regs(registers)));
 }
 
+/// Queues a system management interrupt for the vCPU whose thread this is (`KVM_SMI`).
+pub(crate) fn inject_smi() {
+    // A KVM without SMM has no such interrupt.
+    let _ = accel_kvm::with_current_vcpu(|vcpu| vcpu.smi());
+}
+
 /// How fast the time-stamp counter of the vCPU counts whose thread this is, in kHz; 0 where KVM does not say.
 pub(crate) fn current_tsc_khz() -> u32 {
     accel_kvm::with_current_vcpu(|vcpu| vcpu.get_tsc_khz().unwrap_or_default()).unwrap_or_default()

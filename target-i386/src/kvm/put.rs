@@ -3,15 +3,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use accel_kvm::kvm_bindings::{
-    KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED, Msrs, kvm_debugregs, kvm_dtable, kvm_fpu,
-    kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs, kvm_vcpu_events, kvm_xcr,
-    kvm_xcrs,
+    KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED, KVM_VCPUEVENT_VALID_SMM, Msrs, kvm_debugregs,
+    kvm_dtable, kvm_fpu, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs,
+    kvm_vcpu_events, kvm_xcr, kvm_xcrs,
 };
 use accel_kvm::kvm_ioctls::VcpuFd;
 use qom::Result;
 
 use super::refused;
 use crate::msrs::MsrValue;
+use crate::msrs::spec::IA32_SMBASE;
 use crate::reset::{MpState, Registers, Segment, Table, X86State};
 
 fn segment(from: &Segment) -> kvm_segment {
@@ -106,6 +107,12 @@ pub(crate) fn registers(from: &kvm_regs) -> Registers {
     }
 }
 
+/// Nothing pending, and out of system management mode where there is one.
+fn no_events() -> kvm_vcpu_events {
+    let has_smm = super::host::msr_indices().contains(&IA32_SMBASE);
+    kvm_vcpu_events { flags: if has_smm { KVM_VCPUEVENT_VALID_SMM } else { 0 }, ..Default::default() }
+}
+
 /// Everything but MSRs and the local APIC.
 pub(crate) fn put_state(vcpu: &VcpuFd, state: &X86State) -> Result<()> {
     vcpu.set_regs(&regs(&state.registers)).map_err(refused("KVM_SET_REGS"))?;
@@ -116,7 +123,7 @@ pub(crate) fn put_state(vcpu: &VcpuFd, state: &X86State) -> Result<()> {
     // A host without XSAVE has no XCR0 to set.
     let _ = vcpu.set_xcrs(&xcrs);
     vcpu.set_sregs(&sregs(state)).map_err(refused("KVM_SET_SREGS"))?;
-    vcpu.set_vcpu_events(&kvm_vcpu_events::default()).map_err(refused("KVM_SET_VCPU_EVENTS"))?;
+    vcpu.set_vcpu_events(&no_events()).map_err(refused("KVM_SET_VCPU_EVENTS"))?;
     let debug = kvm_debugregs { db: state.dr, dr6: state.dr6, dr7: state.dr7, ..Default::default() };
     vcpu.set_debug_regs(&debug).map_err(refused("KVM_SET_DEBUGREGS"))?;
     let mp_state = match state.mp_state {

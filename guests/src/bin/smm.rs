@@ -1,0 +1,75 @@
+//! System management mode: SMRAM that only its handler sees, SMIs by the APM control port. Needs
+//! `-machine smm=on`; firmware, or the board in its place, has put SMBASE at 0xa0000. `vga`: there is a display
+//! adapter, whose memory shows where closed SMRAM is; without one QEMU's chipset shows the memory all the same.
+//! `strict`: the lock is as in the data sheet, which QEMU leaves out.
+#![no_std]
+#![no_main]
+
+use kit::boot::BootInfo;
+use kit::check::{equal, holds};
+use kit::io::{inb, outb, read8, read16, write8, write16};
+use kit::pci::Function;
+use kit::say;
+
+kit::guest!(main);
+
+const HOST_BRIDGE: Function = Function::new(0, 0);
+const SMRAM: u8 = 0x72;
+/// SMRAM exists, at 0xa0000; and beside that: it shows to everybody, or the register is locked.
+const CLOSED: u8 = 0x0a;
+const OPEN: u8 = 0x4a;
+const LOCKED: u8 = 0x1a;
+
+const PM: Function = Function::new(1, 3);
+const DEVACTB: u8 = 0x5b;
+const APMC_ENABLE: u8 = 0x02;
+const APM_CONTROL: u16 = 0xb2;
+const APM_STATUS: u16 = 0xb3;
+
+const HANDLER: u64 = 0xa_8000;
+const COUNTER: u64 = 0xa_9000;
+/// `inc byte cs:[0x9000]; mov al, 0x5a; out 0xb3, al; rsm`, in a segment of 16-bit code at SMBASE.
+const CODE: [u8; 11] = [0x2e, 0xfe, 0x06, 0x00, 0x90, 0xb0, 0x5a, 0xe6, 0xb3, 0x0f, 0xaa];
+
+fn main(info: &BootInfo) {
+    let (vga, strict) = (info.flag("vga"), info.flag("strict"));
+    // The handler that is there comes back.
+    PM.write8(DEVACTB, APMC_ENABLE);
+    outb(APM_CONTROL, 0x01);
+    say!("back from the first handler");
+
+    HOST_BRIDGE.write8(SMRAM, OPEN);
+    (HANDLER..).zip(CODE).for_each(|(at, byte)| write8(at, byte));
+    write8(COUNTER, 7);
+    equal("open-smram-is-memory", read16(HANDLER).into(), 0xfe2e);
+    HOST_BRIDGE.write8(SMRAM, CLOSED);
+    if vga {
+        holds("closed-smram-is-hidden", read16(HANDLER) != 0xfe2e, read16(HANDLER).into());
+        write16(HANDLER, 0x0bad);
+    }
+
+    equal("handler-ran", status_after(0x55).into(), 0x5a);
+    equal("command-kept", inb(APM_CONTROL).into(), 0x55);
+    PM.write8(DEVACTB, 0);
+    equal("no-smi-unless-enabled", status_after(0x56).into(), 0);
+    PM.write8(DEVACTB, APMC_ENABLE);
+    equal("handler-ran-again", status_after(0x57).into(), 0x5a);
+    equal("acpi-enable-is-no-smi", status_after(0xf1).into(), 0);
+
+    HOST_BRIDGE.write8(SMRAM, OPEN);
+    equal("counted-in-smram", read8(COUNTER).into(), 9);
+    equal("handler-as-it-was", read16(HANDLER).into(), 0xfe2e);
+    if strict {
+        HOST_BRIDGE.write8(SMRAM, LOCKED);
+        HOST_BRIDGE.write8(SMRAM, OPEN);
+        equal("locked", HOST_BRIDGE.read8(SMRAM).into(), LOCKED.into());
+    }
+}
+
+/// What the status port holds after a command: what the handler writes, if it runs soon. (An emulator may take
+/// the interrupt some instructions late.)
+fn status_after(command: u8) -> u8 {
+    outb(APM_STATUS, 0);
+    outb(APM_CONTROL, command);
+    (0..100).map(|_| inb(APM_STATUS)).find(|&status| status != 0).unwrap_or(0)
+}
