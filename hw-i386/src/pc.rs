@@ -10,9 +10,9 @@ use hw_core::machine::Machine;
 use hw_core::{Device, qdev_create, qdev_new, qdev_realize};
 use hw_isa::IsaBus;
 use hw_nvram::fw_cfg::FwCfg;
-use memory::{MemoryRegion, get_system_memory};
+use memory::{MemoryRegion, RamBlock, get_system_memory};
 use qom::property::OnOffAuto;
-use qom::{Class, ClassInit, Object, Property, Result, Size, Value, bail};
+use qom::{Class, ClassInit, Error, Object, Property, Result, Size, Value, bail};
 use target_i386::X86Cpu;
 
 use crate::loader::{E820_RAM, E820_RESERVED, E820Entry};
@@ -25,6 +25,9 @@ pub(crate) const FOUR_GIB: u64 = 1 << 32;
 const MAX_RAM_BELOW_4G: u64 = 0xe000_0000;
 /// Memory below 4 GiB where the rest goes above: whole GiBs.
 const ALIGNED_RAM_BELOW_4G: u64 = 0xc000_0000;
+/// Where option ROMs are (`PC_ROM_MIN_VGA`, `PC_ROM_SIZE`).
+const OPTION_ROM: u64 = 0xc_0000;
+const OPTION_ROM_SIZE: u64 = 0x2_0000;
 /// A huge page of the host's.
 const HUGE_PAGE: u64 = 2 << 20;
 /// Addresses that AMD's HyperTransport takes, which a guest on such a CPU must leave alone.
@@ -85,8 +88,9 @@ impl PcMachine {
         *self.ram_split.get_or_init(|| split)
     }
 
-    /// Maps the memory and checks that the CPUs can address it (`pc_memory_init`).
-    pub(crate) fn memory_init(&self) -> Result<MemoryRegion> {
+    /// Maps the memory and checks that the CPUs can address it (`pc_memory_init`). Option ROMs are in
+    /// `rom_memory`, where with PCI only the board writes.
+    pub(crate) fn memory_init(&self, rom_memory: &MemoryRegion, pci_enabled: bool) -> Result<MemoryRegion> {
         let _span = util::trace::span("pc_memory_init");
         let split = self.ram_split();
         let Some(ram) = self.ram() else { bail!("the machine has no memory") };
@@ -109,6 +113,11 @@ impl PcMachine {
             let above = MemoryRegion::alias("ram-above-4g", ram, split.below_4g, split.above_4g);
             memory.add_subregion(FOUR_GIB, &above);
         }
+        let block = RamBlock::anonymous("pc.rom", OPTION_ROM_SIZE)
+            .map_err(|e| Error::new(format!("cannot set up guest memory 'pc.rom': {e}")))?;
+        let option_rom = MemoryRegion::ram("pc.rom", block);
+        option_rom.set_readonly(pci_enabled);
+        rom_memory.add_subregion_overlap(OPTION_ROM, &option_rom, 1);
         Ok(ram.clone())
     }
 

@@ -99,7 +99,7 @@ fn pc_init1(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
     // With PCI, ROMs show on its bus, behind the host bridge's segments.
     let pci_memory = MemoryRegion::container("pci", 1 << 64);
     let rom_memory = if pci_enabled { pci_memory.clone() } else { get_system_memory() };
-    let ram = pc.memory_init()?;
+    let ram = pc.memory_init(&rom_memory, pci_enabled)?;
     firmware::load(pc, &rom_memory)?;
     let fw_cfg = firmware::fw_cfg_arch_create(pc)?;
     let _ = pc.fw_cfg.set(fw_cfg);

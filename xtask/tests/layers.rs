@@ -35,7 +35,7 @@ const LAYERS: [&[&str]; 8] = [
     // Control.
     &["monitor"],
     // Programs.
-    &["softmmu", "xtask"],
+    &["libqtest", "softmmu", "xtask"],
 ];
 
 /// A crate and those of this workspace that it depends on; dev-dependencies do not count.

@@ -1,0 +1,86 @@
+//! The firmware configuration device over qtest: by ports and by DMA.
+
+use libqtest::QTest;
+
+const SELECTOR: u16 = 0x510;
+const DATA: u16 = 0x511;
+const DMA_HIGH: u16 = 0x514;
+const DMA_LOW: u16 = 0x518;
+const SIGNATURE: u16 = 0;
+const ID: u16 = 1;
+const UUID: u16 = 2;
+const RAM_SIZE: u16 = 3;
+const NB_CPUS: u16 = 5;
+const FILE_DIR: u16 = 0x19;
+
+fn pc(more: &[&str]) -> QTest {
+    let program = env!("CARGO_BIN_EXE_softmmu");
+    QTest::builder(program).args(["-nodefaults"]).args(more).start()
+}
+
+fn read(vm: &mut QTest, key: u16, len: usize) -> Vec<u8> {
+    vm.outw(SELECTOR, key);
+    (0..len).map(|_| vm.inb(DATA)).collect()
+}
+
+/// The files: name, key and size.
+fn files(vm: &mut QTest) -> Vec<(String, u16, usize)> {
+    let word = |bytes: &[u8]| bytes.iter().fold(0_usize, |value, byte| value << 8 | usize::from(*byte));
+    let count = word(&read(vm, FILE_DIR, 4));
+    let list = read(vm, FILE_DIR, 4 + count * 64).split_off(4);
+    let file = |entry: &[u8]| {
+        let name: Vec<u8> = entry[8..].iter().copied().take_while(|byte| *byte != 0).collect();
+        (String::from_utf8(name).expect("a name"), word(&entry[4..6]) as u16, word(&entry[..4]))
+    };
+    list.chunks(64).map(file).collect()
+}
+
+#[test]
+fn items_say_what_the_machine_is() {
+    let uuid = "4600cb32-38ec-4b2f-8acb-81c6ea54f2d8";
+    let mut vm = pc(&["-m", "64", "-smp", "2", "-uuid", uuid]);
+    assert_eq!(read(&mut vm, SIGNATURE, 4), b"QEMU");
+    assert_eq!(read(&mut vm, ID, 4), 3_u32.to_le_bytes());
+    assert_eq!(read(&mut vm, RAM_SIZE, 8), (64_u64 << 20).to_le_bytes());
+    assert_eq!(read(&mut vm, NB_CPUS, 2), 2_u16.to_le_bytes());
+    let wanted: Vec<u8> = uuid
+        .replace('-', "")
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(&String::from_utf8_lossy(pair), 16).expect("hexadecimal digits"))
+        .collect();
+    assert_eq!(read(&mut vm, UUID, 16), wanted);
+    // Behind an item's end, and where no item is, there are zeros.
+    assert_eq!(read(&mut vm, SIGNATURE, 6)[4..], [0, 0]);
+    assert_eq!(read(&mut vm, 0x3ff0, 4), [0; 4]);
+}
+
+#[test]
+fn files_are_sorted_and_dma_reads_them_as_ports_do() {
+    let mut vm = pc(&[]);
+    let files = files(&mut vm);
+    let names: Vec<&str> = files.iter().map(|(name, ..)| name.as_str()).collect();
+    assert!(names.is_sorted() && names.contains(&"etc/e820"), "{names:?}");
+    assert!(files.iter().map(|(_, key, _)| *key).eq(0x20..0x20 + files.len() as u16), "{files:?}");
+    let (_, key, size) = files.iter().find(|(name, ..)| name == "etc/e820").expect("it is there");
+    let (by_ports, control) = (read(&mut vm, *key, *size), u32::from(*key) << 16 | 0x0a);
+    // Control, length, address, big-endian all: select and read.
+    let access =
+        [&control.to_be_bytes()[..], &(*size as u32).to_be_bytes(), &0x8000_u64.to_be_bytes()].concat();
+    vm.memwrite(0x4000, &access);
+    assert_eq!(vm.inl(DMA_HIGH), u32::from_be_bytes(*b"QEMU").swap_bytes());
+    vm.outl(DMA_HIGH, 0);
+    vm.outl(DMA_LOW, 0x4000_u32.swap_bytes());
+    assert_eq!(vm.readl(0x4000), 0, "it is done");
+    assert_eq!(vm.memread(0x8000, *size), by_ports);
+}
+
+#[test]
+fn dma_to_where_no_memory_is_fails() {
+    let mut vm = pc(&[]);
+    let access = [&0x02_u32.to_be_bytes()[..], &16_u32.to_be_bytes(), &0xf000_0000_0000_u64.to_be_bytes()];
+    vm.memwrite(0x4000, &access.concat());
+    vm.outw(SELECTOR, SIGNATURE);
+    vm.outl(DMA_LOW, 0x4000_u32.swap_bytes());
+    assert_eq!(vm.readl(0x4000).swap_bytes(), 1, "the error bit alone");
+}

@@ -1,0 +1,115 @@
+//! The real-time clock, MC146818, over qtest.
+
+use libqtest::QTest;
+
+const INDEX: u16 = 0x70;
+const DATA: u16 = 0x71;
+const SECONDS: u8 = 0;
+const REG_A: u8 = 0x0a;
+const REG_B: u8 = 0x0b;
+const REG_C: u8 = 0x0c;
+const REG_D: u8 = 0x0d;
+const NS: u64 = 1_000_000_000;
+
+fn rtc(base: &str) -> QTest {
+    let program = env!("CARGO_BIN_EXE_softmmu");
+    QTest::start(program, ["-nodefaults", "-rtc", &format!("base={base},clock=vm")])
+}
+
+fn read(vm: &mut QTest, register: u8) -> u8 {
+    vm.outb(INDEX, register);
+    vm.inb(DATA)
+}
+
+fn write(vm: &mut QTest, register: u8, value: u8) {
+    vm.outb(INDEX, register);
+    vm.outb(DATA, value);
+}
+
+/// Seconds, minutes, hours, day of the week, day, month, year, century.
+fn time(vm: &mut QTest) -> [u8; 8] {
+    [0, 2, 4, 6, 7, 8, 9, 0x32].map(|register| read(vm, register))
+}
+
+#[test]
+fn it_starts_where_it_is_told_to_and_counts_virtual_time() {
+    let mut vm = rtc("1999-12-31T23:59:58");
+    assert_eq!(time(&mut vm), [0x58, 0x59, 0x23, 6, 0x31, 0x12, 0x99, 0x19]);
+    vm.clock_step(NS);
+    assert_eq!(read(&mut vm, SECONDS), 0x59);
+    vm.clock_step(NS);
+    assert_eq!(time(&mut vm), [0, 0, 0, 7, 1, 1, 0, 0x20]);
+    // 2000 was a leap year.
+    vm.clock_step(59 * 24 * 3600 * NS);
+    assert_eq!(time(&mut vm), [0, 0, 0, 3, 0x29, 2, 0, 0x20]);
+}
+
+#[test]
+fn binary_and_twelve_hour_modes() {
+    let mut vm = rtc("2010-06-15T13:45:30");
+    write(&mut vm, REG_B, 0x06);
+    assert_eq!(time(&mut vm)[..3], [30, 45, 13]);
+    // SET, then data mode and hours before the time is written.
+    write(&mut vm, REG_B, 0x80);
+    for (register, value) in [(0, 0x59), (2, 0x59), (4, 0x92)] {
+        write(&mut vm, register, value);
+    }
+    write(&mut vm, REG_B, 0x00);
+    vm.clock_step(2 * NS);
+    // Half past noon and one: 1 PM.
+    assert_eq!(time(&mut vm)[1..3], [0, 0x81]);
+}
+
+#[test]
+fn nothing_moves_while_set_is_on() {
+    let mut vm = rtc("2010-06-15T13:45:30");
+    write(&mut vm, REG_B, 0x82);
+    vm.clock_step(10 * NS);
+    assert_eq!(read(&mut vm, SECONDS), 0x30);
+    assert_eq!(read(&mut vm, REG_A) & 0x80, 0);
+    write(&mut vm, REG_B, 0x02);
+    vm.clock_step(2 * NS);
+    assert_ne!(read(&mut vm, SECONDS), 0x30);
+}
+
+#[test]
+fn flags_tell_of_periods_and_updates_and_are_cleared_by_reading() {
+    let mut vm = rtc("2010-06-15T13:45:30");
+    assert_eq!(read(&mut vm, REG_D), 0x80);
+    write(&mut vm, REG_A, 0x26);
+    read(&mut vm, REG_C);
+    // The periodic and the update-ended interrupt.
+    write(&mut vm, REG_B, 0x52);
+    vm.clock_step(NS / 512);
+    assert_eq!(read(&mut vm, REG_C), 0xc0);
+    vm.clock_step(2 * NS);
+    assert_eq!(read(&mut vm, REG_C), 0xd0);
+    assert_eq!(read(&mut vm, REG_C), 0);
+}
+
+#[test]
+fn the_alarm_comes_when_it_is_set_for() {
+    let mut vm = rtc("2010-06-15T13:45:30");
+    for (register, value) in [(1, 0x33), (3, 0xff), (5, 0xff)] {
+        write(&mut vm, register, value);
+    }
+    write(&mut vm, REG_B, 0x22);
+    vm.clock_step(2 * NS);
+    assert_eq!(read(&mut vm, REG_C) & 0x20, 0);
+    vm.clock_step(2 * NS);
+    assert_eq!(read(&mut vm, REG_C) & 0xa0, 0xa0);
+}
+
+#[test]
+fn cmos_holds_what_firmware_asks_for_and_what_is_written() {
+    let program = env!("CARGO_BIN_EXE_softmmu");
+    let mut vm = QTest::start(program, ["-nodefaults", "-m", "64", "-smp", "3"]);
+    let word = |vm: &mut QTest, at: u8| u16::from(read(vm, at)) | u16::from(read(vm, at + 1)) << 8;
+    assert_eq!(word(&mut vm, 0x15), 640);
+    assert_eq!(word(&mut vm, 0x17), 63 << 10);
+    assert_eq!(word(&mut vm, 0x34), 48 << 4);
+    assert_eq!(read(&mut vm, 0x5f), 2);
+    write(&mut vm, 0x40, 0xa5);
+    // The top bit of the index is the NMI's.
+    assert_eq!(read(&mut vm, 0xc0), 0xa5);
+}
