@@ -2,7 +2,7 @@
 //!
 //! Source: QEMU `hw/input/pckbd.c`.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use hw_core::runstate::{ShutdownCause, reset_request};
 use hw_core::{DeviceClass, DeviceImpl, IrqPin};
@@ -14,6 +14,7 @@ use util::clock::{ClockType, now_ns};
 use util::timer::Timer;
 
 use crate::i8042::{I8042, I8042Actions};
+use crate::input::{self, InputAxis, InputEvent, InputHandler};
 
 /// Data port.
 const DATA_PORT: u32 = 0x60;
@@ -87,6 +88,8 @@ impl DeviceImpl for I8042Device {
         self.connect_irq(&self.mouse, MOUSE_IRQ)?;
         self.register_ioport(Arc::new(DataPort(self.clone())), "i8042-data", DATA_PORT, 1)?;
         self.register_ioport(Arc::new(CommandPort(self.clone())), "i8042-cmd", COMMAND_PORT, 1)?;
+        input::register(Arc::new(Keyboard(Arc::downgrade(self))));
+        input::register(Arc::new(Mouse(Arc::downgrade(self))));
         Ok(())
     }
 
@@ -130,5 +133,71 @@ impl RegionOps for CommandPort {
 
     fn rules(&self) -> AccessRules {
         AccessRules::sizes(1, 1)
+    }
+}
+
+/// The keyboard as users' keys reach it.
+struct Keyboard(Weak<I8042Device>);
+
+impl InputHandler for Keyboard {
+    fn name(&self) -> &'static str {
+        "QEMU PS/2 Keyboard"
+    }
+
+    fn takes(&self, event: &InputEvent) -> bool {
+        matches!(event, InputEvent::Key(_))
+    }
+
+    fn pointer(&self) -> Option<bool> {
+        None
+    }
+
+    fn event(&self, event: &InputEvent) {
+        if let (InputEvent::Key(event), Some(device)) = (event, self.0.upgrade()) {
+            device.change(|chip, _| chip.key_event(event.data.key.key(), event.data.down));
+        }
+    }
+
+    fn sync(&self) {}
+}
+
+/// The mouse as users' movements reach it.
+struct Mouse(Weak<I8042Device>);
+
+impl InputHandler for Mouse {
+    fn name(&self) -> &'static str {
+        "QEMU PS/2 Mouse"
+    }
+
+    fn takes(&self, event: &InputEvent) -> bool {
+        matches!(event, InputEvent::Btn(_) | InputEvent::Rel(_))
+    }
+
+    fn pointer(&self) -> Option<bool> {
+        Some(false)
+    }
+
+    fn event(&self, event: &InputEvent) {
+        let Some(device) = self.0.upgrade() else { return };
+        match event {
+            InputEvent::Btn(event) => {
+                device.change(|chip, _| chip.mouse_button(event.data.button, event.data.down));
+            }
+            InputEvent::Rel(event) => {
+                let distance = event.data.value.clamp(i32::MIN.into(), i32::MAX.into()) as i32;
+                let (dx, dy) = match event.data.axis {
+                    InputAxis::X => (distance, 0),
+                    InputAxis::Y => (0, distance),
+                };
+                device.change(|chip, _| chip.mouse_move(dx, dy));
+            }
+            InputEvent::Key(_) | InputEvent::Abs(_) => {}
+        }
+    }
+
+    fn sync(&self) {
+        if let Some(device) = self.0.upgrade() {
+            device.change(|chip, _| chip.mouse_sync());
+        }
     }
 }

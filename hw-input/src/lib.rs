@@ -7,6 +7,7 @@
 
 mod device;
 pub mod i8042;
+pub mod input;
 pub mod ps2;
 pub mod qkeycode;
 

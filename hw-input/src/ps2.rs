@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use keyboard::Ps2Keyboard;
 pub use mouse::{MouseButton, Ps2Mouse};
+pub use scancode::key_of_number;
 
 /// What a device holds for the host.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

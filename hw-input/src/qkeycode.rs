@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 macro_rules! key_codes {
     ($($variant:ident $name:literal,)*) => {
         /// A key, as QMP's `send-key` and HMP's `sendkey` name it.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, qapi::QapiType)]
         #[expect(missing_docs, reason = "the names are the documentation")]
         pub enum QKeyCode {
-            $(#[serde(rename = $name)] $variant,)*
+            $(#[serde(rename = $name)] #[qapi(name = $name)] $variant,)*
         }
 
         impl QKeyCode {
@@ -20,9 +20,7 @@ macro_rules! key_codes {
 
             /// The key's QAPI name.
             pub fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name,)*
-                }
+                self.as_str()
             }
         }
     };

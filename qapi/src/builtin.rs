@@ -132,7 +132,7 @@ impl<T: QapiType> QapiType for Box<T> {
 }
 
 /// The object `{ "data": … }` around the content of an old-style union's variant.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Wrapper<T> {
     /// The content.
     pub data: T,

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::{Queue, spec};
 
 /// A button or a notch of a wheel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, qapi::QapiType)]
 #[serde(rename_all = "kebab-case")]
+#[qapi(name = "InputButton")]
 pub enum MouseButton {
     /// Left button.
     Left,

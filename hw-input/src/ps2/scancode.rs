@@ -4,6 +4,14 @@
 
 use crate::qkeycode::QKeyCode;
 
+/// The key of an XT keycode, in which bit 7 stands for the prefix e0.
+pub fn key_of_number(number: u8) -> QKeyCode {
+    let prefix = if number & 0x80 == 0 { 0 } else { 0xe000 };
+    let code = prefix | u16::from(number & 0x7f);
+    let found = QKeyCode::ALL.iter().copied().find(|key| code != 0 && scancodes(*key)[0] == code);
+    found.unwrap_or(QKeyCode::Unmapped)
+}
+
 /// Make codes of a key in sets 1 to 3; the high byte is a prefix. 0 where the set has none.
 pub(super) fn scancodes(key: QKeyCode) -> [u16; 3] {
     use QKeyCode::*;
