@@ -102,6 +102,17 @@ fn the_bridge_is_device_0_behind_the_configuration_ports() {
 }
 
 #[test]
+fn the_addresss_lowest_bits_count() {
+    let _board = board();
+    out(0xcf8, &0x8000_0002_u32.to_le_bytes());
+    assert_eq!((inl(0xcfc, 2), inl(0xcfd, 1)), (0x1237, 0x12));
+    // Beyond the last register there is nothing.
+    out(0xcf8, &0x8000_00ff_u32.to_le_bytes());
+    assert_eq!(inl(0xcfc, 4), 0);
+    out(0xcfc, &[0xff; 4]);
+}
+
+#[test]
 fn only_a_write_of_32_bits_is_an_address() {
     let _board = board();
     select(0);

@@ -46,7 +46,8 @@ impl PciHost {
         if address & CONFADD_ENABLE == 0 || bus_number != 0 {
             return None;
         }
-        let register = (address & 0xfc) as usize | offset as usize & 3;
+        // The two lowest bits are reserved; where a program sets them all the same, QEMU counts them.
+        let register = (address & 0xff) as usize | offset as usize & 3;
         Some((self.bus.cast()?, (address >> 8) as u8, register))
     }
 }
