@@ -1,4 +1,4 @@
-//! The pair of 8259A interrupt controllers of a PC, with the edge/level control registers of the PIIX3
+//! The 8259A interrupt controller, with the edge/level control register that chipsets add
 //! (Intel 8259A data sheet; QEMU's hw/intc/i8259.c).
 //!
 //! As in QEMU, an edge is remembered even if the input falls before the interrupt is acknowledged.
@@ -7,12 +7,12 @@ pub mod spec;
 
 use serde::{Deserialize, Serialize};
 
-/// One controller of the pair.
+/// What answers the CPU's interrupt acknowledge cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Chip {
-    /// IRQ 0–7, at ports 0x20 and 0x21, ELCR at 0x4d0.
-    Master,
-    /// IRQ 8–15, at ports 0xa0 and 0xa1, ELCR at 0x4d1.
+pub enum IntAck {
+    /// The vector to take.
+    Vector(u8),
+    /// The master leaves it to the slave to give the vector.
     Slave,
 }
 
@@ -26,8 +26,10 @@ enum Expect {
     Icw4,
 }
 
+/// One 8259A: the master next to the CPU, or the slave on the master's input 2.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Pic {
+pub struct I8259 {
+    master: bool,
     /// Inputs as last seen by the edge detection.
     last_irr: u8,
     irr: u8,
@@ -49,17 +51,27 @@ struct Pic {
     special_fully_nested: bool,
 }
 
-impl Pic {
+impl I8259 {
+    /// The chip after power-on; its place in the cascade is fixed by a pin (SP/EN).
+    pub fn new(master: bool) -> Self {
+        Self { master, ..Self::default() }
+    }
+
+    /// Returns to the state after power-on; the inputs count as low until they are set again.
+    pub fn reset(&mut self) {
+        *self = Self::new(self.master);
+    }
+
     /// The level in `levels` with the highest priority, and its rank: 0 is first.
     fn first(&self, levels: u8) -> Option<(u8, u8)> {
         (0..8).map(|rank| (rank, (self.highest + rank) & 7)).find(|(_, level)| levels & 1 << level != 0)
     }
 
     /// The level to be served next: requested, not masked, and above all that are in service.
-    fn pending(&self, chip: Chip) -> Option<u8> {
+    fn pending(&self) -> Option<u8> {
         let (rank, level) = self.first(self.irr & !self.imr)?;
         let mut in_service = self.in_service();
-        if self.special_fully_nested && chip == Chip::Master {
+        if self.special_fully_nested && self.master {
             // The slave may interrupt its own handler with a higher priority.
             in_service &= !(1 << spec::CASCADE);
         }
@@ -78,17 +90,39 @@ impl Pic {
         self.level_triggered || self.elcr & mask != 0
     }
 
-    fn set_irq(&mut self, level: u8, high: bool) {
-        let mask = 1 << (level & 7);
+    /// The level of the INT output.
+    pub fn int(&self) -> bool {
+        self.pending().is_some()
+    }
+
+    /// Sets input `n` (0–7).
+    pub fn set_irq(&mut self, n: u8, high: bool) {
+        let Some(mask) = 1u8.checked_shl(n.into()) else { return };
         if self.is_level_triggered(mask) {
             self.irr = if high { self.irr | mask } else { self.irr & !mask };
         } else if high && self.last_irr & mask == 0 {
             self.irr |= mask;
         }
         self.last_irr = if high { self.last_irr | mask } else { self.last_irr & !mask };
+        if self.master && n == spec::CASCADE && !high {
+            // The slave's request was masked or polled away in the meantime: no spurious interrupt.
+            self.irr &= !mask;
+        }
     }
 
-    fn acknowledge(&mut self, level: u8) {
+    /// The CPU's interrupt acknowledge cycle.
+    pub fn acknowledge(&mut self) -> IntAck {
+        let Some(level) = self.pending() else { return IntAck::Vector(self.vector | spec::SPURIOUS) };
+        self.accept(level);
+        if self.master && level == spec::CASCADE {
+            IntAck::Slave
+        } else {
+            IntAck::Vector(self.vector | level)
+        }
+    }
+
+    /// `level` goes into service.
+    fn accept(&mut self, level: u8) {
         let mask = 1 << level;
         if !self.auto_eoi {
             self.isr |= mask;
@@ -109,10 +143,11 @@ impl Pic {
         self.isr &= !(1 << level);
     }
 
-    fn read(&mut self, chip: Chip, a0: bool) -> u8 {
+    /// Reads the port with address line `a0`. Polling acknowledges an interrupt.
+    pub fn read(&mut self, a0: bool) -> u8 {
         if std::mem::take(&mut self.poll) {
-            let Some(level) = self.pending(chip) else { return 0 };
-            self.acknowledge(level);
+            let Some(level) = self.pending() else { return 0 };
+            self.accept(level);
             return spec::POLL_INTERRUPT | level;
         }
         match (a0, self.read_isr) {
@@ -122,7 +157,8 @@ impl Pic {
         }
     }
 
-    fn write(&mut self, a0: bool, value: u8) {
+    /// Writes the port with address line `a0`.
+    pub fn write(&mut self, a0: bool, value: u8) {
         if a0 {
             self.write_data(value);
         } else if value & spec::ICW1 != 0 {
@@ -134,12 +170,14 @@ impl Pic {
         }
     }
 
-    /// ICW1: everything but the ELCR and what the level-triggered inputs ask for starts anew.
+    /// ICW1: everything but the ELCR and what the level-triggered inputs and the slave ask for starts anew.
     fn initialize(&mut self, icw1: u8) {
-        let (elcr, irr) = (self.elcr, self.irr & self.elcr);
+        let cascade = if self.master { self.last_irr & 1 << spec::CASCADE } else { 0 };
         *self = Self {
-            elcr,
-            irr,
+            master: self.master,
+            elcr: self.elcr,
+            irr: self.irr & self.elcr | cascade,
+            last_irr: cascade,
             expect: Expect::Icw2,
             ic4: icw1 & spec::ICW1_IC4 != 0,
             single: icw1 & spec::ICW1_SNGL != 0,
@@ -201,107 +239,14 @@ impl Pic {
             self.special_mask = value & spec::OCW3_SMM != 0;
         }
     }
-}
 
-/// Master and slave.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct I8259 {
-    master: Pic,
-    slave: Pic,
-}
-
-impl I8259 {
-    /// The state after power-on.
-    pub fn new() -> Self {
-        Self::default()
+    /// The edge/level control register: ones are level-triggered inputs.
+    pub fn elcr(&self) -> u8 {
+        self.elcr
     }
 
-    /// Returns to the state after power-on; the inputs count as low until they are set again.
-    pub fn reset(&mut self) {
-        *self = Self::default();
-    }
-
-    /// Sets input `irq` (0–15; 2 is the cascade and not connected).
-    pub fn set_irq(&mut self, irq: u8, level: bool) {
-        match irq {
-            spec::CASCADE => {}
-            0..8 => self.master.set_irq(irq, level),
-            8..16 => {
-                self.slave.set_irq(irq - 8, level);
-                self.update_cascade();
-            }
-            _ => {}
-        }
-    }
-
-    /// The level of the INTR output to the CPU.
-    pub fn intr(&self) -> bool {
-        self.master.pending(Chip::Master).is_some()
-    }
-
-    /// The CPU's interrupt acknowledge cycle: the vector to take.
-    pub fn acknowledge(&mut self) -> u8 {
-        let Some(level) = self.master.pending(Chip::Master) else {
-            return self.master.vector | spec::SPURIOUS;
-        };
-        self.master.acknowledge(level);
-        if level != spec::CASCADE {
-            return self.master.vector | level;
-        }
-        let level = self.slave.pending(Chip::Slave);
-        if let Some(level) = level {
-            self.slave.acknowledge(level);
-        }
-        // The slave's output falls during the cycle, so that its next request is a new edge.
-        self.master.set_irq(spec::CASCADE, false);
-        self.update_cascade();
-        self.slave.vector | level.unwrap_or(spec::SPURIOUS)
-    }
-
-    /// Reads the port with address line `a0`. Polling acknowledges an interrupt.
-    pub fn read(&mut self, chip: Chip, a0: bool) -> u8 {
-        let value = self.chip(chip).read(chip, a0);
-        self.update_cascade();
-        value
-    }
-
-    /// Writes the port with address line `a0`.
-    pub fn write(&mut self, chip: Chip, a0: bool, value: u8) {
-        self.chip(chip).write(a0, value);
-        self.update_cascade();
-    }
-
-    /// Reads the edge/level control register of `chip`.
-    pub fn read_elcr(&self, chip: Chip) -> u8 {
-        match chip {
-            Chip::Master => self.master.elcr,
-            Chip::Slave => self.slave.elcr,
-        }
-    }
-
-    /// Writes the edge/level control register of `chip`: ones make inputs level-triggered.
-    pub fn write_elcr(&mut self, chip: Chip, value: u8) {
-        let mask = match chip {
-            Chip::Master => spec::ELCR1_MASK,
-            Chip::Slave => spec::ELCR2_MASK,
-        };
-        self.chip(chip).elcr = value & mask;
-    }
-
-    fn chip(&mut self, chip: Chip) -> &mut Pic {
-        match chip {
-            Chip::Master => &mut self.master,
-            Chip::Slave => &mut self.slave,
-        }
-    }
-
-    /// Carries the slave's output to the master's input.
-    fn update_cascade(&mut self) {
-        let request = self.slave.pending(Chip::Slave).is_some();
-        self.master.set_irq(spec::CASCADE, request);
-        if !request {
-            // Masked or polled away in the meantime: no spurious interrupt.
-            self.master.irr &= !(1 << spec::CASCADE);
-        }
+    /// Writes the edge/level control register; which bits it has is the chipset's matter.
+    pub fn set_elcr(&mut self, value: u8) {
+        self.elcr = value;
     }
 }

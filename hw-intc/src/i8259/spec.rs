@@ -53,6 +53,17 @@ pub const SPURIOUS: u8 = 7;
 /// The master's input that the slave's output is wired to.
 pub const CASCADE: u8 = 2;
 
+/// The master's ports.
+pub const MASTER_PORT: u32 = 0x20;
+/// The slave's ports.
+pub const SLAVE_PORT: u32 = 0xa0;
+/// Inputs of a chip.
+pub const INPUTS: u32 = 8;
+
+/// Port of the master's ELCR.
+pub const ELCR1_PORT: u32 = 0x4d0;
+/// Port of the slave's ELCR.
+pub const ELCR2_PORT: u32 = 0x4d1;
 /// ELCR1 bits that can be set: not IRQ 0, 1 and 2.
 pub const ELCR1_MASK: u8 = 0xf8;
 /// ELCR2 bits that can be set: not IRQ 8 and 13.
