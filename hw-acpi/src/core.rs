@@ -7,8 +7,7 @@
 pub mod spec;
 
 use serde::{Deserialize, Serialize};
-
-const NS_PER_SECOND: u64 = 1_000_000_000;
+use util::clock::{ticks_at, time_of_tick};
 
 /// What the guest asks for by setting SLP_EN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,15 +214,12 @@ fn byte_mask(size: u32) -> u64 {
 
 /// PM timer ticks since virtual time 0.
 fn ticks(now_ns: u64) -> u64 {
-    let (seconds, rest) = (now_ns / NS_PER_SECOND, now_ns % NS_PER_SECOND);
-    seconds * spec::PM_TMR_FREQUENCY + rest * spec::PM_TMR_FREQUENCY / NS_PER_SECOND
+    ticks_at(now_ns, spec::PM_TMR_FREQUENCY)
 }
 
 /// The first virtual time at which [`ticks`] is `tick`.
 fn tick_time(tick: u64) -> u64 {
-    let (seconds, rest) = (tick / spec::PM_TMR_FREQUENCY, tick % spec::PM_TMR_FREQUENCY);
-    let rest_ns = (rest * NS_PER_SECOND).div_ceil(spec::PM_TMR_FREQUENCY);
-    seconds.saturating_mul(NS_PER_SECOND).saturating_add(rest_ns)
+    time_of_tick(tick, spec::PM_TMR_FREQUENCY)
 }
 
 fn timer_value(now_ns: u64) -> u32 {

@@ -1,4 +1,5 @@
 //! ACPI hardware and table building (hw/acpi/).
+#![forbid(unsafe_code)]
 
 pub mod aml;
 pub mod bios_linker_loader;

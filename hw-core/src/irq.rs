@@ -126,9 +126,13 @@ impl IrqPin {
         }
     }
 
-    /// Raises and lowers it.
+    /// Raises and lowers it; a change by another thread does not come between.
     pub fn pulse(&self) {
-        self.set(true);
-        self.set(false);
+        let mut now = self.level.lock();
+        if !*now {
+            self.drive(true);
+        }
+        self.drive(false);
+        *now = false;
     }
 }

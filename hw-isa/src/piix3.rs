@@ -5,7 +5,7 @@
 use std::sync::{Arc, OnceLock};
 
 use hw_core::runstate::{ShutdownCause, reset_request};
-use hw_core::{DeviceClass, DeviceImpl, Irq};
+use hw_core::{DeviceClass, DeviceImpl, Irq, IrqPin};
 use hw_pci::spec::{
     CLASS_BRIDGE_ISA, COMMAND, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, STATUS, VENDOR_ID_INTEL,
 };
@@ -73,8 +73,6 @@ const RESET_VALUES: [(usize, u8); 27] = [
 struct State {
     /// Level of each PIRQ input.
     pirq: [bool; NUM_PIRQS],
-    /// Level of each ISA line as far as PCI drives it.
-    driven: u16,
     reset_control: u8,
 }
 
@@ -84,7 +82,7 @@ struct State {
 pub struct Piix3 {
     parent: PciDevice,
     state: Mutex<State>,
-    lines: OnceLock<Vec<Irq>>,
+    lines: OnceLock<Vec<IrqPin>>,
     isa: OnceLock<Arc<dyn Object>>,
 }
 qom::type_init!(Piix3);
@@ -106,23 +104,32 @@ impl Piix3 {
 
     /// Says which lines the PIRQ inputs can drive, once.
     pub fn set_lines(&self, lines: Vec<Irq>) {
-        let _ = self.lines.set(lines);
+        let pin = |line| {
+            let pin = IrqPin::default();
+            pin.connect(line);
+            pin
+        };
+        let _ = self.lines.set(lines.into_iter().map(pin).collect());
     }
 
-    /// Drives each ISA line with what the routed inputs say.
-    fn update_lines(&self) {
+    /// The ISA line that each PIRQ input leads to, if it leads to one.
+    fn routes(&self) -> [Option<usize>; NUM_PIRQS] {
         let routes = self.with_config(|c| std::array::from_fn::<u8, NUM_PIRQS, _>(|n| c.u8(PIRQRC + n)));
-        let (old, new) = {
-            let mut state = self.state.lock();
-            let raised = state.pirq.iter().zip(routes).filter(|(level, route)| **level && *route < 16);
-            let new = raised.fold(0u16, |lines, (_, route)| lines | 1 << route);
-            (std::mem::replace(&mut state.driven, new), new)
-        };
-        for n in (0..16).filter(|n| (old ^ new) & 1 << n != 0) {
-            if let Some(line) = self.lines.get().and_then(|l| l.get(n)) {
-                line.set(new & 1 << n != 0);
-            }
-        }
+        routes.map(|route| (route < 16).then_some(route.into()))
+    }
+
+    /// Drives an ISA line with what the inputs that lead to it say.
+    fn update_line(&self, n: usize) {
+        let Some(line) = self.lines.get().and_then(|lines| lines.get(n)) else { return };
+        line.sync(false, || {
+            let routes = self.routes();
+            let state = self.state.lock();
+            state.pirq.iter().zip(routes).any(|(level, route)| *level && route == Some(n))
+        });
+    }
+
+    fn update_lines(&self) {
+        (0..16).for_each(|n| self.update_line(n));
     }
 }
 
@@ -169,7 +176,9 @@ impl PciIrqController for Piix3 {
         if let Some(state) = self.state.lock().pirq.get_mut(input) {
             *state = level;
         }
-        self.update_lines();
+        if let Some(Some(line)) = self.routes().get(input) {
+            self.update_line(*line);
+        }
     }
 }
 

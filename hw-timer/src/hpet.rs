@@ -240,7 +240,7 @@ impl Hpet {
             }
         }
         if changed & spec::LEG_RT_CNF != 0 {
-            actions.push(HpetAction::PitEnabled(!self.legacy_replacement()));
+            actions.push(HpetAction::PitEnabled(self.pit_enabled()));
         }
     }
 
@@ -297,6 +297,16 @@ impl Hpet {
         let mut actions = Vec::new();
         self.update_lines(&mut actions);
         actions
+    }
+
+    /// The level of an interrupt line.
+    pub fn line_level(&self, line: u8) -> bool {
+        self.lines.checked_shr(line.into()).is_some_and(|lines| lines & 1 != 0)
+    }
+
+    /// Whether the PIT's output reaches its line.
+    pub fn pit_enabled(&self) -> bool {
+        !self.legacy_replacement()
     }
 
     /// The virtual time at which [`Self::expire`] is next due.

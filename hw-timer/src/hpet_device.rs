@@ -57,20 +57,23 @@ impl HpetDevice {
             (Some(timer), None) => timer.del(),
             (None, _) => {}
         }
-        actions.into_iter().for_each(|action| self.carry_out(action));
+        actions.into_iter().for_each(|action| self.carry_out(chip, action));
     }
 
-    fn carry_out(&self, action: HpetAction) {
+    fn carry_out(&self, chip: &Mutex<Hpet>, action: HpetAction) {
         let line = |n: u8| self.lines.get().and_then(|l| l.get(usize::from(n)));
         match action {
-            HpetAction::SetIrq { line: n, level } => line(n).into_iter().for_each(|l| l.set(level)),
+            // Another thread may have changed the chip since: what it is at now counts.
+            HpetAction::SetIrq { line: n, .. } => {
+                line(n).into_iter().for_each(|l| l.sync(false, || chip.lock().line_level(n)));
+            }
             HpetAction::PulseIrq { line: n } => line(n).into_iter().for_each(|l| l.pulse()),
             HpetAction::Msi { address, data } => {
                 if let Some(irqchip) = accel_irqchip() {
                     irqchip.send_msi(MsiMessage { address: address.into(), data });
                 }
             }
-            HpetAction::PitEnabled(enabled) => self.pit_enabled.set(enabled),
+            HpetAction::PitEnabled(_) => self.pit_enabled.sync(false, || chip.lock().pit_enabled()),
         }
     }
 

@@ -8,10 +8,9 @@ mod counter;
 pub mod spec;
 
 use serde::{Deserialize, Serialize};
+use util::clock::{ticks_at, time_of_tick};
 
 use counter::Counter;
-
-const NS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Interrupts do not come more often than this, whatever count the guest writes.
 const MIN_INTERRUPT_INTERVAL_NS: u64 = 50_000;
@@ -167,12 +166,10 @@ impl I8254 {
 
 /// Ticks of the input clock since virtual time 0.
 fn ticks(now_ns: u64) -> u64 {
-    let (seconds, rest) = (now_ns / NS_PER_SECOND, now_ns % NS_PER_SECOND);
-    seconds * spec::FREQUENCY + rest * spec::FREQUENCY / NS_PER_SECOND
+    ticks_at(now_ns, spec::FREQUENCY)
 }
 
 /// The first virtual time at which [`ticks`] is `tick`.
 fn tick_time(tick: u64) -> u64 {
-    let (seconds, rest) = (tick / spec::FREQUENCY, tick % spec::FREQUENCY);
-    seconds.saturating_mul(NS_PER_SECOND).saturating_add((rest * NS_PER_SECOND).div_ceil(spec::FREQUENCY))
+    time_of_tick(tick, spec::FREQUENCY)
 }

@@ -8,6 +8,8 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::RwLock;
 
+use util::cutils::{SizeUnit, strtosz};
+
 use crate::path::ResolveError;
 use crate::{Error, Object, ObjectType, Result, Value, bail, object_resolve_path};
 
@@ -165,62 +167,15 @@ impl<T: PropertyType> PropertyType for Option<T> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Size(pub u64);
 
-impl Size {
-    /// Reads a size as `qemu_strtosz` does: bytes unless a suffix (`k M G T P E`, either case) says more;
-    /// fractions are allowed with decimal digits.
-    pub fn parse_text(text: &str) -> Option<u64> {
-        let (digits, shift) = match text.char_indices().next_back() {
-            Some((at, last))
-                if last.is_ascii_alphabetic() && !text.starts_with("0x") && !text.starts_with("0X") =>
-            {
-                let shift = match last.to_ascii_uppercase() {
-                    'B' => 0,
-                    'K' => 10,
-                    'M' => 20,
-                    'G' => 30,
-                    'T' => 40,
-                    'P' => 50,
-                    'E' => 60,
-                    _ => return None,
-                };
-                (text.get(..at)?, shift)
-            }
-            _ => (text, 0),
-        };
-        match digits.split_once('.') {
-            None => {
-                let value = u64::try_from(parse_int_no_octal(digits)?).ok()?;
-                value.checked_mul(1 << shift)
-            }
-            Some((whole, fraction)) => {
-                let all_digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-                if shift == 0 || whole.is_empty() || !all_digits(whole) || !all_digits(fraction) {
-                    return None;
-                }
-                let whole = whole.parse::<u64>().ok()?.checked_mul(1 << shift)?;
-                let fraction = format!("0.{fraction}").parse::<f64>().ok()? * (1u64 << shift) as f64;
-                whole.checked_add(fraction as u64)
-            }
-        }
-    }
-}
-
-fn parse_int_no_octal(digits: &str) -> Option<i128> {
-    if digits.starts_with(['0']) && !digits.starts_with("0x") && !digits.starts_with("0X") {
-        return digits.parse::<u64>().ok().map(i128::from);
-    }
-    parse_int(digits)
-}
-
 impl PropertyType for Size {
     fn type_name() -> String {
         "size".to_owned()
     }
     fn parse(name: &str, input: PropertyInput<'_>) -> Result<Self> {
         match input {
-            PropertyInput::Text(text) => match Size::parse_text(text) {
-                Some(value) => Ok(Size(value)),
-                None => bail!("Parameter '{name}' expects a non-negative number below 2^64"),
+            PropertyInput::Text(text) => match strtosz(text, SizeUnit::Bytes) {
+                Ok(value) => Ok(Size(value)),
+                Err(_) => Err(invalid_type(name, "size")),
             },
             PropertyInput::Json(_) => u64::parse(name, input).map(Size),
         }

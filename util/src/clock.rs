@@ -159,3 +159,37 @@ pub fn step_to_deadline() -> u64 {
         None => now_ns(ClockType::Virtual),
     }
 }
+
+/// How many periods of a clock of `frequency` Hz (up to 4 GHz) end in the first `now_ns` ns.
+#[must_use]
+pub fn ticks_at(now_ns: u64, frequency: u64) -> u64 {
+    let (seconds, rest) = (now_ns / NANOSECONDS_PER_SECOND, now_ns % NANOSECONDS_PER_SECOND);
+    seconds.saturating_mul(frequency).saturating_add(rest * frequency / NANOSECONDS_PER_SECOND)
+}
+
+/// The first time in ns at which [`ticks_at`] is `tick`.
+#[must_use]
+pub fn time_of_tick(tick: u64, frequency: u64) -> u64 {
+    let (seconds, rest) = (tick / frequency, tick % frequency);
+    seconds
+        .saturating_mul(NANOSECONDS_PER_SECOND)
+        .saturating_add((rest * NANOSECONDS_PER_SECOND).div_ceil(frequency))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tick_comes_at_its_time_and_not_a_nanosecond_earlier() {
+        for frequency in [32_768, 1_193_182, 3_579_545, 1_000_000_000] {
+            for tick in [1, 2, 3, frequency - 1, frequency, frequency + 1, 1 << 40] {
+                let at = time_of_tick(tick, frequency);
+                assert_eq!((ticks_at(at, frequency), ticks_at(at - 1, frequency)), (tick, tick - 1));
+            }
+        }
+        // The end of time is no overflow.
+        assert_eq!(time_of_tick(u64::MAX, 1), u64::MAX);
+        let _ = ticks_at(u64::MAX, 4_000_000_000);
+    }
+}

@@ -7,10 +7,10 @@ use serde_json::Value;
 
 /// The layers from the lowest, each from left to right. A new crate gets its place here.
 const LAYERS: [&[&str]; 8] = [
-    // The object model.
-    &["qom-derive", "qom", "qapi-derive", "qapi"],
+    // The object model, and what QEMU has below it.
+    &["util", "qom-derive", "qom", "qapi-derive", "qapi"],
     // Host services.
-    &["util", "memory", "backends", "chardev"],
+    &["memory", "backends", "chardev"],
     // The device framework.
     &["hw-core"],
     // Accelerators.
