@@ -6,6 +6,7 @@
 pub mod spec;
 
 use serde::{Deserialize, Serialize};
+use util::log::{Mask, log_mask};
 
 use crate::ps2::{MouseButton, Ps2Keyboard, Ps2Mouse};
 use crate::qkeycode::QKeyCode;
@@ -178,7 +179,7 @@ impl I8042 {
             spec::DISABLE_A20 => actions.a20 = Some(self.set_a20(false)),
             spec::PULSE.. => actions.reset = command & spec::OUT_RESET == 0,
             // There are no such commands.
-            _ => {}
+            _ => log_mask(Mask::GUEST_ERROR, || format!("unsupported keyboard cmd=0x{command:02x}")),
         }
         actions
     }

@@ -4,6 +4,10 @@
 
 use std::ops::BitOrAssign;
 
+use util::log::{self, Mask};
+
+use crate::MemoryRegion;
+
 /// The outcome of an access, as the bus would signal it. An access in several parts has the worst outcome of
 /// its parts, and all parts are carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,6 +141,43 @@ pub trait RegionOps: Send + Sync {
     }
 }
 
+/// Logs an access that a region refused (`memory_region_access_valid`). `ops`: its handlers, if it has any.
+#[cold]
+pub(crate) fn log_invalid(
+    region: &MemoryRegion,
+    ops: Option<&dyn RegionOps>,
+    offset: u64,
+    size: u8,
+    is_write: bool,
+) {
+    log_refused(region.name(), offset, size, is_write, || match ops {
+        Some(ops) => region.rules().reason(ops, offset, size, is_write),
+        None => "rejected".to_owned(),
+    });
+}
+
+/// Logs the accesses that one of `len` bytes to where nothing is becomes.
+#[cold]
+pub(crate) fn log_unassigned(address: u64, len: usize, is_write: bool) {
+    if !log::enabled(Mask::GUEST_ERROR) {
+        return;
+    }
+    let mut at = 0;
+    while at < len {
+        let address = address.wrapping_add(at as u64);
+        let size = AccessRules::default().split(address, len - at);
+        log_refused("(null)", address, size, is_write, || "rejected".to_owned());
+        at += usize::from(size);
+    }
+}
+
+fn log_refused(region: &str, at: u64, size: u8, is_write: bool, reason: impl FnOnce() -> String) {
+    log::log_mask(Mask::GUEST_ERROR, || {
+        let what = if is_write { "write" } else { "read" };
+        format!("Invalid {what} at addr 0x{at:X}, size {size}, region '{region}', reason: {}", reason())
+    });
+}
+
 /// The bits of a value of `size` bytes.
 #[inline]
 pub(crate) fn mask(size: u8) -> u64 {
@@ -176,6 +217,18 @@ impl AccessRules {
         (self.valid.unaligned || offset & u64::from(size - 1) == 0)
             && (self.valid.min..=self.valid.max).contains(&size)
             && (!self.asks || ops.accepts(offset, size, is_write))
+    }
+
+    /// Why an access is not valid.
+    fn reason(&self, ops: &dyn RegionOps, offset: u64, size: u8, is_write: bool) -> String {
+        let AccessLimits { min, max, unaligned } = self.valid;
+        if self.asks && !ops.accepts(offset, size, is_write) {
+            "rejected".to_owned()
+        } else if !unaligned && offset & u64::from(size - 1) != 0 {
+            "unaligned".to_owned()
+        } else {
+            format!("invalid size (min:{min} max:{max})")
+        }
     }
 
     /// Whether an access is valid, aligned, and one that the handlers take as it is: the common case, for

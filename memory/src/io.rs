@@ -7,7 +7,7 @@ use std::io::{Error, ErrorKind, Seek, SeekFrom};
 
 use vm_memory::{Bytes, ReadVolatile};
 
-use crate::access::mask;
+use crate::access::{log_invalid, log_unassigned, mask};
 use crate::region::RegionKind;
 use crate::{AccessRules, FlatRange, FlatView, MemTxResult, RegionOps};
 
@@ -76,6 +76,9 @@ impl FlatRange {
         };
         let size = self.region.rules().split(offset, data.len());
         let (value, result) = self.region.rules().dispatch_read(ops, offset, size);
+        if result == MemTxResult::DecodeError {
+            log_invalid(&self.region, Some(ops), offset, size, false);
+        }
         store(data.get_mut(..size.into()).unwrap_or_default(), value);
         (size.into(), result)
     }
@@ -87,10 +90,18 @@ impl FlatRange {
         if let Some(ram) = self.writable_ram() {
             return (len, copy_in(ram, offset, data.get(..len).unwrap_or_default()));
         }
-        let Some(ops) = self.write_ops() else { return (len, MemTxResult::Ok) };
         let size = self.region.rules().split(offset, data.len());
+        let Some(ops) = self.write_ops() else {
+            // ROM stays as it is.
+            log_invalid(&self.region, None, offset, size, true);
+            return (len.min(size.into()), MemTxResult::Ok);
+        };
         let value = load(data.get(..size.into()).unwrap_or_default());
-        (size.into(), self.region.rules().dispatch_write(ops, offset, value, size))
+        let result = self.region.rules().dispatch_write(ops, offset, value, size);
+        if result == MemTxResult::DecodeError {
+            log_invalid(&self.region, Some(ops), offset, size, true);
+        }
+        (size.into(), result)
     }
 }
 
@@ -147,6 +158,7 @@ impl FlatView {
                 }
                 None => {
                     let hole = self.hole_len(address, data.len());
+                    log_unassigned(address, hole, false);
                     data.iter_mut().take(hole).for_each(|b| *b = 0);
                     result |= MemTxResult::DecodeError;
                     hole
@@ -169,8 +181,10 @@ impl FlatView {
                     done
                 }
                 None => {
+                    let hole = self.hole_len(address, data.len());
+                    log_unassigned(address, hole, true);
                     result |= MemTxResult::DecodeError;
-                    self.hole_len(address, data.len())
+                    hole
                 }
             };
             data = data.get(done..).unwrap_or_default();

@@ -379,6 +379,24 @@ fn the_steps_of_starting_up_are_told_by_qemus_names() {
 }
 
 #[test]
+fn what_the_guest_does_wrong_is_logged_in_qemus_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let mut command = softmmu(pack::cases::BASE);
+    command.arg("-kernel").arg(guest("exits", Format::Pvh)).args(["-device", "pc-testdev"]);
+    let ended = run(command.args(["-d", "guest_errors", "-D"]).arg(&log));
+    assert_eq!(ended.status, Some(1), "{ended:?}");
+    let log = fs::read_to_string(log).unwrap();
+    // Eight bytes are two accesses to where nothing is.
+    for address in ["0xF8000000", "0xF8000004"] {
+        for what in ["read", "write"] {
+            let line = format!("Invalid {what} at addr {address}, size 4, region '(null)', reason: rejected");
+            assert!(log.lines().any(|l| l == line), "{line}: {log}");
+        }
+    }
+}
+
+#[test]
 fn a_log_goes_to_its_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");

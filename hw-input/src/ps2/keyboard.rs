@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::scancode::{scancodes, translate};
 use super::{Queue, spec};
+use util::log::{Mask, log_mask};
+
 use crate::qkeycode::QKeyCode;
 
 /// A key without a name of its own in sets 1 and 2, high byte first.
@@ -177,6 +179,9 @@ impl Ps2Keyboard {
             for ([set_1, set_2], down) in self.strokes(key, down) {
                 self.encode(if self.scancode_set == 1 { set_1 } else { set_2 }, down, &mut codes);
             }
+        }
+        if codes.is_empty() && !matches!(key, QKeyCode::Pause) {
+            log_mask(Mask::UNIMP, || format!("ps2: ignoring key with qcode {}", key as u32));
         }
         self.queue.push(&codes);
     }
