@@ -11,6 +11,7 @@ mod initramfs;
 mod kernel;
 mod nested;
 mod oracle;
+mod qtests;
 mod scenario;
 mod terminal;
 mod test;
@@ -44,6 +45,7 @@ fn chore(mut args: Args) -> Result<u8> {
         // A helper that `bench` runs, too, in nested machines.
         "time-first" => bench::time_first(args),
         "ci" => test::ci(),
+        "qtests" => qtests::command(args),
         "nested" => nested::command(args),
         "help" | "-h" | "--help" => {
             print!("{}", help());
@@ -54,5 +56,5 @@ fn chore(mut args: Args) -> Result<u8> {
 }
 
 fn help() -> String {
-    [boot::USAGE, test::USAGE, bench::USAGE, nested::USAGE].join("\n")
+    [boot::USAGE, test::USAGE, qtests::USAGE, bench::USAGE, nested::USAGE].join("\n")
 }

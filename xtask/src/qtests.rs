@@ -1,0 +1,253 @@
+//! `cargo xtask qtests`: QEMU's own qtest programs, built from Debian's source package, against this project's
+//! binary.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::args::Args;
+use crate::deps;
+use crate::vmm::Vmm;
+
+/// What `cargo xtask qtests` takes.
+pub const USAGE: &str = "\
+cargo xtask qtests [OPTION]... [NAME]...
+Builds QEMU's own qtest programs from Debian's source package (some minutes the first time) and runs them, unchanged,
+against the release binary. NAMEs are programs of QEMU's tests/qtest, such as rtc-test.
+  --vmm FILE                runs them on another program
+  --list                    lists the programs that run where none is named
+";
+
+/// Programs that this machine has the devices and commands for.
+const PROGRAMS: [&str; 5] = ["machine-none-test", "qmp-test", "qom-test", "readconfig-test", "i440fx-test"];
+/// What the build needs; libfdt and pixman for the configuration, which insists on them.
+const BUILD: [&str; 10] = [
+    "dpkg-dev",
+    "gcc",
+    "libc6-dev",
+    "libfdt-dev",
+    "libglib2.0-dev",
+    "libpixman-1-dev",
+    "meson",
+    "ninja-build",
+    "pkg-config",
+    "python3",
+];
+/// No program takes longer, unless it hangs.
+const PATIENCE: &str = "600";
+
+/// `cargo xtask qtests`.
+pub fn command(mut args: Args) -> Result<u8> {
+    let mut vmm = None;
+    while let Some(option) = args.next_option() {
+        match option.as_str() {
+            "--vmm" => vmm = Some(args.value(&option)?),
+            "--list" => {
+                PROGRAMS.iter().for_each(|name| println!("{name}"));
+                return Ok(0);
+            }
+            other => return Err(Args::unknown("qtests", other)),
+        }
+    }
+    let mut names = args.rest();
+    if names.is_empty() {
+        names.extend(PROGRAMS.map(str::to_owned));
+    }
+    deps::ensure_installed(&[&BUILD[..], &["seabios"]].concat())?;
+    let vmm = Vmm::chosen(vmm.as_deref())?;
+    let build = built(&names)?;
+    // QEMU's library tells the target from the program's name.
+    let folder = tempfile::tempdir()?;
+    let binary = folder.path().join("qemu-system-x86_64");
+    symlink(&vmm.program, &binary)?;
+    let mut total = Tally::default();
+    for name in &names {
+        let tally = run(&build, name, &binary)?;
+        println!("{name}: {} passed, {} failed, {} skipped", tally.passed, tally.failed.len(), tally.skipped);
+        tally.failed.iter().for_each(|line| println!("  {line}"));
+        total.add(tally);
+    }
+    println!("{} passed, {} failed, {} skipped", total.passed, total.failed.len(), total.skipped);
+    Ok(u8::from(!total.failed.is_empty()))
+}
+
+/// How tests ended.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: usize,
+    skipped: usize,
+    /// A line for each.
+    failed: Vec<String>,
+}
+
+impl Tally {
+    /// Counts what a program said by the Test Anything Protocol, and how it ended.
+    fn of(output: &str, success: bool) -> Self {
+        let mut tally = Tally::default();
+        for line in output.lines() {
+            if line.starts_with("not ok ") || line.starts_with("Bail out!") {
+                tally.failed.push(line.to_owned());
+            } else if line.starts_with("ok ") && line.contains("# SKIP") {
+                tally.skipped += 1;
+            } else if line.starts_with("ok ") {
+                tally.passed += 1;
+            }
+        }
+        let planned = output.lines().find_map(|line| line.strip_prefix("1..")?.trim().parse::<usize>().ok());
+        let done = tally.passed + tally.skipped + tally.failed.len();
+        if !success && tally.failed.is_empty() {
+            tally.failed.push("the program failed".to_owned());
+        } else if tally.failed.is_empty() && planned != Some(done) {
+            tally.failed.push(format!("{done} tests ended of {}", planned.unwrap_or_default()));
+        }
+        tally
+    }
+
+    fn add(&mut self, other: Tally) {
+        self.passed += other.passed;
+        self.skipped += other.skipped;
+        self.failed.extend(other.failed);
+    }
+}
+
+fn run(build: &Path, name: &str, binary: &Path) -> Result<Tally> {
+    eprintln!("xtask: {name}");
+    let output = Command::new("timeout")
+        .args(["-k", "5", PATIENCE])
+        .arg(build.join("tests/qtest").join(name))
+        // Go on after a failure.
+        .arg("-k")
+        .current_dir(build)
+        .env("QTEST_QEMU_BINARY", binary)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| name.to_owned())?;
+    Ok(Tally::of(&String::from_utf8_lossy(&output.stdout), output.status.success()))
+}
+
+/// Builds programs; gives the folder they are built in.
+fn built(names: &[String]) -> Result<PathBuf> {
+    let source = source()?;
+    let build = source.join("build-qtests");
+    if !build.join("build.ninja").is_file() {
+        fs::create_dir_all(&build)?;
+        let mut configure = Command::new("../configure");
+        configure
+            .args(["--target-list=x86_64-softmmu", "--meson=/usr/bin/meson", "--without-default-features"])
+            .args(["--disable-tcg", "--disable-user", "--disable-docs", "--disable-tools"])
+            .args(["--disable-guest-agent", "--disable-werror", "--enable-kvm"]);
+        step(configure.current_dir(&build), "configure")?;
+    }
+    let targets = names.iter().map(|name| format!("tests/qtest/{name}"));
+    step(Command::new("ninja").args(targets).current_dir(&build), "ninja")?;
+    Ok(build)
+}
+
+/// QEMU's source as Debian has it, in the cache.
+fn source() -> Result<PathBuf> {
+    let place = deps::cache()?.join("qemu-source");
+    let tree = place.join("tree");
+    if tree.is_dir() {
+        return Ok(tree);
+    }
+    fs::create_dir_all(place.join("lists/partial"))?;
+    fs::create_dir_all(place.join("archives/partial"))?;
+    fs::write(place.join("sources.list"), source_lines()?)?;
+    let option = |name: &str, file: &str| format!("{name}={}", place.join(file).display());
+    let options = [
+        option("Dir::Etc::sourcelist", "sources.list"),
+        "Dir::Etc::sourceparts=-".to_owned(),
+        option("Dir::State::lists", "lists"),
+        option("Dir::Cache::archives", "archives"),
+        "Dir::Cache::srcpkgcache=".to_owned(),
+        "Dir::Cache::pkgcache=".to_owned(),
+        "APT::Sandbox::User=root".to_owned(),
+    ];
+    let apt_get = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(options.iter().flat_map(|option| ["-o", option])).args(arguments).current_dir(&place);
+        step(&mut command, "apt-get")
+    };
+    apt_get(&["update", "-q"])?;
+    apt_get(&["source", "-q", "--download-only", "qemu"])?;
+    let description = fs::read_dir(&place)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|end| end == "dsc"))
+        .context("apt-get source left no description of the package")?;
+    // Unpacked aside, so that what is there is whole.
+    let aside = place.join("unpacking");
+    let _ = fs::remove_dir_all(&aside);
+    let mut unpack = Command::new("dpkg-source");
+    unpack.arg("-x").arg(description).arg(&aside).current_dir(&place);
+    step(&mut unpack, "dpkg-source")?;
+    fs::rename(&aside, &tree)?;
+    Ok(tree)
+}
+
+/// Where this machine has its packages from, as places of source packages.
+fn source_lines() -> Result<String> {
+    let format = "$(REPO_URI) $(BASE_URI) $(COMPONENT) $(ORIGIN)";
+    let output = Command::new("apt-get")
+        .args(["indextargets", "--format", format, "Identifier: Packages"])
+        .output()
+        .context("apt-get")?;
+    let listing = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut lines: Vec<String> = listing.lines().filter_map(source_line).collect();
+    lines.dedup();
+    if lines.is_empty() {
+        bail!("apt has no lists of Debian's packages; run this as root, then try again:\n  apt-get update");
+    }
+    Ok(lines.concat())
+}
+
+/// The place of source packages beside one of Debian's binary packages.
+fn source_line(target: &str) -> Option<String> {
+    let [repository, base, component, "Debian"] = target.split(' ').collect::<Vec<_>>()[..] else {
+        return None;
+    };
+    let suite = base.strip_prefix(repository)?.strip_prefix("dists/")?.trim_end_matches('/');
+    Some(format!("deb-src {repository} {suite} {component}\n"))
+}
+
+/// Runs a command with its chatter on stderr.
+fn step(command: &mut Command, name: &str) -> Result<()> {
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(std::io::stderr())
+        .status()
+        .with_context(|| format!("{name} cannot be run"))?;
+    ensure!(status.success(), "{name} failed ({status})");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_are_counted_by_how_they_ended() {
+        let tally = Tally::of("# x\n1..4\nok 1 /a\nnot ok 2 /b\nok 3 /c # SKIP no\nok 4 /d\n", false);
+        assert_eq!((tally.passed, tally.skipped, tally.failed), (2, 1, vec!["not ok 2 /b".to_owned()]));
+        assert_eq!(Tally::of("1..2\nok 1 /a\nBail out! x\n", false).failed, ["Bail out! x"]);
+    }
+
+    #[test]
+    fn sources_are_where_packages_are() {
+        let target = "http://a/security/ http://a/security/dists/stable-security/ main Debian";
+        let line = source_line(target);
+        assert_eq!(line.as_deref(), Some("deb-src http://a/security/ stable-security main\n"));
+        assert_eq!(source_line("http://a/ http://a/dists/x/ main Other"), None);
+    }
+
+    #[test]
+    fn a_program_that_ends_early_has_failed() {
+        assert_eq!(Tally::of("1..2\nok 1 /a\n", true).failed, ["1 tests ended of 2"]);
+        assert_eq!(Tally::of("", false).failed, ["the program failed"]);
+        assert_eq!(Tally::of("", true).failed, ["0 tests ended of 0"]);
+        assert!(Tally::of("1..1\nok 1 /a\n", true).failed.is_empty());
+    }
+}
