@@ -27,6 +27,12 @@ pub struct I8254 {
     earliest_ns: u64,
 }
 
+impl Default for I8254 {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
 impl I8254 {
     /// The state after power-on at `now_ns`: square waves of 18.2 Hz; the gate of counter 2 is low.
     pub fn new(now_ns: u64) -> Self {
@@ -120,6 +126,11 @@ impl I8254 {
         }
         levels.extend(self.follow_out(now_ns));
         levels
+    }
+
+    /// The level of the interrupt line, once it changed for the first time.
+    pub fn irq_level(&self) -> bool {
+        self.irq_level
     }
 
     /// The virtual time at which [`Self::expire`] is next due: OUT of counter 0 rises.

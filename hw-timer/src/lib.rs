@@ -1,12 +1,16 @@
-//! Timers: HPET, i8254 (hw/timer/).
+//! Timers: HPET, i8254 (hw/timer/), and the PC speaker's port, which looks at the i8254.
 //!
-//! The chips alone: plain structs that are told the virtual time and answer with the levels, messages and
-//! deadlines that follow. They hold no lock, start no timer and raise no interrupt line themselves.
+//! Each is a chip, a plain struct that is told the virtual time and answers with the levels, messages and deadlines that
+//! follow, and a device around it, which has the lock, the timer and the interrupt line.
 
 #![forbid(unsafe_code)]
 
 pub mod hpet;
 mod hpet_device;
 pub mod i8254;
+mod i8254_device;
+mod pcspk;
 
 pub use hpet_device::{HPET_BASE, HpetDevice};
+pub use i8254_device::{IsaPit, PitCommon, i8254_pit_init};
+pub use pcspk::{PcSpeaker, pcspk_init};

@@ -2,6 +2,8 @@
 
 /// Input clock of a PC's timer in Hz.
 pub const FREQUENCY: u64 = 1_193_182;
+/// A PC's first port of the timer.
+pub const PORT: u32 = 0x40;
 /// Number of counters.
 pub const COUNTERS: usize = 3;
 

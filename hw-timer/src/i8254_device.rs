@@ -1,0 +1,145 @@
+//! The devices around [`I8254`]: the type all PITs share, and the one that is emulated here.
+//!
+//! Source: QEMU `hw/timer/i8254_common.c`, `hw/timer/i8254.c`.
+
+use std::sync::{Arc, OnceLock};
+
+use hw_core::{Device, DeviceClass, DeviceImpl, Irq, IrqPin, qdev_create};
+use hw_isa::IsaDevice;
+use memory::{AccessRules, RegionOps};
+use parking_lot::Mutex;
+use qom::{Class, ClassInit, Object, Property, Result, bail};
+use util::clock::{ClockType, now_ns};
+use util::timer::Timer;
+
+use crate::i8254::{I8254, spec};
+
+/// What all PITs are, whoever emulates them.
+#[derive(Object)]
+#[object(name = "pit-common", parent = IsaDevice, abstract, class_init = class_init)]
+pub struct PitCommon {
+    parent: IsaDevice,
+    /// First port
+    #[property(default = u32::MAX)]
+    pub iobase: Property<u32>,
+}
+
+/// An emulated 8254. Its output is OUT of counter 0; its input, which the HPET drives, lets that through.
+#[derive(Object)]
+#[object(name = "isa-pit", parent = PitCommon)]
+pub struct IsaPit {
+    parent: PitCommon,
+    chip: Mutex<I8254>,
+    timer: OnceLock<Timer>,
+    irq: Arc<IrqPin>,
+}
+qom::type_init!(PitCommon, IsaPit);
+
+fn class_init(class: &mut Class) {
+    // Its output is the board's to wire.
+    class.get_mut::<DeviceClass>().board_only = true;
+}
+
+impl<T: DeviceImpl> ClassInit<T> for PitCommon {
+    fn class_init(class: &mut Class) {
+        <Device as ClassInit<T>>::class_init(class);
+    }
+}
+
+impl IsaPit {
+    /// Changes the chip with `f`, which gives the levels that its line went through.
+    fn change(&self, f: impl FnOnce(&mut I8254, u64) -> Vec<bool>) {
+        let levels = {
+            let mut chip = self.chip.lock();
+            let levels = f(&mut chip, now_ns(ClockType::Virtual));
+            // Under the chip's lock, so that an older deadline does not come last.
+            match (self.timer.get(), chip.next_deadline()) {
+                (Some(timer), Some(deadline)) => timer.mod_ns(deadline),
+                (Some(timer), None) => timer.del(),
+                (None, _) => {}
+            }
+            levels
+        };
+        if !levels.is_empty() {
+            self.irq.sync(levels.contains(&false), || self.chip.lock().irq_level());
+        }
+    }
+
+    /// The GATE pin of counter `number`.
+    pub fn gate(&self, number: usize) -> bool {
+        self.chip.lock().gate(number)
+    }
+
+    /// The OUT pin of counter `number` now.
+    pub fn out(&self, number: usize) -> bool {
+        self.chip.lock().out(number, now_ns(ClockType::Virtual))
+    }
+
+    /// Sets the GATE pin of counter `number` (`pit_set_gate`).
+    pub fn set_gate(&self, number: usize, level: bool) {
+        self.change(|chip, now| chip.set_gate(number, level, now));
+    }
+}
+
+impl DeviceImpl for IsaPit {
+    fn realize(self: &Arc<Self>) -> Result<()> {
+        self.chip.lock().reset(now_ns(ClockType::Virtual));
+        let this = Arc::downgrade(self);
+        let timer = Timer::new(ClockType::Virtual, move || {
+            if let Some(this) = this.upgrade() {
+                this.change(I8254::expire);
+            }
+        });
+        let _ = self.timer.set(timer);
+        self.init_gpio_out("", &self.irq);
+        let this = Arc::downgrade(self);
+        let control = Arc::new(move |_: u32, enabled: bool| {
+            if let Some(this) = this.upgrade() {
+                this.change(|chip, now| chip.set_irq_enabled(enabled, now));
+            }
+        });
+        self.init_gpio_in("", control, 1);
+        self.register_ioport(self.clone(), "pit", self.iobase.get(), spec::CONTROL as u32 + 1)?;
+        Ok(())
+    }
+
+    fn unrealize(self: &Arc<Self>) {
+        self.unregister_regions();
+        if let Some(timer) = self.timer.get() {
+            timer.del();
+        }
+    }
+
+    fn reset_enter(&self) {
+        self.change(|chip, now| {
+            chip.reset(now);
+            Vec::new()
+        });
+    }
+}
+
+impl RegionOps for IsaPit {
+    fn read(&self, offset: u64, _size: u8) -> u64 {
+        self.chip.lock().read(offset, now_ns(ClockType::Virtual)).into()
+    }
+
+    fn write(&self, offset: u64, value: u64, _size: u8) {
+        self.change(|chip, now| chip.write(offset, value as u8, now));
+    }
+
+    fn rules(&self) -> AccessRules {
+        AccessRules::sizes(1, 1)
+    }
+}
+
+/// Makes a PC's timer at port 0x40 of the ISA bus `bus`; `irq` is ISA line 0, or the HPET's legacy input 0 on a board that
+/// has one (`i8254_pit_init`).
+///
+/// # Errors
+/// When `bus` is no ISA bus.
+pub fn i8254_pit_init(bus: &Arc<dyn Object>, irq: Irq) -> Result<Arc<IsaPit>> {
+    let object = qdev_create("isa-pit", Some(bus), &[("iobase", spec::PORT.into())])?;
+    let Some(pit) = qom::downcast::<IsaPit>(object) else { bail!("'isa-pit' is another type") };
+    pit.irq.connect(irq);
+    Ok(pit)
+}
