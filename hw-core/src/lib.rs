@@ -34,6 +34,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accel;
+pub mod bootdevice;
 pub mod bus;
 mod char_property;
 pub mod cpu;
@@ -41,6 +42,7 @@ pub mod debug;
 pub mod device;
 pub mod global;
 pub mod hotplug;
+pub mod intc;
 pub mod irq;
 pub mod machine;
 mod null_machine;
