@@ -180,6 +180,18 @@ pub fn set(mask: Mask, filename: Option<&str>) -> Result<(), LogError> {
     Ok(())
 }
 
+/// Changes what is logged, and leaves the file as it is (HMP's `log`).
+///
+/// # Errors
+/// [`Mask::PER_THREAD`] without a file for each thread.
+pub fn set_mask(mask: Mask) -> Result<(), LogError> {
+    if mask.contains(Mask::PER_THREAD) && !matches!(*SINK.lock(), Sink::PerThread(_)) {
+        return Err(LogError::PerThread);
+    }
+    MASK.store((mask - Mask::PER_THREAD).bits(), Ordering::Release);
+    Ok(())
+}
+
 /// Changes the file, or stderr for `None`, and leaves what is logged as it is.
 ///
 /// # Errors
