@@ -10,14 +10,15 @@ use std::sync::{Arc, OnceLock};
 use memory::vm_memory::Bytes;
 use memory::{MemoryRegion, RamBlock, RamSource};
 use qom::{
-    Class, ClassInit, Object, ObjectBase, ObjectType, Property, Result, Size, UserCreatable, bail, object_new,
+    Class, ClassInit, Object, ObjectBase, ObjectType, Property, PropertyType, Result, Size, UserCreatable,
+    bail, object_new,
 };
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::param::page_size;
 
 /// The root part of every memory backend.
 #[derive(Object)]
-#[object(name = "memory-backend", parent = ObjectBase, abstract)]
+#[object(name = "memory-backend", parent = ObjectBase, abstract, class_init = class_init)]
 pub struct HostMemory {
     parent: ObjectBase,
     /// Size of the memory region (ex: 500M)
@@ -68,14 +69,32 @@ pub struct MemoryBackendMemfd {
 
 qom::type_init!(HostMemory, MemoryBackendRam, MemoryBackendFile, MemoryBackendMemfd);
 
+/// No backend has no memory.
+fn class_init(class: &mut Class) {
+    let Some(mut size) = class.property("size").cloned() else { return };
+    let Some(set) = size.set.take() else { return };
+    size.set = Some(Arc::new(move |object, input| {
+        if Size::parse("size", input)?.0 == 0 {
+            bail!("property 'size' of {} doesn't take value '0'", object.type_name());
+        }
+        set(object, input)
+    }));
+    class.add_property(size);
+}
+
 impl<T: UserCreatable> ClassInit<T> for HostMemory {
     fn class_init(_: &mut Class) {}
 }
 
 impl HostMemory {
+    /// Whether a machine or a device uses the memory.
+    fn is_mapped(&self) -> bool {
+        self.region.get().is_some_and(MemoryRegion::is_mapped)
+    }
+
     fn checked_size(&self) -> Result<u64> {
         match self.size.get().0 {
-            0 => bail!("can't create backend with size 0"),
+            0 => bail!("Parameter 'size' is missing"),
             size => Ok(size),
         }
     }
@@ -113,6 +132,10 @@ fn prealloc(block: &RamBlock) {
 }
 
 impl UserCreatable for MemoryBackendRam {
+    fn can_be_deleted(&self) -> bool {
+        !self.is_mapped()
+    }
+
     fn complete(self: Arc<Self>) -> Result<()> {
         let source = if self.share.get() { RamSource::SharedAnonymous } else { RamSource::Anonymous };
         self.complete_with(|name, size| RamBlock::new(name, size, source))
@@ -120,9 +143,13 @@ impl UserCreatable for MemoryBackendRam {
 }
 
 impl UserCreatable for MemoryBackendFile {
+    fn can_be_deleted(&self) -> bool {
+        !self.is_mapped()
+    }
+
     fn complete(self: Arc<Self>) -> Result<()> {
         let Some(path) = self.mem_path.get().filter(|p| !p.is_empty()) else {
-            bail!("mem-path property not set")
+            bail!("Parameter 'mem-path' is missing")
         };
         self.checked_size()?;
         let share = self.share.get();
@@ -179,6 +206,10 @@ impl MemoryBackendMemfd {
 }
 
 impl UserCreatable for MemoryBackendMemfd {
+    fn can_be_deleted(&self) -> bool {
+        !self.is_mapped()
+    }
+
     fn complete(self: Arc<Self>) -> Result<()> {
         let flags = self.flags()?;
         let (share, seal) = (self.share.get(), self.seal.get());

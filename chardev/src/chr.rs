@@ -240,6 +240,24 @@ impl Chardev {
         self.backend.read_buffered(limit)
     }
 
+    /// Adds to what a ring buffer holds (`ringbuf-write`); `None` for other kinds.
+    #[must_use]
+    pub fn write_buffered(&self, data: &[u8]) -> Option<()> {
+        self.backend.read_buffered(0)?;
+        self.write(data).ok().map(drop)
+    }
+
+    /// Whether several frontends can share it.
+    #[must_use]
+    pub fn is_mux(&self) -> bool {
+        self.core.max_slots > 1
+    }
+
+    /// Has the frontend see a break on the line (`chardev-send-break`). On the main loop's thread.
+    pub fn receive_break(&self) {
+        self.core.event(Event::Break);
+    }
+
     /// Frees what it holds on the host: socket paths, the terminal's mode (for the program's end).
     pub fn close(&self) {
         self.backend.close();

@@ -42,5 +42,5 @@ pub use fe::CharFrontend;
 pub use mux::{resume_mux_open, set_commit_handler, set_escape_char, set_quit_handler, suspend_mux_open};
 pub use options::ChardevSpec;
 pub use registry::{find, list, remove, remove_all};
-pub use spec::{backend_help, new_from_compat, new_from_opts, parse_compat};
+pub use spec::{backend_help, backends, new_from_compat, new_from_opts, parse_compat};
 pub use stdio::{forbid_stdio, reapply_terminal, restore_terminal};

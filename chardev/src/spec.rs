@@ -57,11 +57,16 @@ const MISSING: &[&str] = &[
     "console",
 ];
 
+/// The names of all kinds of chardevs.
+pub fn backends() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|kind| kind.name).chain([mux::BACKEND])
+}
+
 /// The text of `-chardev help`.
 #[must_use]
 pub fn backend_help() -> String {
-    let names = KINDS.iter().map(|kind| kind.name).chain([mux::BACKEND]);
-    names.fold(String::from("Available chardev backend types: "), |text, name| text + "\n  " + name) + "\n"
+    backends().fold(String::from("Available chardev backend types: "), |text, name| text + "\n  " + name)
+        + "\n"
 }
 
 /// Makes a chardev and puts it into the registry (qemu_chr_new_from_opts). With `mux=on` it is a multiplexer

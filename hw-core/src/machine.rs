@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use memory::MemoryRegion;
 use parking_lot::Mutex;
+use qapi::QapiType;
 use qom::{Class, ClassInit, Object, ObjectBase, ObjectType, Property, Result, bail};
 
 use crate::global::GlobalProperty;
@@ -34,6 +35,38 @@ impl Default for CpuTopology {
     }
 }
 
+/// Which place in the topology a CPU has (QAPI's `CpuInstanceProperties`); what the machine does not have is left out.
+#[derive(QapiType, Clone, Debug, Default, PartialEq, Eq)]
+pub struct CpuInstanceProperties {
+    /// NUMA node.
+    pub node_id: Option<i64>,
+    /// Package.
+    pub socket_id: Option<i64>,
+    /// Die in it.
+    pub die_id: Option<i64>,
+    /// Cluster in it.
+    pub cluster_id: Option<i64>,
+    /// Core in it.
+    pub core_id: Option<i64>,
+    /// Thread in it.
+    pub thread_id: Option<i64>,
+}
+
+/// A place for CPUs (QAPI's `HotpluggableCPU`).
+#[derive(QapiType, Clone, Debug, PartialEq, Eq)]
+#[qapi(name = "HotpluggableCPU")]
+pub struct PossibleCpu {
+    /// The type of CPU for it.
+    #[qapi(name = "type")]
+    pub type_name: String,
+    /// How many CPUs a device for it has.
+    pub vcpus_count: i64,
+    /// What names the place.
+    pub props: CpuInstanceProperties,
+    /// The CPU that is there.
+    pub qom_path: Option<String>,
+}
+
 /// What all machines of a type share.
 #[derive(Clone)]
 pub struct MachineClass {
@@ -57,6 +90,8 @@ pub struct MachineClass {
     pub default_ram_size: u64,
     /// The name of the memory block; a machine without memory has none.
     pub default_ram_id: Option<&'static str>,
+    /// The places for CPUs, in order of index; for machines whose CPUs have a place in a topology.
+    pub possible_cpus: Option<fn(&Arc<dyn Object>) -> Vec<PossibleCpu>>,
     /// Devices' properties that differ from their defaults.
     pub compat_props: Vec<GlobalProperty>,
 }
@@ -74,6 +109,7 @@ impl Default for MachineClass {
             default_cpu_type: None,
             default_ram_size: 128 << 20,
             default_ram_id: None,
+            possible_cpus: None,
             compat_props: Vec::new(),
         }
     }

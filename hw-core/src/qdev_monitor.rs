@@ -9,6 +9,8 @@ use qapi::{QapiEvent, QapiType};
 use qom::property::PropertyInput;
 use qom::{Class, ErrorClass, Object, Result, Value, bail};
 
+use util::option::id_wellformed;
+
 use crate::bus::{Bus, walk_buses};
 use crate::device::{Device, DeviceCategory, DeviceClass, qdev_new, qdev_unparent};
 use crate::sysbus::sysbus_get_default;
@@ -79,11 +81,6 @@ impl DeviceOptions {
     }
 }
 
-fn is_id(id: &str) -> bool {
-    id.starts_with(|c: char| c.is_ascii_alphabetic())
-        && id.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
-}
-
 /// The class of a device that users may make.
 fn device_class(driver: &str) -> Result<DeviceClass> {
     let class = qom::class_by_name(driver).filter(|c| c.is_a("device"));
@@ -108,7 +105,7 @@ pub fn qdev_device_add(options: &DeviceOptions, hotplugged: bool) -> Result<Arc<
     if hotplugged {
         check_hotplug(&options.driver, &class, bus.as_ref())?;
     }
-    if options.id.as_deref().is_some_and(|id| !is_id(id)) {
+    if options.id.as_deref().is_some_and(|id| !id_wellformed(id)) {
         let hint = "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.";
         return Err(qom::Error::new("Parameter 'id' expects an identifier").with_hint(hint));
     }

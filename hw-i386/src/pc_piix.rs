@@ -48,6 +48,8 @@ qom::type_init!(PcI440fxMachine, IsaPcMachine);
 fn common_class_init(machine: &mut MachineClass) {
     machine.max_cpus = 255;
     machine.default_ram_id = Some("pc.ram");
+    machine.possible_cpus =
+        Some(|machine| machine.cast::<PcMachine>().map(|pc| pc.possible_cpus()).unwrap_or_default());
 }
 
 fn i440fx_class_init(class: &mut Class) {

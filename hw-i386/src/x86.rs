@@ -4,12 +4,14 @@
 
 use std::sync::{Arc, OnceLock};
 
+use hw_core::cpu::cpu_list;
 use hw_core::irq::{Irq, IrqHandler};
-use hw_core::machine::Machine;
+use hw_core::machine::{CpuInstanceProperties, Machine, PossibleCpu};
 use hw_core::{accel, qdev_new, qdev_realize};
 use parking_lot::Mutex;
 use qom::property::OnOffAuto;
 use qom::{Class, ClassInit, Object, Property, Result, bail};
+use target_i386::X86Cpu;
 use target_i386::topology::Topology;
 
 /// Number of interrupt lines: inputs of the I/O APIC.
@@ -123,6 +125,31 @@ impl X86Machine {
         (0..self.config().smp.max_cpus).map(|n| topology.apic_id_of_index(n)).collect()
     }
 
+    /// The places for CPUs, with the CPUs there are (`x86_possible_cpu_arch_ids`).
+    pub fn possible_cpus(&self) -> Vec<PossibleCpu> {
+        let (topology, config, cpus) = (self.topology(), self.config(), cpu_list());
+        let path_of = |apic_id: u32| {
+            let found = cpus.iter().find(|cpu| cpu.cast::<X86Cpu>().is_some_and(|c| c.apic_id() == apic_id));
+            found.and_then(|cpu| cpu.canonical_path())
+        };
+        let place = |index| {
+            let ids = topology.ids_of_index(index);
+            PossibleCpu {
+                type_name: config.cpu_type.clone().unwrap_or_default(),
+                vcpus_count: 1,
+                props: CpuInstanceProperties {
+                    socket_id: Some(ids.socket.into()),
+                    die_id: (topology.dies > 1).then_some(ids.die.into()),
+                    core_id: Some(ids.core.into()),
+                    thread_id: Some(ids.thread.into()),
+                    ..CpuInstanceProperties::default()
+                },
+                qom_path: path_of(topology.apic_id(&ids)),
+            }
+        };
+        (0..config.smp.max_cpus).map(place).collect()
+    }
+
     /// Makes the CPUs (`x86_cpus_init`).
     ///
     /// # Errors
@@ -145,7 +172,7 @@ impl X86Machine {
     fn cpu_new(&self, cpu_type: &str, apic_id: u32) -> Result<()> {
         let _span = util::trace::span("x86_cpu_new");
         let cpu = qdev_new(cpu_type)?;
-        if let Some(x86) = cpu.cast::<target_i386::X86Cpu>() {
+        if let Some(x86) = cpu.cast::<X86Cpu>() {
             x86.set_place(self.topology(), apic_id);
         }
         qdev_realize(&cpu, None)?;

@@ -111,6 +111,19 @@ struct Bar {
     mapped: Option<u64>,
 }
 
+/// A base address register as seen from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BarInfo {
+    /// Its number.
+    pub number: usize,
+    /// What it decodes.
+    pub kind: BarKind,
+    /// How much, in bytes.
+    pub size: u64,
+    /// Where it shows now.
+    pub address: Option<u64>,
+}
+
 /// The root part of every PCI function.
 #[derive(Object)]
 #[object(name = "pci-device", parent = Device, abstract, class_init = class_init)]
@@ -230,6 +243,19 @@ impl PciDevice {
         config.set_writable_u32(at, mask as u32 & !fixed);
         drop(config);
         self.bars.lock().push(Bar { number, kind, region: region.clone(), mapped: None });
+    }
+
+    /// The base address registers that decode something, in order of number.
+    pub fn bars(&self) -> Vec<BarInfo> {
+        let info = |bar: &Bar| BarInfo {
+            number: bar.number,
+            kind: bar.kind,
+            size: u64::try_from(bar.region.size()).unwrap_or_default(),
+            address: bar.mapped,
+        };
+        let mut bars: Vec<_> = self.bars.lock().iter().map(info).collect();
+        bars.sort_by_key(|bar| bar.number);
+        bars
     }
 
     /// A guest's read of configuration space.

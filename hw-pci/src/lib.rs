@@ -7,12 +7,14 @@
 #![forbid(unsafe_code)]
 
 mod bus;
+mod class;
 mod config;
 mod device;
 mod host;
 pub mod spec;
 
 pub use bus::{PciBus, PciIrqController, pci_bus_new};
+pub use class::class_desc;
 pub use config::ConfigSpace;
-pub use device::{BarKind, PciDevice, PciDeviceClass, PciDeviceImpl, devfn};
+pub use device::{BarInfo, BarKind, PciDevice, PciDeviceClass, PciDeviceImpl, devfn};
 pub use host::PciHost;

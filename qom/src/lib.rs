@@ -55,4 +55,6 @@ pub use types::{
     Class, ClassData, ClassInit, Interface, ObjectType, PropertyInfo, TypeInfo, class_by_name, class_list,
     type_register,
 };
-pub use user_creatable::{UserCreatable, object_get_objects_root, user_creatable_add, user_creatable_del};
+pub use user_creatable::{
+    UserCreatable, object_add, object_get_objects_root, user_creatable_add, user_creatable_del,
+};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::property::PropertyInput;
 use crate::{
-    Interface, Object, Result, TypeInfo, bail, class_by_name, container_get, object_get_root, object_new,
+    Class, Interface, Object, Result, TypeInfo, Value, bail, class_by_name, container_get, object_get_root,
+    object_new,
 };
 
 /// A type that `-object` can make.
@@ -36,6 +37,33 @@ pub fn object_get_objects_root() -> Arc<dyn Object> {
     container_get(&object_get_root(), "/objects")
 }
 
+/// The class of a type that users may make.
+fn user_creatable_class(type_name: &str) -> Result<&'static Class> {
+    let class = class_by_name(type_name);
+    match class.filter(|c| c.is_a(<dyn UserCreatable>::TYPE_NAME) && !c.is_abstract()) {
+        Some(class) => Ok(class),
+        None => bail!("Parameter 'qom-type' does not accept value '{type_name}'"),
+    }
+}
+
+/// [`user_creatable_add`] as QMP has it: properties that the type does not have are found before anything is made.
+///
+/// # Errors
+/// As [`user_creatable_add`].
+pub fn object_add(
+    type_name: &str,
+    id: &str,
+    properties: &serde_json::Map<String, Value>,
+) -> Result<Arc<dyn Object>> {
+    let class = user_creatable_class(type_name)?;
+    let settable = |name: &&String| class.property(name).is_some_and(|property| property.set.is_some());
+    if let Some(name) = properties.keys().find(|name| !settable(name)) {
+        bail!("Parameter '{name}' is unexpected");
+    }
+    let properties = properties.iter().map(|(name, value)| (name.as_str(), PropertyInput::Json(value)));
+    user_creatable_add(type_name, id, properties)
+}
+
 /// Makes an object of `type_name` called `id` (`user_creatable_add_type`).
 ///
 /// # Errors
@@ -45,13 +73,7 @@ pub fn user_creatable_add<'a>(
     id: &str,
     properties: impl IntoIterator<Item = (&'a str, PropertyInput<'a>)>,
 ) -> Result<Arc<dyn Object>> {
-    let Some(class) = class_by_name(type_name) else { bail!("invalid object type: {type_name}") };
-    if !class.is_a(<dyn UserCreatable>::TYPE_NAME) {
-        bail!("object type '{type_name}' isn't supported by object-add");
-    }
-    if class.is_abstract() {
-        bail!("object type '{type_name}' is abstract");
-    }
+    user_creatable_class(type_name)?;
     let object = object_new(type_name)?;
     for (name, value) in properties {
         object.property_set(name, value)?;

@@ -194,7 +194,7 @@ fn a_device_that_cannot_be_is_refused_with_the_option() {
 
 #[test]
 fn an_object_that_cannot_be_is_refused() {
-    refused(&["-object", "nosuch,id=a"], &["softmmu: invalid object type: nosuch"]);
+    refused(&["-object", "nosuch,id=a"], &["softmmu: Parameter 'qom-type' does not accept value 'nosuch'"]);
     refused(
         &["-object", "memory-backend-ram"],
         &["softmmu: -object memory-backend-ram: Parameter 'id' is missing"],
@@ -207,7 +207,7 @@ fn an_object_that_cannot_be_is_refused() {
         &["-object", "memory-backend-ram,id=a,size=foo"],
         &["softmmu: Parameter 'size' expects a non-negative number below 2^64"],
     );
-    let no_size = "softmmu: can't create backend with size 0";
+    let no_size = "softmmu: Parameter 'size' is missing";
     refused(&["-object", "memory-backend-ram,id=a"], &[no_size]);
 }
 

@@ -125,7 +125,8 @@ pub fn enable(pattern: &str) -> bool {
 }
 
 /// Whether `text` matches `pattern`, in which `*` is any text and `?` any character (g_pattern_match_simple).
-fn glob_match(pattern: &str, text: &str) -> bool {
+#[must_use]
+pub fn glob_match(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
     // Where to resume, one character further, when what follows the last star does not fit.

@@ -22,3 +22,8 @@ mod qtree;
 mod readline;
 
 pub use monitor::monitor_init_hmp;
+
+/// Carries out a line as if somebody typed it, and gives what it prints (`human-monitor-command`).
+pub(crate) fn run(line: &str) -> String {
+    command::run(line).into_text()
+}

@@ -9,36 +9,11 @@ use hw_core::sysbus::sysbus_get_default;
 use hw_pci::spec::{
     CLASS_DEVICE, DEVICE_ID, INTERRUPT_LINE, INTERRUPT_PIN, SUBSYSTEM_ID, SUBSYSTEM_VENDOR_ID, VENDOR_ID,
 };
-use hw_pci::{PciBus, PciDevice};
+use hw_pci::{PciBus, PciDevice, class_desc};
 use qom::Object;
 
 use super::args::Args;
 use super::output::{Output, out};
-
-/// Base class and sub-class codes with their names (PCI Code and ID Assignment Specification, in QEMU's words).
-const CLASSES: [(u16, &str); 21] = [
-    (0x0001, "VGA controller"),
-    (0x0100, "SCSI controller"),
-    (0x0101, "IDE controller"),
-    (0x0104, "RAID controller"),
-    (0x0106, "SATA controller"),
-    (0x0180, "Storage controller"),
-    (0x0200, "Ethernet controller"),
-    (0x0280, "Network controller"),
-    (0x0300, "VGA controller"),
-    (0x0380, "Display controller"),
-    (0x0400, "Video controller"),
-    (0x0401, "Audio controller"),
-    (0x0500, "RAM controller"),
-    (0x0580, "Memory controller"),
-    (0x0600, "Host bridge"),
-    (0x0601, "ISA bridge"),
-    (0x0604, "PCI bridge"),
-    (0x0680, "Bridge"),
-    (0x0700, "Serial port"),
-    (0x0c03, "USB controller"),
-    (0x0c05, "SMBus"),
-];
 
 /// The registers that identify a function, and its interrupt.
 pub(crate) struct Identity {
@@ -61,8 +36,7 @@ impl Identity {
     }
 
     pub fn class_name(&self) -> String {
-        let known = CLASSES.iter().find(|(code, _)| *code == self.class);
-        known.map_or_else(|| format!("Class {:04}", self.class), |(_, name)| (*name).to_owned())
+        class_desc(self.class).map_or_else(|| format!("Class {:04}", self.class), str::to_owned)
     }
 }
 

@@ -1,0 +1,330 @@
+//! Questions about what no machine of this program has, answered as QEMU answers them of a machine without it.
+//!
+//! Source: QEMU `qapi/*.json` and the commands' handlers, as named at each group.
+
+use hw_core::machine::current_machine;
+use qapi::QapiType;
+use qom::{Error, ErrorClass, Result, Value, bail};
+
+/// Lists the I/O threads (iothread.c).
+#[qapi::command("query-iothreads", preconfig)]
+fn query_iothreads() -> Result<Vec<Value>> {
+    Ok(Vec::new())
+}
+
+/// Lists plugged memory devices (hw/mem/memory-device.c).
+#[qapi::command("query-memory-devices")]
+fn query_memory_devices() -> Result<Vec<Value>> {
+    Ok(Vec::new())
+}
+
+/// Lists what devices tell the guest's ACPI about themselves (hw/acpi).
+#[qapi::command("query-acpi-ospm-status")]
+fn query_acpi_ospm_status() -> Result<Vec<Value>> {
+    match current_machine().and_then(|machine| machine.child("acpi-device")) {
+        Some(_) => Ok(Vec::new()),
+        None => bail!("command is not supported, missing ACPI device"),
+    }
+}
+
+/// Lists the persistent-reservation helpers (scsi/pr-manager.c).
+#[qapi::command("query-pr-managers", preconfig)]
+fn query_pr_managers() -> Result<Vec<Value>> {
+    Ok(Vec::new())
+}
+
+fn no_balloon<T>() -> Result<T> {
+    let error = Error::new("No balloon device has been activated");
+    Err(error.with_class(ErrorClass::DeviceNotActive))
+}
+
+#[derive(QapiType)]
+struct BalloonInfo {
+    actual: i64,
+}
+
+/// Tells how much memory the balloon leaves the guest (softmmu/balloon.c).
+#[qapi::command("query-balloon")]
+fn query_balloon() -> Result<BalloonInfo> {
+    no_balloon()
+}
+
+/// Asks the guest to give memory back.
+#[qapi::command("balloon")]
+fn balloon(#[qapi(name = "value")] _value: i64) -> Result<()> {
+    no_balloon()
+}
+
+#[derive(QapiType)]
+struct GuidInfo {
+    guid: String,
+}
+
+/// Tells the VM generation ID (hw/acpi/vmgenid.c).
+#[qapi::command("query-vm-generation-id")]
+fn query_vm_generation_id() -> Result<GuidInfo> {
+    bail!("VM Generation ID device not found")
+}
+
+/// Lists the TPMs (softmmu/tpm.c).
+#[qapi::command("query-tpm")]
+fn query_tpm() -> Result<Vec<Value>> {
+    Ok(Vec::new())
+}
+
+/// Lists the models of TPM there are.
+#[qapi::command("query-tpm-models")]
+fn query_tpm_models() -> Result<Vec<String>> {
+    Ok(Vec::new())
+}
+
+/// Lists the backends of TPMs there are.
+#[qapi::command("query-tpm-types")]
+fn query_tpm_types() -> Result<Vec<String>> {
+    Ok(Vec::new())
+}
+
+/// Lists the receive filters of network devices (net/net.c).
+#[qapi::command("query-rx-filter")]
+fn query_rx_filter(name: Option<String>) -> Result<Vec<Value>> {
+    match name {
+        Some(name) => bail!("invalid net client name: {name}"),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Plugs a network device's cable in or out.
+#[qapi::command("set_link")]
+fn set_link(name: String, #[qapi(name = "up")] _up: bool) -> Result<()> {
+    Err(qom::object::device_not_found(&name))
+}
+
+/// Lists the block devices (block/qapi.c).
+#[qapi::command("query-block", preconfig)]
+fn query_block() -> Result<Vec<Value>> {
+    Ok(Vec::new())
+}
+
+/// Lists the block nodes that have names.
+#[qapi::command("query-named-block-nodes", preconfig)]
+fn query_named_block_nodes(#[qapi(name = "flat")] _flat: Option<bool>) -> Result<Vec<Value>> {
+    Ok(Vec::new())
+}
+
+/// Tells what the block devices did.
+#[qapi::command("query-blockstats", preconfig)]
+fn query_blockstats(#[qapi(name = "query-nodes")] _nodes: Option<bool>) -> Result<Vec<Value>> {
+    Ok(Vec::new())
+}
+
+/// Lists the jobs of block devices.
+#[qapi::command("query-block-jobs", preconfig)]
+fn query_block_jobs() -> Result<Vec<Value>> {
+    Ok(Vec::new())
+}
+
+/// Lists the block devices that are exported.
+#[qapi::command("query-block-exports", preconfig)]
+fn query_block_exports() -> Result<Vec<Value>> {
+    Ok(Vec::new())
+}
+
+/// Lists the background jobs (job-qmp.c).
+#[qapi::command("query-jobs")]
+fn query_jobs() -> Result<Vec<Value>> {
+    Ok(Vec::new())
+}
+
+#[derive(QapiType)]
+enum ReplayMode {
+    None,
+    Record,
+    Play,
+}
+
+#[derive(QapiType)]
+struct ReplayInfo {
+    mode: ReplayMode,
+    filename: Option<String>,
+    icount: i64,
+}
+
+/// Tells about recording and replaying (replay/replay-debugging.c).
+#[qapi::command("query-replay")]
+fn query_replay() -> Result<ReplayInfo> {
+    Ok(ReplayInfo { mode: ReplayMode::None, filename: None, icount: 0 })
+}
+
+#[derive(QapiType)]
+struct YankInstanceBlockNode {
+    node_name: String,
+}
+
+#[derive(QapiType)]
+struct YankInstanceChardev {
+    id: String,
+}
+
+/// A connection that can be cut.
+#[derive(QapiType)]
+#[qapi(name = "YankInstance", tag = "type", tag_type = "YankInstanceType")]
+enum YankInstance {
+    BlockNode(YankInstanceBlockNode),
+    Chardev(YankInstanceChardev),
+    Migration,
+}
+
+/// Lists the connections that can be cut (util/yank.c): none yet.
+#[qapi::command("query-yank", oob)]
+fn query_yank() -> Result<Vec<YankInstance>> {
+    Ok(Vec::new())
+}
+
+/// Cuts connections.
+#[qapi::command("yank", oob)]
+fn yank(instances: Vec<YankInstance>) -> Result<()> {
+    if instances.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new("Instance not found").with_class(ErrorClass::DeviceNotFound))
+}
+
+#[derive(QapiType)]
+enum StatsProvider {
+    Kvm,
+}
+
+#[derive(QapiType)]
+struct StatsRequest {
+    provider: StatsProvider,
+    names: Option<Vec<String>>,
+}
+
+#[derive(QapiType)]
+struct StatsVcpuFilter {
+    vcpus: Option<Vec<String>>,
+}
+
+#[derive(QapiType)]
+#[qapi(tag = "target", tag_type = "StatsTarget")]
+enum StatsFilter {
+    Vm,
+    Vcpu(StatsVcpuFilter),
+}
+
+/// Tells what an accelerator counted (softmmu/stats…): none counts yet.
+#[qapi::command("query-stats")]
+fn query_stats(
+    #[qapi(flatten)] _filter: StatsFilter,
+    #[qapi(name = "providers")] _providers: Option<Vec<StatsRequest>>,
+) -> Result<Vec<Value>> {
+    Ok(Vec::new())
+}
+
+/// Lists what an accelerator counts.
+#[qapi::command("query-stats-schemas")]
+fn query_stats_schemas(#[qapi(name = "provider")] _provider: Option<StatsProvider>) -> Result<Vec<Value>> {
+    Ok(Vec::new())
+}
+
+/// How migration is.
+#[derive(QapiType)]
+struct MigrationInfo {}
+
+/// Tells how migration is (migration/migration.c): there is none.
+#[qapi::command("query-migrate")]
+fn query_migrate() -> Result<MigrationInfo> {
+    Ok(MigrationInfo {})
+}
+
+/// Lists what migration can do: nothing.
+#[qapi::command("query-migrate-capabilities")]
+fn query_migrate_capabilities() -> Result<Vec<Value>> {
+    Ok(Vec::new())
+}
+
+/// Lists the parameters of migration: none.
+#[qapi::command("query-migrate-parameters")]
+fn query_migrate_parameters() -> Result<MigrationInfo> {
+    Ok(MigrationInfo {})
+}
+
+#[derive(QapiType)]
+#[qapi(name = "COLOMode")]
+enum ColoMode {
+    None,
+    Primary,
+    Secondary,
+}
+
+#[derive(QapiType)]
+#[qapi(name = "COLOExitReason")]
+enum ColoExitReason {
+    None,
+    Request,
+    Error,
+    Processing,
+}
+
+#[derive(QapiType)]
+#[qapi(name = "COLOStatus")]
+struct ColoStatus {
+    mode: ColoMode,
+    last_mode: ColoMode,
+    reason: ColoExitReason,
+}
+
+/// Tells about coarse-grained lock-stepping (migration/colo.c).
+#[qapi::command("query-colo-status")]
+fn query_colo_status() -> Result<ColoStatus> {
+    Ok(ColoStatus { mode: ColoMode::None, last_mode: ColoMode::None, reason: ColoExitReason::None })
+}
+
+#[derive(QapiType)]
+struct ReplicationStatus {
+    error: bool,
+    desc: Option<String>,
+}
+
+/// Tells whether replication failed.
+#[qapi::command("query-xen-replication-status")]
+fn query_xen_replication_status() -> Result<ReplicationStatus> {
+    Ok(ReplicationStatus { error: false, desc: None })
+}
+
+/// Lists the limits of dirty pages (softmmu/dirtylimit.c).
+#[qapi::command("query-vcpu-dirty-limit")]
+fn query_vcpu_dirty_limit() -> Result<Vec<Value>> {
+    Ok(Vec::new())
+}
+
+fn no_rocker<T>(name: &str) -> Result<T> {
+    bail!("rocker {name} not found")
+}
+
+/// Tells about a Rocker switch (hw/net/rocker).
+#[qapi::command("query-rocker")]
+fn query_rocker(name: String) -> Result<Value> {
+    no_rocker(&name)
+}
+
+/// Lists the ports of a Rocker switch.
+#[qapi::command("query-rocker-ports")]
+fn query_rocker_ports(name: String) -> Result<Vec<Value>> {
+    no_rocker(&name)
+}
+
+/// Lists the flows of a Rocker switch.
+#[qapi::command("query-rocker-of-dpa-flows")]
+fn query_rocker_of_dpa_flows(
+    name: String,
+    #[qapi(name = "tbl-id")] _table: Option<u32>,
+) -> Result<Vec<Value>> {
+    no_rocker(&name)
+}
+
+/// Lists the groups of a Rocker switch.
+#[qapi::command("query-rocker-of-dpa-groups")]
+fn query_rocker_of_dpa_groups(name: String, #[qapi(name = "type")] _kind: Option<u8>) -> Result<Vec<Value>> {
+    no_rocker(&name)
+}

@@ -1,0 +1,54 @@
+//! The commands of QMP, one file a subject; `qapi::command` registers each.
+//!
+//! What needs the CPU's or the board's own knowledge is defined where that is: `target-i386`, `softmmu`. A
+//! command about something that no machine of this program has answers as QEMU 7.2 does of a machine without it.
+
+mod absent;
+mod chardev;
+mod chardev_types;
+mod cpus;
+mod human;
+mod machine;
+mod memory;
+mod objects;
+mod pci;
+mod qdev;
+mod run_state;
+mod trace;
+mod ui;
+
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use hw_core::Cpu;
+use hw_core::cpu::cpu_list;
+use qom::{Error, Object, Result, bail};
+
+/// How long a CPU's thread is waited for: it may be at work that takes long, and the monitors must go on.
+const CPU_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Has `cpu`'s thread call `work`; `None` when it does not come to that.
+fn on_cpu<R: Send + 'static>(cpu: &Arc<dyn Object>, work: impl FnOnce() -> R + Send + 'static) -> Option<R> {
+    let (sender, receiver) = sync_channel(1);
+    cpu.cast::<Cpu>()?.async_run_on_cpu(move || {
+        // Nobody waits any more.
+        let _ = sender.send(work());
+    });
+    receiver.recv_timeout(CPU_PATIENCE).ok()
+}
+
+/// The CPU of an index, the first without one (`qemu_get_cpu`).
+fn cpu_of(index: Option<i64>) -> Result<Arc<dyn Object>> {
+    let wanted = index.unwrap_or_default();
+    let found =
+        cpu_list().into_iter().find(|cpu| cpu.cast::<Cpu>().is_some_and(|c| i64::from(c.index()) == wanted));
+    match found {
+        Some(cpu) => Ok(cpu),
+        None => bail!("Parameter 'cpu-index' expects a CPU number"),
+    }
+}
+
+fn unsupported() -> Error {
+    Error::new("this feature or command is not currently supported")
+}

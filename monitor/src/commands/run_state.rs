@@ -1,0 +1,118 @@
+//! Starting, stopping, resetting, and what the guest's own reboot, power-off and panic do.
+//!
+//! Source: QEMU `monitor/qmp-cmds.c`, `softmmu/runstate-action.c`, `qapi/run-state.json`, `qapi/misc.json`.
+
+use hw_core::CpuClass;
+use hw_core::cpu::cpu_list;
+use hw_core::machine::current_machine;
+use hw_core::runstate::{
+    self, PanicAction, RebootAction, RunState, ShutdownAction, ShutdownCause, WatchdogAction,
+};
+use qapi::QapiType;
+use qom::{Result, bail};
+
+use super::{on_cpu, unsupported};
+
+/// Whether the machine runs.
+#[derive(QapiType)]
+struct StatusInfo {
+    running: bool,
+    /// Always off: an accelerator without hardware does it.
+    singlestep: bool,
+    status: RunState,
+}
+
+/// Tells whether the machine runs, and why it does not.
+#[qapi::command("query-status", preconfig)]
+fn query_status() -> Result<StatusInfo> {
+    Ok(StatusInfo { running: runstate::is_running(), singlestep: false, status: runstate::runstate_get() })
+}
+
+/// Stops the machine.
+#[qapi::command("stop")]
+fn stop() -> Result<()> {
+    // A machine that stands still keeps the reason why it does.
+    if runstate::is_running() {
+        runstate::vm_stop(RunState::Paused);
+    }
+    Ok(())
+}
+
+/// Lets the machine go on.
+#[qapi::command("cont")]
+fn cont() -> Result<()> {
+    match runstate::runstate_get() {
+        RunState::InternalError | RunState::Shutdown => {
+            bail!("Resetting the Virtual Machine is required")
+        }
+        // Only a wake-up event ends it.
+        RunState::Suspended => {}
+        _ => runstate::vm_start(),
+    }
+    Ok(())
+}
+
+/// Resets the machine.
+#[qapi::command("system_reset")]
+fn system_reset() -> Result<()> {
+    runstate::reset_request(ShutdownCause::HostQmpSystemReset);
+    Ok(())
+}
+
+/// Presses the power button.
+#[qapi::command("system_powerdown")]
+fn system_powerdown() -> Result<()> {
+    runstate::powerdown_request();
+    Ok(())
+}
+
+/// Whether the machine can be woken up from a sleep of the guest's.
+pub(super) fn wakeup_suspend_support() -> bool {
+    // None sleeps yet.
+    false
+}
+
+/// Wakes the guest up.
+#[qapi::command("system_wakeup")]
+fn system_wakeup() -> Result<()> {
+    if !wakeup_suspend_support() {
+        bail!("wake-up from suspend is not supported by this guest");
+    }
+    bail!("Unable to wake up: guest is not in suspended state")
+}
+
+/// Says what a guest's reboot, power-off and panic and a watchdog do from now on.
+#[qapi::command("set-action", preconfig)]
+fn set_action(
+    reboot: Option<RebootAction>,
+    shutdown: Option<ShutdownAction>,
+    panic: Option<PanicAction>,
+    watchdog: Option<WatchdogAction>,
+) -> Result<()> {
+    runstate::set_action(reboot, shutdown);
+    runstate::set_guest_action(panic, watchdog);
+    Ok(())
+}
+
+/// Says what a watchdog does from now on.
+#[qapi::command("watchdog-set-action")]
+fn watchdog_set_action(action: WatchdogAction) -> Result<()> {
+    runstate::set_guest_action(None, Some(action));
+    Ok(())
+}
+
+/// Sends every CPU a non-maskable interrupt.
+#[qapi::command("inject-nmi")]
+fn inject_nmi() -> Result<()> {
+    let cpus = cpu_list();
+    if current_machine().is_none() || cpus.is_empty() {
+        return Err(unsupported());
+    }
+    for cpu in cpus {
+        if let Some(nmi) = cpu.class().get::<CpuClass>().and_then(|class| class.nmi) {
+            let this = cpu.clone();
+            on_cpu(&cpu, move || nmi(&this));
+        }
+    }
+    Ok(())
+}
