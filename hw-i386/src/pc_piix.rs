@@ -16,6 +16,8 @@ use hw_pci_host::i440fx::{I440fx, i440fx_init};
 use memory::{MemoryRegion, get_system_io, get_system_memory};
 use qom::property::OnOffAuto;
 use qom::{Class, Object, Result, Value, bail};
+use target_i386::models::DefaultVersion;
+use target_i386::set_default_version;
 use util::trace::span;
 
 use crate::kvm::setup_irq_routing;
@@ -73,6 +75,7 @@ fn isapc_class_init(class: &mut Class) {
 
 impl MachineImpl for PcI440fxMachine {
     fn init(self: &Arc<Self>) -> Result<()> {
+        set_default_version(DefaultVersion::Number(1));
         pc_init1(self, true)
     }
     fn reset(&self) {
@@ -82,6 +85,7 @@ impl MachineImpl for PcI440fxMachine {
 
 impl MachineImpl for IsaPcMachine {
     fn init(self: &Arc<Self>) -> Result<()> {
+        set_default_version(DefaultVersion::Legacy);
         pc_init1(self, false)
     }
     fn reset(&self) {

@@ -16,7 +16,7 @@ use util::log::{Mask, log_mask};
 use crate::config::CpuConfig;
 use crate::cpuid::{VcpuPlace, build_cpuid};
 use crate::expand::{CpuError, Expanded, expand_features};
-use crate::features::FeatureWord;
+use crate::features::{ALIASES, FeatureWord};
 use crate::host::CpuidEntry;
 use crate::models::{CpuModel, DefaultVersion};
 use crate::msrs::MsrValue;
@@ -24,7 +24,7 @@ use crate::option::CpuOption;
 use crate::props::{HOST_PROPERTIES, PROPERTIES, PropertyValue, SIGNATURE_PROPERTIES};
 use crate::reset::X86State;
 use crate::topology::Topology;
-use crate::{hyperv, kvm};
+use crate::{hyperv, kvm, report};
 
 /// What sets one model's type apart.
 #[derive(Clone, Default)]
@@ -59,7 +59,22 @@ pub(crate) struct Pending {
 }
 
 /// The version of a model that a name without a version means.
-const DEFAULT_VERSION: DefaultVersion = DefaultVersion::Number(1);
+static DEFAULT_VERSION: Mutex<DefaultVersion> = Mutex::new(DefaultVersion::Latest);
+
+/// A board says which version of a model a name without a version means on it (`x86_cpu_set_default_version`).
+pub fn set_default_version(version: DefaultVersion) {
+    *DEFAULT_VERSION.lock() = version;
+}
+
+/// The version of a model that a name without a version means.
+pub(crate) fn default_version() -> DefaultVersion {
+    *DEFAULT_VERSION.lock()
+}
+
+/// The model that a type stands for.
+pub(crate) fn model_of(class: &Class) -> Option<CpuModel> {
+    class.get::<X86CpuClass>().and_then(|c| c.model)
+}
 
 qom::type_init!(X86Cpu);
 qom::type_init!(fn register_models);
@@ -92,13 +107,31 @@ fn class_init(class: &mut Class) {
 fn properties() -> Vec<PropertyInfo> {
     let features =
         FeatureWord::all().flat_map(|word| word.info().names().map(|(_, name)| name)).collect::<Vec<_>>();
-    let words = features.into_iter().chain(hyperv::names()).map(|name| (name, "bool", ""));
+    let aliases = ALIASES.iter().map(|(alias, _)| *alias);
+    let words = features.into_iter().chain(aliases).chain(hyperv::names()).map(|name| (name, "bool", ""));
     let settings = PROPERTIES.iter().chain(SIGNATURE_PROPERTIES).chain(HOST_PROPERTIES);
     let settings = settings.map(|(name, kind, text)| (*name, kind.name(), *text));
-    words.chain(settings).map(|(name, kind, text)| property(name, kind, text)).collect()
+    let own = words.chain(settings).map(|(name, kind, text)| property(name, kind, text));
+    own.chain(report::properties()).collect()
 }
 
-fn property(name: &'static str, kind: &str, description: &str) -> PropertyInfo {
+/// A value as text, as which all properties are read. JSON must be of the property's own type.
+fn value_text(name: &str, kind: &str, input: PropertyInput<'_>) -> Result<String> {
+    let expected = match (kind, input) {
+        (_, PropertyInput::Text(text)) => return Ok(text.to_owned()),
+        ("bool", PropertyInput::Json(Value::Bool(value))) => {
+            return Ok(if *value { "on" } else { "off" }.to_owned());
+        }
+        ("str" | "OnOffAuto", PropertyInput::Json(Value::String(text))) => return Ok(text.clone()),
+        ("bool", _) => "boolean",
+        ("str" | "OnOffAuto", _) => "string",
+        (_, PropertyInput::Json(Value::Number(number))) if !number.is_f64() => return Ok(number.to_string()),
+        _ => "integer",
+    };
+    bail!("Invalid parameter type for '{name}', expected: {expected}")
+}
+
+fn property(name: &'static str, kind: &'static str, description: &str) -> PropertyInfo {
     PropertyInfo {
         description: description.to_owned(),
         get: Some(Arc::new(move |object| {
@@ -112,13 +145,7 @@ fn property(name: &'static str, kind: &str, description: &str) -> PropertyInfo {
             }
         })),
         set: Some(Arc::new(move |object, input| {
-            let text = match input {
-                PropertyInput::Text(text) => text.to_owned(),
-                PropertyInput::Json(Value::String(text)) => text.clone(),
-                PropertyInput::Json(Value::Bool(value)) => if *value { "on" } else { "off" }.to_owned(),
-                PropertyInput::Json(Value::Number(number)) => number.to_string(),
-                PropertyInput::Json(_) => bail!("Invalid parameter type for '{name}'"),
-            };
+            let text = value_text(name, kind, input)?;
             let Some(cpu) = object.cast::<X86Cpu>() else { return Ok(()) };
             match &mut *cpu.config.lock() {
                 Some(config) => config.set(name, &text).map_err(|e| Error::new(e.to_string())),
@@ -143,11 +170,18 @@ fn wrong(error: impl std::fmt::Display) -> Error {
 
 impl X86Cpu {
     fn init(&self) {
-        let model = self.class().get::<X86CpuClass>().and_then(|c| c.model);
-        *self.config.lock() = model.map(|model| CpuConfig::new(model, DEFAULT_VERSION, kvm::host()));
+        let model = model_of(self.class());
+        *self.config.lock() = model.map(|model| CpuConfig::new(model, default_version(), kvm::host()));
     }
 
-    fn with_config<R>(&self, f: impl FnOnce(&CpuConfig) -> Option<R>) -> Option<R> {
+    /// Calls `f` with the configuration of a CPU that is not realized.
+    pub(crate) fn change_config(&self, f: impl FnOnce(&mut CpuConfig)) {
+        if let Some(config) = &mut *self.config.lock() {
+            f(config);
+        }
+    }
+
+    pub(crate) fn with_config<R>(&self, f: impl FnOnce(&CpuConfig) -> Option<R>) -> Option<R> {
         match self.expanded.get() {
             Some(expanded) => f(&expanded.config),
             None => f(self.config.lock().as_ref()?),

@@ -166,15 +166,7 @@ pub fn expand_features(
     if config.props.hv_vendor_id.len() > 12 {
         work.warnings.push("hv-vendor-id truncated to 12 characters".to_string());
     }
-    if config.model.copies_host() {
-        take_host_features(&mut config, host);
-    }
-    work.drop_dependent(&mut config);
-    if !config.props.kvm {
-        config.features[Kvm] = 0;
-    }
-    xsave::enable_components(&mut config.features);
-    work.settle_levels(&mut config, topology.dies);
+    work.expand(&mut config, host, topology);
     if !host.runs_nothing {
         hyperv::expand(&mut config, host)?;
     }
@@ -216,6 +208,12 @@ pub fn expand_features(
     let xsave = XsaveAreas::of(host);
     let Filter { filtered, warnings } = work;
     Ok(Expanded { config, filtered, warnings, caches, xsave, mwait, mcg_cap })
+}
+
+/// Settles features and leaf levels of a CPU that is only asked about (`x86_cpu_expand_features`): what the host
+/// lacks stays.
+pub(crate) fn expand(config: &mut CpuConfig, host: &HostCpu, topology: &Topology) {
+    Filter { filtered: FeatureWords::NONE, warnings: Vec::new() }.expand(config, host, topology);
 }
 
 fn take_host_features(config: &mut CpuConfig, host: &HostCpu) {
@@ -278,6 +276,18 @@ impl Filter {
             let name = info.name(bit).map(|name| format!(".{name}")).unwrap_or_default();
             self.warnings.push(format!("{prefix}: {}{name} [bit {bit}]", info.description()));
         }
+    }
+
+    fn expand(&mut self, config: &mut CpuConfig, host: &HostCpu, topology: &Topology) {
+        if config.model.copies_host() {
+            take_host_features(config, host);
+        }
+        self.drop_dependent(config);
+        if !config.props.kvm {
+            config.features[Kvm] = 0;
+        }
+        xsave::enable_components(&mut config.features);
+        self.settle_levels(config, topology.dies);
     }
 
     fn drop_dependent(&mut self, config: &mut CpuConfig) {

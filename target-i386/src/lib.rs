@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cache;
+mod commands;
 pub mod config;
 mod cpu;
 pub mod cpuid;
@@ -17,10 +18,11 @@ pub mod models;
 pub mod msrs;
 pub mod option;
 pub mod props;
+mod report;
 pub mod reset;
 pub mod topology;
 pub mod xsave;
 
-pub use cpu::{X86Cpu, set_cpu_option};
+pub use cpu::{X86Cpu, set_cpu_option, set_default_version};
 pub use current::{current_tsc_khz, with_current_cpu};
 pub use kvm::{IDENTITY_MAP_BASE, IDENTITY_MAP_SIZE};

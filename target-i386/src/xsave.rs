@@ -34,6 +34,12 @@ const COMPONENTS: [Option<(Feature, u32)>; 19] = [
     Some((bits::AMX_TILE, 0x2000)),
 ];
 
+/// The name of the feature that brings component `at`.
+pub(crate) fn feature_of(at: u32) -> Option<&'static str> {
+    let (feature, _) = (*COMPONENTS.get(at as usize)?)?;
+    feature.word.info().name(feature.mask.trailing_zeros())
+}
+
 /// Sets XCR0's and IA32_XSS's bits as the features need them (`x86_cpu_enable_xsave_components`).
 pub(crate) fn enable_components(features: &mut FeatureWords) {
     let mut mask = 0_u64;
