@@ -4,6 +4,7 @@
 pub mod acpi_build;
 mod boot;
 mod firmware;
+mod intc;
 mod kvm;
 pub mod linker;
 pub mod loader;

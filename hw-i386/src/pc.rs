@@ -10,6 +10,7 @@ use hw_core::machine::Machine;
 use hw_core::{Device, qdev_create, qdev_new, qdev_realize};
 use hw_isa::IsaBus;
 use hw_nvram::fw_cfg::FwCfg;
+use hw_timer::{i8254_pit_init, pcspk_init};
 use memory::{MemoryRegion, RamBlock, get_system_memory};
 use qom::property::OnOffAuto;
 use qom::{Class, ClassInit, Error, Object, Property, Result, Size, Value, bail};
@@ -158,13 +159,32 @@ impl PcMachine {
         }
         self.this().property_add_link("rtc", &rtc)?;
         let _ = self.rtc.set(rtc);
-        if self.pit.get() != OnOffAuto::Off && accel_irqchip().is_some() {
-            let pit = qdev_create("kvm-pit", Some(isa), &[])?;
-            if let (Some(hpet), Some(line)) = (&hpet, device(&pit).gpio_in("", 0)) {
-                device(hpet).connect_gpio_out("pit-enabled", 0, line)?;
-            }
+        if self.pit.get() != OnOffAuto::Off {
+            self.create_pit(isa, hpet.as_ref())?;
         }
         self.superio_init(isa)
+    }
+
+    /// The kernel's PIT beside the kernel's interrupt controllers, or a device of our own with the speaker's port.
+    fn create_pit(&self, isa: &Arc<dyn Object>, hpet: Option<&Arc<dyn Object>>) -> Result<()> {
+        let pit = match accel_irqchip() {
+            Some(_) => qdev_create("kvm-pit", Some(isa), &[])?,
+            None => {
+                // The HPET takes its line away, as the RTC's.
+                let line = match hpet {
+                    Some(hpet) => device(hpet).gpio_in("", 0),
+                    None => self.gsi(0),
+                };
+                let Some(line) = line else { bail!("the timer has no interrupt line") };
+                let pit = i8254_pit_init(isa, line)?;
+                pcspk_init(isa, &pit)?;
+                pit
+            }
+        };
+        if let (Some(hpet), Some(line)) = (hpet, device(&pit).gpio_in("", 0)) {
+            device(hpet).connect_gpio_out("pit-enabled", 0, line)?;
+        }
+        Ok(())
     }
 
     fn create_hpet(&self) -> Result<Arc<dyn Object>> {

@@ -23,7 +23,7 @@ use util::trace::span;
 use crate::kvm::setup_irq_routing;
 use crate::pc::{PcMachine, first_cpu};
 use crate::x86::GSI_NUM_PINS;
-use crate::{boot, firmware};
+use crate::{boot, firmware, intc};
 
 /// Where the SMBus's registers start.
 const SMB_IO_BASE: u32 = 0xb100;
@@ -165,10 +165,11 @@ fn pci_init(pc: &PcMachine, ram: &MemoryRegion, pci_memory: &MemoryRegion) -> Re
 }
 
 fn interrupt_controllers_init(pc: &PcMachine, isa: &Arc<dyn Object>, ioapic: bool) -> Result<()> {
+    let with_pic = pc.pic.get() != OnOffAuto::Off;
     if accel_irqchip().is_none() {
-        return Ok(());
+        return if with_pic { intc::pic_init(pc, isa) } else { Ok(()) };
     }
-    if pc.pic.get() != OnOffAuto::Off {
+    if with_pic {
         for master in [true, false] {
             qdev_create("kvm-i8259", Some(isa), &[("master", master.into())])?;
         }
