@@ -63,9 +63,10 @@ fn value(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
-/// The clock's reading in `ns` from now, which is not before it.
+/// The clock's reading in `ns` from now, which is not before it. The protocol's times have 63 bits.
 fn later(ns: i64) -> u64 {
-    now_ns(ClockType::Virtual).saturating_add(u64::try_from(ns).unwrap_or(0))
+    let later = now_ns(ClockType::Virtual).saturating_add(u64::try_from(ns).unwrap_or(0));
+    later.min(i64::MAX as u64)
 }
 
 /// Carries out a request. What memory or ports refuse, the guest would not be told either.
