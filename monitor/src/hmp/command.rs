@@ -1,173 +1,169 @@
-//! The tables of commands, and finding and running one (hmp-commands.hx, hmp-commands-info.hx).
+//! Finding and running a command, and `help` (monitor/hmp.c).
 
-use super::args::{self, Arg, Args};
-use super::output::{Output, out};
-use super::{dump, info, machine, mtree, objects, pci, qtree};
+use super::args::{self, Args, is_space, skip_space};
+use super::completion::Completer;
+use super::info_table::INFO_COMMANDS;
+use super::session::{Session, out};
+use super::table::COMMANDS;
+use super::{machine, x86};
 
-/// Prints into the output; an error is a line that says what went wrong.
-pub(crate) type Handler = fn(&mut Output, &Args) -> Result<(), String>;
+/// Prints into the session; an error is a line that says what went wrong.
+pub(crate) type Handler = fn(&mut Session, &Args) -> Result<(), String>;
+
+/// What a command does.
+pub(crate) enum Action {
+    Run(Handler),
+    /// Prints what QEMU prints where a machine has nothing of that kind.
+    Text(&'static str),
+    /// Leads on to commands of its own.
+    Info(Handler),
+}
 
 pub(crate) struct Command {
     /// The name, and others for it after `|`.
-    names: &'static str,
-    /// What it takes, in words.
-    params: &'static str,
-    help: &'static str,
-    args: &'static [Arg],
-    handler: Handler,
+    pub names: &'static str,
+    /// What it takes, for [`args::parse`].
+    pub args: &'static str,
+    /// The same in words.
+    pub params: &'static str,
+    pub help: &'static str,
+    pub action: Action,
+    /// How its last argument is completed, if not by its type.
+    pub completer: Option<Completer>,
 }
 
-const fn command(
+pub(crate) const fn command(
     names: &'static str,
-    args: &'static [Arg],
+    args: &'static str,
     params: &'static str,
     help: &'static str,
-    handler: Handler,
+    action: Action,
 ) -> Command {
-    Command { names, params, help, args, handler }
+    Command { names, args, params, help, action, completer: None }
 }
 
 impl Command {
-    fn is_called(&self, name: &str) -> bool {
+    pub const fn completed_by(mut self, completer: Completer) -> Command {
+        self.completer = Some(completer);
+        self
+    }
+
+    pub fn is_called(&self, name: &str) -> bool {
         self.names.split('|').any(|n| n == name)
     }
-}
 
-use Arg::{Expression, Flag, Format, OptionalExpression, OptionalWord, Rest, Word};
-
-/// In order of name, as `help` lists them.
-const COMMANDS: &[Command] = &[
-    command("cont|c", &[], "", "resume emulation", machine::cont),
-    command(
-        "device_add",
-        &[Rest],
-        "driver[,prop=value][,...]",
-        "add device, like -device on the command line",
-        objects::device_add,
-    ),
-    command("help|?", &[Rest], "[cmd]", "show the help", help),
-    command("info", &[Rest], "[subcommand]", "show various information about the system state", info_list),
-    command("logfile", &[Word], "filename", "output logs to 'filename'", machine::logfile),
-    command("qom-get", &[Word, Word], "path property", "print QOM property", objects::qom_get),
-    command("qom-list", &[OptionalWord], "path", "list QOM properties", objects::qom_list),
-    command("quit|q", &[], "", "quit the emulator", machine::quit),
-    command("stop|s", &[], "", "stop emulation", machine::stop),
-    command("system_powerdown", &[], "", "send system power down event", machine::system_powerdown),
-    command("system_reset", &[], "", "reset the system", machine::system_reset),
-    command(
-        "trace-event",
-        &[Word, OptionalWord],
-        "name on|off",
-        "changes status of a specific trace event",
-        machine::trace_event,
-    ),
-    command(
-        "x",
-        &[Format, Expression],
-        "/fmt addr",
-        "virtual memory dump starting at 'addr'",
-        dump::virtual_memory,
-    ),
-    command(
-        "xp",
-        &[Format, Expression],
-        "/fmt addr",
-        "physical memory dump starting at 'addr'",
-        dump::physical_memory,
-    ),
-];
-
-const INFO_COMMANDS: &[Command] = &[
-    command("chardev", &[], "", "show the character devices", info::chardev),
-    command("cpus", &[], "", "show infos for each CPU", info::cpus),
-    command("kvm", &[], "", "show KVM information", info::kvm),
-    command(
-        "mtree",
-        &[Flag('f'), Flag('D')],
-        "[-f][-D]",
-        "show memory tree (-f: dump flat view for address spaces;\n\t\t\t-D: dump disabled regions)",
-        mtree::info_mtree,
-    ),
-    command("name", &[], "", "show the current VM name", info::name),
-    command("pci", &[], "", "show PCI info", pci::info_pci),
-    command("qom-tree", &[OptionalWord], "[path]", "show QOM composition tree", objects::info_qom_tree),
-    command("qtree", &[], "", "show device tree", qtree::info_qtree),
-    command(
-        "registers",
-        &[Flag('a'), OptionalExpression],
-        "[-a|vcpu]",
-        "show the cpu registers (-a: show register info for all cpus; vcpu: specific vCPU to query; show the \
-         current CPU's registers if no vcpu is specified)",
-        info::registers,
-    ),
-    command("status", &[], "", "show the current VM status (running|paused)", info::status),
-    command("uuid", &[], "", "show the current VM UUID", info::uuid),
-    command("version", &[], "", "show the version of QEMU", info::version),
-];
-
-/// The first word and the rest.
-fn split_word(text: &str) -> (&str, &str) {
-    let text = text.trim_start();
-    text.split_at(text.find(char::is_whitespace).unwrap_or(text.len()))
-}
-
-/// The command that `line` names, its name as typed, and its arguments; `Err` with what names none.
-fn find(line: &str) -> Result<(&'static Command, String, &str), String> {
-    let (name, rest) = split_word(line);
-    let unknown = |name: &str| format!("unknown command: '{name}'");
-    let command = COMMANDS.iter().find(|c| c.is_called(name)).ok_or_else(|| unknown(name))?;
-    let (sub, sub_rest) = split_word(rest);
-    if name != "info" || sub.is_empty() {
-        return Ok((command, name.to_owned(), rest));
+    /// The commands it leads to.
+    pub fn subcommands(&self) -> Option<&'static [Command]> {
+        matches!(self.action, Action::Info(_)).then_some(INFO_COMMANDS)
     }
-    let full = format!("info {sub}");
-    let command = INFO_COMMANDS.iter().find(|c| c.is_called(sub)).ok_or_else(|| unknown(&full))?;
-    Ok((command, full, sub_rest))
 }
 
-/// Carries out a line and gives what it prints.
-pub(crate) fn run(line: &str) -> Output {
-    let mut output = Output::default();
-    if line.trim().is_empty() {
-        return output;
+/// A command found in a line.
+struct Found<'a> {
+    command: &'static Command,
+    /// The line up to the end of the command's name.
+    typed: &'a str,
+    rest: &'a str,
+}
+
+/// Finds what `line` names; `None` for a blank line.
+///
+/// # Errors
+/// Says that there is no such command.
+fn find(line: &str) -> Result<Option<Found<'_>>, String> {
+    if skip_space(line).is_empty() {
+        return Ok(None);
     }
-    let (command, name, rest) = match find(line) {
-        Ok(found) => found,
-        Err(message) => {
-            out!(output, "{message}\n");
-            return output;
+    let mut table = COMMANDS;
+    let mut rest = line;
+    loop {
+        let name = skip_space(rest);
+        let (name, after) = name.split_at(name.find(|c| is_space(c) || c == '/').unwrap_or(name.len()));
+        let typed = &line[..line.len() - after.len()];
+        let Some(command) = table.iter().find(|c| c.is_called(name)) else {
+            return Err(format!("unknown command: '{typed}'"));
+        };
+        rest = skip_space(after);
+        match command.subcommands() {
+            Some(subcommands) if !rest.is_empty() => table = subcommands,
+            _ => return Ok(Some(Found { command, typed, rest })),
         }
+    }
+}
+
+/// Carries out a line.
+pub(crate) fn run(mon: &mut Session, line: &str) {
+    util::trace_event!(handle_hmp_command, "mon {:p} cmdline: {line}", std::ptr::from_ref(mon));
+    let found = match find(line) {
+        Ok(Some(found)) => found,
+        Ok(None) => return,
+        Err(message) => return out!(mon, "{message}\n"),
     };
-    let own_name = name.rsplit(' ').next().unwrap_or(&name);
-    match args::parse(own_name, command.args, rest) {
-        Ok(args) => {
-            if let Err(message) = (command.handler)(&mut output, &args) {
-                out!(output, "{message}\n");
+    let command = found.command;
+    let handler = match &command.action {
+        Action::Run(handler) | Action::Info(handler) => Ok(*handler),
+        Action::Text(text) => Err(*text),
+    };
+    let cpu = mon.cpu();
+    let registers = |name: &str| x86::register(cpu.as_ref()?, name);
+    match args::parse(command.names, command.args, found.rest, &registers) {
+        Ok(args) => match handler {
+            Ok(handler) => {
+                if let Err(message) = handler(mon, &args) {
+                    out!(mon, "{message}\n");
+                }
             }
-        }
-        Err(message) => out!(output, "{message}\nTry \"help {name}\" for more information\n"),
-    }
-    output
-}
-
-fn print_help(output: &mut Output, prefix: &str, command: &Command) {
-    out!(output, "{prefix}{} {} -- {}\n", command.names, command.params, command.help);
-}
-
-fn help(output: &mut Output, args: &Args) -> Result<(), String> {
-    match args.word(0) {
-        "" => COMMANDS.iter().for_each(|c| print_help(output, "", c)),
-        "info" => return info_list(output, &Args::default()),
-        line => {
-            let (command, name, _) = find(line)?;
-            print_help(output, if name.starts_with("info ") { "info " } else { "" }, command);
+            Err(text) => mon.print(text),
+        },
+        Err(message) => {
+            if !message.is_empty() {
+                out!(mon, "{message}\n");
+            }
+            out!(mon, "Try \"help {}\" for more information\n", found.typed);
         }
     }
+}
+
+fn print_help(mon: &mut Session, prefix: &str, command: &Command) {
+    out!(mon, "{prefix}{} {} -- {}\n", command.names, command.params, command.help);
+}
+
+/// `help` or `?`, alone, or with what it shall be about.
+pub(crate) fn help(mon: &mut Session, args: &Args) -> Result<(), String> {
+    let Some(line) = args.text("name") else {
+        COMMANDS.iter().for_each(|c| print_help(mon, "", c));
+        return Ok(());
+    };
+    if line == "log" {
+        machine::log_help(mon);
+        return Ok(());
+    }
+    let mut words = Vec::new();
+    let mut rest = skip_space(line);
+    while !rest.is_empty() {
+        let Some((word, after)) = args::word(rest) else { return Ok(()) };
+        words.push(word);
+        rest = skip_space(after);
+    }
+    let mut table = COMMANDS;
+    for (depth, word) in words.iter().enumerate() {
+        let found = table.iter().find(|c| c.is_called(word));
+        let command = found.ok_or_else(|| format!("unknown command: '{}'", words[..=depth].join(" ")))?;
+        let prefix = || words[..depth].iter().map(|word| format!("{word} ")).collect::<String>();
+        let Some(subcommands) = command.subcommands() else {
+            print_help(mon, &prefix(), command);
+            return Ok(());
+        };
+        table = subcommands;
+    }
+    let prefix = words.iter().map(|word| format!("{word} ")).collect::<String>();
+    table.iter().for_each(|c| print_help(mon, &prefix, c));
     Ok(())
 }
 
-fn info_list(output: &mut Output, _: &Args) -> Result<(), String> {
-    INFO_COMMANDS.iter().for_each(|c| print_help(output, "info ", c));
+/// `info` alone.
+pub(crate) fn info(mon: &mut Session, _: &Args) -> Result<(), String> {
+    INFO_COMMANDS.iter().for_each(|c| print_help(mon, "info ", c));
     Ok(())
 }
 
@@ -176,31 +172,56 @@ mod tests {
     use super::*;
 
     fn text(line: &str) -> String {
-        run(line).into_text()
+        let mut mon = Session::default();
+        run(&mut mon, line);
+        mon.into_text()
     }
 
     #[test]
     fn help_lists_every_command_and_explains_one() {
         let all = text("help");
         assert!(all.contains("\nhelp|? [cmd] -- show the help\n"), "{all}");
-        assert_eq!(all.lines().count(), COMMANDS.len());
         assert_eq!(text("?  info  status"), "info status  -- show the current VM status (running|paused)\n");
         assert_eq!(text("help c"), "cont|c  -- resume emulation\n");
         assert_eq!(text("help nosuch"), "unknown command: 'nosuch'\n");
+        assert_eq!(text("help info nosuch"), "unknown command: 'info nosuch'\n");
         assert_eq!(text("info"), text("help info"));
-        let names: Vec<_> = COMMANDS.iter().map(|c| c.names).collect();
-        assert!(names.is_sorted(), "{names:?}");
+        assert!(text("help info").lines().all(|line| line.starts_with("info ")));
+        assert!(text("help log").starts_with("Log items (comma separated):\nnone "), "{}", text("help log"));
+        assert!(text("help log").contains("\"log trace:help\""));
+    }
+
+    #[test]
+    fn the_tables_are_in_order_and_their_types_are_known() {
+        for table in [COMMANDS, INFO_COMMANDS] {
+            let names: Vec<_> = table.iter().map(|c| c.names).collect();
+            assert!(names.is_sorted(), "{names:?}");
+            for command in table {
+                let known = |kind| "sFBOS/ilMob-".contains(kind);
+                assert!(args::arg_types(command.args).all(|arg| known(arg.kind)), "{}", command.names);
+                let parts = command.args.split(',').filter(|part| !part.is_empty()).count();
+                assert_eq!(args::arg_types(command.args).count(), parts, "{}", command.names);
+            }
+        }
     }
 
     #[test]
     fn what_is_typed_wrong_is_told() {
         assert_eq!(text("foo bar"), "unknown command: 'foo'\n");
         assert_eq!(text("info foo"), "unknown command: 'info foo'\n");
+        assert_eq!(text("info/x"), "unknown command: 'info'\n");
+        assert_eq!(text("help/x"), "unknown command: '/x'\n");
         assert_eq!(
             text("info version 3"),
             "version: extraneous characters at the end of line\nTry \"help info version\" for more information\n"
         );
-        assert_eq!(text("x"), "unexpected end of expression\nTry \"help x\" for more information\n");
+        assert_eq!(
+            text("stop foo"),
+            "stop|s: extraneous characters at the end of line\nTry \"help stop\" for more information\n"
+        );
+        assert_eq!(text("x/4x"), "unexpected end of expression\nTry \"help x\" for more information\n");
+        assert_eq!(text("info jit"), "Error: JIT information is only available with accel=tcg\n");
+        assert_eq!(text("info usbhost"), "");
         assert_eq!(text(" \t "), "");
     }
 }

@@ -2,25 +2,23 @@
 
 use std::sync::Arc;
 
-use hw_core::cpu::cpu_list;
+use iced_x86::{Decoder, DecoderError, DecoderOptions, Formatter, GasFormatter};
 use memory::{MemTxResult, address_space_memory};
 use qom::Object;
 
 use super::args::{Args, Format};
-use super::info::on_cpu;
-use super::output::{Output, out};
+use super::session::{Session, out};
+use super::x86::{self, PAGE_SIZE};
 
-const PAGE_SIZE: u64 = 4096;
-
-pub(crate) fn physical_memory(output: &mut Output, args: &Args) -> Result<(), String> {
-    dump(output, args, &mut |address, data| address_space_memory().read(address, data) == MemTxResult::Ok);
+pub(crate) fn physical_memory(mon: &mut Session, args: &Args) -> Result<(), String> {
+    dump(mon, args, &mut |address, data| address_space_memory().read(address, data) == MemTxResult::Ok);
     Ok(())
 }
 
-pub(crate) fn virtual_memory(output: &mut Output, args: &Args) -> Result<(), String> {
-    let cpu = cpu_list().into_iter().next().ok_or("Can not dump without CPU")?;
+pub(crate) fn virtual_memory(mon: &mut Session, args: &Args) -> Result<(), String> {
+    let cpu = mon.cpu().ok_or("Can not dump without CPU")?;
     let mut page = None;
-    dump(output, args, &mut |address, data| read_virtual(&cpu, &mut page, address, data));
+    dump(mon, args, &mut |address, data| read_virtual(&cpu, &mut page, address, data));
     Ok(())
 }
 
@@ -31,7 +29,7 @@ fn read_virtual(cpu: &Arc<dyn Object>, page: &mut Option<(u64, u64)>, address: u
     while !rest.is_empty() {
         let start = at - at % PAGE_SIZE;
         if page.is_none_or(|(known, _)| known != start) {
-            *page = translate(cpu, start).map(|physical| (start, physical));
+            *page = x86::translate(cpu, start).map(|physical| (start, physical));
         }
         let Some((_, physical)) = *page else { return false };
         let len = rest.len().min((PAGE_SIZE - at % PAGE_SIZE) as usize);
@@ -45,37 +43,93 @@ fn read_virtual(cpu: &Arc<dyn Object>, page: &mut Option<(u64, u64)>, address: u
     true
 }
 
-fn translate(cpu: &Arc<dyn Object>, address: u64) -> Option<u64> {
-    let translation = on_cpu(cpu, move || accel_kvm::with_current_vcpu(|vcpu| vcpu.translate_gva(address)))??;
-    translation.ok().filter(|t| t.valid != 0).map(|t| t.physical_address)
-}
+type Read<'a> = &'a mut dyn FnMut(u64, &mut [u8]) -> bool;
 
-fn dump(output: &mut Output, args: &Args, read: &mut dyn FnMut(u64, &mut [u8]) -> bool) {
-    let Format { count, letter, size } = args.format;
-    let mut address = args.number.unwrap_or_default();
+fn dump(mon: &mut Session, args: &Args, read: Read<'_>) {
+    let Format { count, letter, size } = args.format();
+    let mut address = args.unsigned("addr");
     if letter == 'i' {
-        out!(output, "{address:#018x}: Asm output not supported on this arch\n");
-        return;
+        return disassemble(mon, size, count, address, read);
     }
+    let size = size.unwrap_or(4);
     let line = if size == 1 { 8 } else { 16 };
     let size = if letter == 'c' { 1 } else { size };
     let mut left = count;
     let mut data = [0; 16];
-    while left > 0 && !output.is_full() {
+    while left > 0 && !mon.is_full() {
         let items = left.min((line / size) as u64);
         let data = &mut data[..items as usize * size];
-        out!(output, "{address:016x}:");
+        out!(mon, "{address:016x}:");
         if !read(address, data) {
-            output.print(" Cannot access memory\n");
+            mon.print(" Cannot access memory\n");
             return;
         }
         for item in data.chunks_exact(size) {
-            out!(output, " {}", show(letter, item));
+            out!(mon, " {}", show(letter, item));
         }
-        output.print("\n");
+        mon.print("\n");
         address = address.wrapping_add(data.len() as u64);
         left -= items;
     }
+}
+
+/// The longest instruction that a CPU takes.
+const LONGEST: usize = 15;
+
+/// Instructions in AT&T's syntax; of 16 or 32 bits where `size` says so, or as the CPU is at (`monitor_disas`).
+fn disassemble(mon: &mut Session, size: Option<usize>, count: u64, mut address: u64, read: Read<'_>) {
+    let bits = match size {
+        Some(2) => 16,
+        Some(4) => 32,
+        Some(8) => 64,
+        _ => mon.cpu().and_then(|cpu| x86::code_bits(&cpu)).unwrap_or(16),
+    };
+    let mut formatter = GasFormatter::new();
+    let options = formatter.options_mut();
+    options.set_space_after_operand_separator(true);
+    options.set_first_operand_char_index(9);
+    options.set_gas_show_mnemonic_size_suffix(true);
+    options.set_uppercase_hex(false);
+    let mut left = count;
+    while left > 0 && !mon.is_full() {
+        let mut code = [0; LONGEST];
+        // Byte by byte: the memory may end behind the instruction.
+        let there =
+            (0..LONGEST).take_while(|&at| read(address.wrapping_add(at as u64), &mut code[at..=at])).count();
+        let code = &code[..there];
+        let mut decoder = Decoder::with_ip(bits, code, address, DecoderOptions::NONE);
+        let instruction = decoder.decode();
+        if there == 0 || decoder.last_error() == DecoderError::NoMoreBytes {
+            out!(mon, "{address:#010x}: unable to read memory\n");
+            return;
+        }
+        let len = instruction.len().clamp(1, there);
+        let bytes = code[..len].iter().map(|byte| format!("{byte:02x} ")).collect::<String>();
+        let mut text = String::new();
+        if instruction.is_invalid() {
+            text.push_str(&format!(".byte    {:#04x}", code[0]));
+        } else {
+            formatter.format(&instruction, &mut text);
+        }
+        out!(mon, "{address:#010x}:  {bytes:<24} {text}\n");
+        address = address.wrapping_add(len as u64);
+        left -= 1;
+    }
+}
+
+/// `print`: the value of an expression.
+pub(crate) fn print(mon: &mut Session, args: &Args) -> Result<(), String> {
+    let value = args.unsigned("val");
+    match args.format().letter {
+        'o' if value == 0 => mon.print("0"),
+        'o' => out!(mon, "0{value:o}"),
+        'x' => out!(mon, "{value:#x}"),
+        'u' => out!(mon, "{value}"),
+        'c' => mon.print(&character(value as u8)),
+        _ => out!(mon, "{}", value as i64),
+    }
+    mon.print("\n");
+    Ok(())
 }
 
 /// An item of memory, least significant byte first, as wide as any of its size.
@@ -107,22 +161,26 @@ fn character(byte: u8) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::args::parse;
     use super::*;
-    use super::args::{Arg, parse};
+
+    fn xp(text: &str) -> Args {
+        parse("xp", "fmt:/,addr:l", text, &|_| None).unwrap()
+    }
 
     /// Reads a reset vector that ends at 4 GiB, as QEMU's monitor showed the same bytes.
     fn dumped(text: &str) -> String {
         const BYTES: [u8; 16] =
             [0xea, 0x5b, 0xe0, 0, 0xf0, 0x30, 0x36, 0x2f, 0x32, 0x33, 0x2f, 0x39, 0x39, 0, 0xfc, 0];
-        let args = parse("xp", &[Arg::Format, Arg::Expression], text).unwrap();
-        let mut output = Output::default();
-        dump(&mut output, &args, &mut |address, data| {
+        let args = xp(text);
+        let mut mon = Session::default();
+        dump(&mut mon, &args, &mut |address, data| {
             let at = address.wrapping_sub(0xffff_fff0) as usize;
             let Some(bytes) = BYTES.get(at..at.saturating_add(data.len())) else { return false };
             data.copy_from_slice(bytes);
             true
         });
-        output.into_text()
+        mon.into_text()
     }
 
     #[test]
@@ -136,9 +194,14 @@ mod tests {
             ("/2uh 0xfffffff0", "00000000fffffff0: 23530   224\n"),
             ("/2ow 0xfffffff0", "00000000fffffff0:   070055752 05715430360\n"),
             ("/4c 0xfffffff0", "00000000fffffff0: '\\xea' '[' '\\xe0' '\\x00'\n"),
-            ("0xfffffff8", "00000000fffffff8: 0x392f3332\n"),
+            ("/x 0xfffffff8", "00000000fffffff8: 0x392f3332\n"),
             ("/2x 0x100000000", "0000000100000000: Cannot access memory\n"),
             ("/0x 0", ""),
+            ("/ihh 0xfffffff0", "0xfffffff0:  ea 5b e0 00 f0           ljmpw    $0xf000, $0xe05b\n"),
+            (
+                "/2iw 0xfffffffd",
+                "0xfffffffd:  00 fc                    addb     %bh, %ah\n0xffffffff: unable to read memory\n",
+            ),
         ] {
             assert_eq!(dumped(line), text, "{line}");
         }
@@ -148,9 +211,9 @@ mod tests {
 
     #[test]
     fn a_count_without_end_stops_at_the_limit() {
-        let args = parse("xp", &[Arg::Format, Arg::Expression], "/99999999999999999999999xb 0").unwrap();
-        let mut output = Output::default();
-        dump(&mut output, &args, &mut |_, _| true);
-        assert!(output.into_text().ends_with("(output too long, cut here)\n"));
+        let args = xp("/99999999999999999999999xb 0");
+        let mut mon = Session::default();
+        dump(&mut mon, &args, &mut |_, _| true);
+        assert!(mon.into_text().ends_with("(output too long, cut here)\n"));
     }
 }

@@ -3,23 +3,28 @@
 /// How deep parentheses and signs may nest.
 const MAX_DEPTH: u32 = 100;
 
+/// The value of a CPU's register, if there is one of that name.
+pub(crate) type Registers<'a> = &'a dyn Fn(&str) -> Option<u64>;
+
 /// Reads an expression from the start of `text`: `+ -` over `& | ^` over `* / %` over signs, `~` and
-/// parentheses, of decimal, octal (`0…`) and hexadecimal numbers and `'c'`. Gives the value and what follows.
+/// parentheses, of decimal, octal (`0…`) and hexadecimal numbers, `'c'` and `$register`. Gives the value and what
+/// follows.
 ///
 /// # Errors
 /// Says what is wrong, in QEMU's words.
-pub(crate) fn parse(text: &str) -> Result<(u64, &str), String> {
-    let mut parser = Parser { rest: text.trim_start(), depth: 0 };
+pub(crate) fn parse<'a>(text: &'a str, registers: Registers<'_>) -> Result<(u64, &'a str), String> {
+    let mut parser = Parser { rest: text.trim_start(), depth: 0, registers };
     let value = parser.sum()?;
     Ok((value as u64, parser.rest))
 }
 
-struct Parser<'a> {
+struct Parser<'a, 'r> {
     rest: &'a str,
     depth: u32,
+    registers: Registers<'r>,
 }
 
-impl Parser<'_> {
+impl Parser<'_, '_> {
     fn peek(&self) -> Option<char> {
         self.rest.chars().next()
     }
@@ -101,8 +106,7 @@ impl Parser<'_> {
         match self.peek() {
             None => Err("unexpected end of expression".to_owned()),
             Some('\'') => self.character(),
-            // The registers of a CPU that KVM runs have no names here.
-            Some('$') => Err("unknown register".to_owned()),
+            Some('$') => self.register(),
             Some(c) if c.is_ascii_digit() => self.number(),
             Some(c) => Err(format!("invalid char '{c}' in expression")),
         }
@@ -117,6 +121,14 @@ impl Parser<'_> {
         let len = 2 + value.len_utf8();
         self.rest = self.rest.get(len..).unwrap_or_default().trim_start();
         Ok(u32::from(value).into())
+    }
+
+    fn register(&mut self) -> Result<i64, String> {
+        let text = self.rest.strip_prefix('$').unwrap_or_default();
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+        let (name, rest) = text.split_at(text.find(|c| !is_name(c)).unwrap_or(text.len()));
+        self.rest = rest.trim_start();
+        (self.registers)(name).map(|value| value as i64).ok_or_else(|| "unknown register".to_owned())
     }
 
     fn number(&mut self) -> Result<i64, String> {
@@ -138,7 +150,9 @@ impl Parser<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    fn parse(text: &str) -> Result<(u64, &str), String> {
+        super::parse(text, &|name| (name == "cs.base").then_some(0xf_0000))
+    }
 
     #[test]
     fn numbers_and_operators() {
@@ -149,6 +163,7 @@ mod tests {
         assert_eq!(value("~0 & 0xff | 0x100"), Ok(0x1ff));
         assert_eq!(value("-1"), Ok(u64::MAX));
         assert_eq!(value("-0x8000000000000000 / -1"), Ok(1 << 63));
+        assert_eq!(value("$cs.base +8"), Ok(0xf_0008));
         assert_eq!(parse("1 2"), Ok((1, "2")));
     }
 

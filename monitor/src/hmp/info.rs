@@ -1,51 +1,28 @@
 //! `info` about the program, the machine's state and its CPUs.
 
-use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
-use std::time::Duration;
-
-use hw_core::cpu::cpu_list;
 use hw_core::machine::{Machine, MachineConfig, current_machine};
 use hw_core::runstate::{self, RunState};
-use hw_core::{Cpu, CpuClass};
-use qom::Object;
+use memory::{RegionKind, address_space_io, address_space_memory};
+use serde_json::Value;
 
 use super::args::Args;
-use super::output::{Output, out};
+use super::session::{Session, out};
+use super::{machine, qmp};
 
-/// How long a CPU's thread is waited for: it may be at work that takes long, and the terminal must go on.
-const CPU_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Has `cpu`'s thread call `work`; `None` when it does not come to that.
-pub(crate) fn on_cpu<R: Send + 'static>(
-    cpu: &Arc<dyn Object>,
-    work: impl FnOnce() -> R + Send + 'static,
-) -> Option<R> {
-    let (sender, receiver) = sync_channel(1);
-    cpu.cast::<Cpu>()?.async_run_on_cpu(move || {
-        // Nobody waits any more.
-        let _ = sender.send(work());
-    });
-    receiver.recv_timeout(CPU_PATIENCE).ok()
-}
-
-fn index(cpu: &Arc<dyn Object>) -> u32 {
-    cpu.cast::<Cpu>().map_or(0, Cpu::index)
-}
-
-pub(crate) fn status(output: &mut Output, _: &Args) -> Result<(), String> {
+pub(crate) fn status(mon: &mut Session, _: &Args) -> Result<(), String> {
     let state = runstate::runstate_get();
     let running = if runstate::is_running() { "running" } else { "paused" };
-    out!(output, "VM status: {running}");
+    let stepped = if machine::is_singlestep() { " (single step mode)" } else { "" };
+    out!(mon, "VM status: {running}{stepped}");
     if !matches!(state, RunState::Running | RunState::Paused) {
-        out!(output, " ({})", state.as_str());
+        out!(mon, " ({})", state.as_str());
     }
-    output.print("\n");
+    mon.print("\n");
     Ok(())
 }
 
-pub(crate) fn version(output: &mut Output, _: &Args) -> Result<(), String> {
-    output.print("7.2.0\n");
+pub(crate) fn version(mon: &mut Session, _: &Args) -> Result<(), String> {
+    mon.print("7.2.0\n");
     Ok(())
 }
 
@@ -53,67 +30,174 @@ fn with_config<R>(f: impl FnOnce(&MachineConfig) -> R) -> Option<R> {
     current_machine()?.cast::<Machine>().map(|machine| f(machine.config()))
 }
 
-pub(crate) fn name(output: &mut Output, _: &Args) -> Result<(), String> {
+pub(crate) fn name(mon: &mut Session, _: &Args) -> Result<(), String> {
     if let Some(name) = with_config(|config| config.name.clone()).flatten() {
-        out!(output, "{name}\n");
+        out!(mon, "{name}\n");
     }
     Ok(())
 }
 
-pub(crate) fn uuid(output: &mut Output, _: &Args) -> Result<(), String> {
+pub(crate) fn uuid(mon: &mut Session, _: &Args) -> Result<(), String> {
     let uuid = with_config(|config| config.uuid).flatten().unwrap_or_default();
     for (at, byte) in uuid.iter().enumerate() {
         let dash = if matches!(at, 4 | 6 | 8 | 10) { "-" } else { "" };
-        out!(output, "{dash}{byte:02x}");
+        out!(mon, "{dash}{byte:02x}");
     }
-    output.print("\n");
+    mon.print("\n");
     Ok(())
 }
 
-pub(crate) fn kvm(output: &mut Output, _: &Args) -> Result<(), String> {
+pub(crate) fn kvm(mon: &mut Session, _: &Args) -> Result<(), String> {
     let enabled = qom::object_get_root().child("accel").is_some_and(|accel| accel.is_a("kvm-accel"));
-    out!(output, "kvm support: {}\n", if enabled { "enabled" } else { "disabled" });
+    out!(mon, "kvm support: {}\n", if enabled { "enabled" } else { "disabled" });
     Ok(())
 }
 
-pub(crate) fn chardev(output: &mut Output, _: &Args) -> Result<(), String> {
+pub(crate) fn chardev(mon: &mut Session, _: &Args) -> Result<(), String> {
     for chardev in chardev::list() {
-        out!(output, "{}: filename={}\n", chardev.label(), chardev.filename());
+        out!(mon, "{}: filename={}\n", chardev.label(), chardev.filename());
     }
     Ok(())
 }
 
-pub(crate) fn cpus(output: &mut Output, _: &Args) -> Result<(), String> {
-    for cpu in cpu_list() {
-        let mark = if index(&cpu) == 0 { '*' } else { ' ' };
-        out!(output, "{mark} CPU #{}:", index(&cpu));
-        if let Some(thread) = on_cpu(&cpu, || rustix::thread::gettid().as_raw_nonzero()) {
-            out!(output, " thread_id={thread}");
-        }
-        output.print("\n");
+pub(crate) fn history(mon: &mut Session, _: &Args) -> Result<(), String> {
+    for (number, line) in std::mem::take(&mut mon.history).iter().enumerate() {
+        out!(mon, "{number}: '{line}'\n");
     }
     Ok(())
 }
 
-pub(crate) fn registers(output: &mut Output, args: &Args) -> Result<(), String> {
-    let cpus = cpu_list();
-    let wanted = args.number.unwrap_or_default();
-    let chosen = |cpu: &&Arc<dyn Object>| args.has_flag('a') || u64::from(index(cpu)) == wanted;
-    let chosen: Vec<_> = cpus.iter().filter(chosen).collect();
-    if chosen.is_empty() {
-        return Err(match args.number {
-            Some(number) => format!("CPU#{number} not available"),
-            None => "No CPU available".to_owned(),
-        });
+pub(crate) fn trace_events(mon: &mut Session, args: &Args) -> Result<(), String> {
+    let pattern = args.text("name").unwrap_or("*");
+    let mut events = util::trace::list();
+    events.retain(|(name, _)| util::trace::glob_match(pattern, name));
+    if events.is_empty() && !pattern.contains('*') {
+        return Err(format!("unknown event \"{pattern}\""));
     }
-    for cpu in chosen {
-        out!(output, "\nCPU#{}\n", index(cpu));
-        let Some(dump) = cpu.class().get::<CpuClass>().and_then(|class| class.dump_state) else { continue };
-        let this = cpu.clone();
-        match on_cpu(cpu, move || dump(&this)) {
-            Some(text) => out!(output, "{}\n", text.trim_end_matches('\n')),
-            None => output.print("The CPU's thread does not answer\n"),
+    for (name, on) in events {
+        out!(mon, "{name} : state {}\n", u8::from(on));
+    }
+    Ok(())
+}
+
+pub(crate) fn balloon(mon: &mut Session, _: &Args) -> Result<(), String> {
+    let info = qmp::run("query-balloon", [])?;
+    out!(mon, "balloon: actual={}\n", number(&info, "actual") >> 20);
+    Ok(())
+}
+
+fn number(object: &Value, member: &str) -> u64 {
+    object.get(member).and_then(Value::as_u64).unwrap_or_default()
+}
+
+pub(crate) fn iothreads(mon: &mut Session, _: &Args) -> Result<(), String> {
+    for thread in qmp::list("query-iothreads")? {
+        out!(mon, "{}:\n", qmp::text(&thread, "id"));
+        for member in ["thread-id", "poll-max-ns", "poll-grow", "poll-shrink", "aio-max-batch"] {
+            let name = member.replace('-', if member == "thread-id" { "_" } else { "-" });
+            out!(mon, "  {name}={}\n", number(&thread, member));
         }
     }
+    Ok(())
+}
+
+pub(crate) fn memdev(mon: &mut Session, _: &Args) -> Result<(), String> {
+    for backend in qmp::list("query-memdev")? {
+        out!(mon, "memory backend: {}\n", qmp::text(&backend, "id"));
+        out!(mon, "  size:  {}\n", number(&backend, "size"));
+        for member in ["merge", "dump", "prealloc", "share"] {
+            out!(mon, "  {member}: {}\n", qmp::flag(&backend, member));
+        }
+        if let Some(reserve) = backend.get("reserve").and_then(Value::as_bool) {
+            out!(mon, "  reserve: {reserve}\n");
+        }
+        out!(mon, "  policy: {}\n", qmp::text(&backend, "policy"));
+        let nodes = backend.get("host-nodes").and_then(Value::as_array).cloned().unwrap_or_default();
+        let nodes = nodes.iter().map(Value::to_string).collect::<Vec<_>>().join(",");
+        out!(mon, "  host nodes: {nodes}\n");
+    }
+    mon.print("\n");
+    Ok(())
+}
+
+pub(crate) fn memory_devices(mon: &mut Session, _: &Args) -> Result<(), String> {
+    for device in qmp::list("query-memory-devices")? {
+        let data = device.get("data").cloned().unwrap_or_default();
+        out!(mon, "Memory device [{}]: \"{}\"\n", qmp::text(&device, "type"), qmp::text(&data, "id"));
+        for (name, value) in data.as_object().into_iter().flatten().filter(|(name, _)| *name != "id") {
+            out!(mon, "  {name}: {}\n", value.to_string().trim_matches('"'));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn memory_size_summary(mon: &mut Session, _: &Args) -> Result<(), String> {
+    let info = qmp::run("query-memory-size-summary", [])?;
+    out!(mon, "base memory: {}\n", number(&info, "base-memory"));
+    if info.get("plugged-memory").is_some() {
+        out!(mon, "plugged memory: {}\n", number(&info, "plugged-memory"));
+    }
+    Ok(())
+}
+
+pub(crate) fn sync_profile(mon: &mut Session, _: &Args) -> Result<(), String> {
+    let line = "-".repeat(79);
+    out!(
+        mon,
+        "Type               Object  Call site  Wait Time (s)         Count  Average (us)\n{line}\n{line}\n"
+    );
+    Ok(())
+}
+
+/// All blocks of RAM and ROM that address spaces show, by size; none is migrated, so offsets are those that the
+/// blocks would have one behind the other.
+pub(crate) fn ramblock(mon: &mut Session, _: &Args) -> Result<(), String> {
+    out!(mon, "{:>24} {:>8}  {:>18} {:>18} {:>18}\n", "Block Name", "PSize", "Offset", "Used", "Total");
+    let mut blocks: Vec<std::sync::Arc<memory::RamBlock>> = Vec::new();
+    let mut waiting = vec![address_space_memory().root().clone(), address_space_io().root().clone()];
+    let mut seen = Vec::new();
+    while let Some(region) = waiting.pop() {
+        if seen.contains(&region) {
+            continue;
+        }
+        waiting.extend(region.subregions());
+        if let RegionKind::Alias(target) = region.kind() {
+            waiting.push(target.clone());
+        }
+        if let Some(block) = region.ram_block()
+            && !blocks.iter().any(|known| std::sync::Arc::ptr_eq(known, block))
+        {
+            blocks.push(block.clone());
+        }
+        seen.push(region);
+    }
+    blocks.sort_by_key(|block| (std::cmp::Reverse(block.size()), block.name().to_owned()));
+    let mut offset = 0_u64;
+    for block in blocks {
+        let (name, size) = (block.name(), block.size());
+        out!(mon, "{name:>24} {:>8}  {offset:#018x} {size:#018x} {size:#018x}\n", "4 KiB");
+        offset = offset.saturating_add(size).checked_next_multiple_of(1 << 18).unwrap_or(offset);
+    }
+    Ok(())
+}
+
+/// Every range of memory that is ROM.
+pub(crate) fn roms(mon: &mut Session, _: &Args) -> Result<(), String> {
+    let view = address_space_memory().view();
+    for range in view.ranges() {
+        let Some(block) = range.region.ram_block().filter(|_| range.writable_ram().is_none()) else {
+            continue;
+        };
+        if range.offset == 0 || range.len() == u128::from(block.size()) {
+            let (start, size) = (range.start, block.size());
+            out!(mon, "addr={start:016x} size={size:#08x} mem=rom name=\"{}\"\n", block.name());
+        }
+    }
+    Ok(())
+}
+
+/// The device models, those that only boards make among them.
+pub(crate) fn qdm(mon: &mut Session, _: &Args) -> Result<(), String> {
+    mon.print(&hw_core::qdev_monitor::device_help());
     Ok(())
 }

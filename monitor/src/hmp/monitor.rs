@@ -6,8 +6,9 @@ use chardev::{CharFrontend, CharHandlers, Chardev, Event};
 use parking_lot::Mutex;
 use qom::{Error, Result};
 
-use super::command;
-use super::readline::Readline;
+use super::readline::{Readline, Typed};
+use super::session::Session;
+use super::{command, completion};
 
 const GREETING: &str = "QEMU 7.2.0 monitor - type 'help' for more information\n";
 const PROMPT: &str = "(qemu) ";
@@ -31,6 +32,8 @@ struct State {
     opened: bool,
     /// `quit` was typed.
     ended: bool,
+    /// The CPU that commands are about, once it was chosen.
+    cpu_index: Option<u32>,
 }
 
 impl State {
@@ -99,13 +102,26 @@ impl Monitor {
     }
 
     fn run(&self, line: &str) {
-        let output = command::run(line);
+        let state = self.state.lock();
+        let mut mon = Session::new(state.cpu_index, state.readline.history());
+        // The command may lead back here: to what the chardev tells.
+        drop(state);
+        command::run(&mut mon, line);
         let mut state = self.state.lock();
-        state.ended |= output.ends_session;
-        state.print(output.into_text().as_bytes());
+        state.ended |= mon.ended;
+        state.cpu_index = mon.cpu_index;
+        state.print(mon.into_text().as_bytes());
         if !state.ended {
             state.begin_line();
         }
+    }
+
+    fn complete(&self, line: &str) {
+        let found = completion::complete(line);
+        let mut screen = Vec::new();
+        let mut state = self.state.lock();
+        state.readline.complete(found, PROMPT, &mut screen);
+        state.print(&screen);
     }
 }
 
@@ -120,11 +136,13 @@ impl CharHandlers for Monitor {
         for &byte in data {
             let mut screen = Vec::new();
             let mut state = self.state.lock();
-            let line = state.readline.take(byte, &mut screen);
+            let typed = state.readline.take(byte, &mut screen);
             state.print(&screen);
             drop(state);
-            if let Some(line) = line {
-                self.run(&line);
+            match typed {
+                Typed::Nothing => {}
+                Typed::Line(line) => self.run(&line),
+                Typed::Complete(line) => self.complete(&line),
             }
         }
         self.flush();

@@ -5,23 +5,23 @@ use memory::{
 };
 
 use super::args::Args;
-use super::output::{Output, out};
+use super::session::{Session, out};
 
 /// Aliases of aliases and containers: no tree of ours is deeper.
 const MAX_DEPTH: usize = 64;
 
-pub(crate) fn info_mtree(output: &mut Output, args: &Args) -> Result<(), String> {
+pub(crate) fn info_mtree(mon: &mut Session, args: &Args) -> Result<(), String> {
     let spaces = [address_space_memory(), address_space_io()];
-    if args.has_flag('f') {
+    if args.is_set("flatview") {
         for (number, space) in spaces.into_iter().enumerate() {
-            print_view(output, number, space);
+            print_view(mon, number, space);
         }
     } else {
-        let mut tree = Tree { output, aliased: Vec::new(), with_disabled: args.has_flag('D') };
+        let mut tree = Tree { mon, aliased: Vec::new(), with_disabled: args.is_set("disabled") };
         for space in spaces {
-            out!(tree.output, "address-space: {}\n", space.name());
+            out!(tree.mon, "address-space: {}\n", space.name());
             tree.print(space.root(), 1, 0);
-            tree.output.print("\n");
+            tree.mon.print("\n");
         }
         tree.print_aliased();
     }
@@ -29,23 +29,23 @@ pub(crate) fn info_mtree(output: &mut Output, args: &Args) -> Result<(), String>
 }
 
 /// Prints what shows in `space` (mtree_print_flatview).
-pub(crate) fn print_view(output: &mut Output, number: usize, space: &AddressSpace) {
+pub(crate) fn print_view(mon: &mut Session, number: usize, space: &AddressSpace) {
     let (name, root) = (space.name(), space.root().name());
-    out!(output, "FlatView #{number}\n AS \"{name}\", root: {root}\n Root memory region: {root}\n");
+    out!(mon, "FlatView #{number}\n AS \"{name}\", root: {root}\n Root memory region: {root}\n");
     let view = space.view();
     if view.ranges().is_empty() {
-        output.print("  No rendered FlatView\n");
+        mon.print("  No rendered FlatView\n");
     }
     for range in view.ranges() {
         let (region, start, last) = (&range.region, range.start, range.last);
         let (priority, kind) = (region.priority(), range_type(range));
-        out!(output, "  {start:016x}-{last:016x} (prio {priority}, {kind}): {}", region.name());
+        out!(mon, "  {start:016x}-{last:016x} (prio {priority}, {kind}): {}", region.name());
         if range.offset > 0 {
-            out!(output, " @{:016x}", range.offset);
+            out!(mon, " @{:016x}", range.offset);
         }
-        output.print("\n");
+        mon.print("\n");
     }
-    output.print("\n");
+    mon.print("\n");
 }
 
 fn range_type(range: &FlatRange) -> &'static str {
@@ -70,7 +70,7 @@ fn region_type(region: &MemoryRegion, depth: usize) -> &'static str {
 }
 
 struct Tree<'a> {
-    output: &'a mut Output,
+    mon: &'a mut Session,
     /// Regions that aliases lead to, in order of finding.
     aliased: Vec<MemoryRegion>,
     with_disabled: bool,
@@ -79,7 +79,7 @@ struct Tree<'a> {
 impl Tree<'_> {
     /// Prints `region`, which lies in a container at `base`, and what it holds.
     fn print(&mut self, region: &MemoryRegion, level: usize, base: u64) {
-        if level > MAX_DEPTH || self.output.is_full() {
+        if level > MAX_DEPTH || self.mon.is_full() {
             return;
         }
         let start = base.wrapping_add(region.address());
@@ -103,25 +103,25 @@ impl Tree<'_> {
     fn print_line(&mut self, region: &MemoryRegion, level: usize, start: u64) {
         let last = |start: u64| start.wrapping_add((region.size() as u64).wrapping_sub(1));
         let (priority, kind) = (region.priority(), region_type(region, 0));
-        out!(self.output, "{:indent$}{start:016x}-{:016x} ", "", last(start), indent = 2 * level);
+        out!(self.mon, "{:indent$}{start:016x}-{:016x} ", "", last(start), indent = 2 * level);
         match region.kind() {
             RegionKind::Alias(target) => {
                 let (name, of, offset) = (region.name(), target.name(), region.alias_offset());
                 let end = last(offset);
-                out!(self.output, "(prio {priority}, {kind}): alias {name} @{of} {offset:016x}-{end:016x}");
+                out!(self.mon, "(prio {priority}, {kind}): alias {name} @{of} {offset:016x}-{end:016x}");
             }
-            _ => out!(self.output, "(prio {priority}, {kind}): {}", region.name()),
+            _ => out!(self.mon, "(prio {priority}, {kind}): {}", region.name()),
         }
-        self.output.print(if region.is_enabled() { "\n" } else { " [disabled]\n" });
+        self.mon.print(if region.is_enabled() { "\n" } else { " [disabled]\n" });
     }
 
     /// Prints what aliases led to, which may lead on.
     fn print_aliased(&mut self) {
         let mut at = 0;
         while let Some(region) = self.aliased.get(at).cloned() {
-            out!(self.output, "memory-region: {}\n", region.name());
+            out!(self.mon, "memory-region: {}\n", region.name());
             self.print(&region, 1, 0);
-            self.output.print("\n");
+            self.mon.print("\n");
             at += 1;
         }
     }
@@ -158,10 +158,10 @@ mod tests {
     #[test]
     fn the_flat_view_shows_ranges_with_priority_and_offset() {
         let space = AddressSpace::new("memory", &board());
-        let mut output = Output::default();
-        print_view(&mut output, 1, &space);
+        let mut mon = Session::default();
+        print_view(&mut mon, 1, &space);
         assert_eq!(
-            output.into_text(),
+            mon.into_text(),
             "FlatView #1\n AS \"memory\", root: system\n Root memory region: system\n\
              \x20 0000000000000000-000000000009ffff (prio 0, ram): pc.ram\n\
              \x20 00000000000a0000-00000000000bffff (prio 1, ram): vga\n\
@@ -172,12 +172,12 @@ mod tests {
 
     #[test]
     fn the_tree_shows_containers_and_aliases_but_no_disabled_regions() {
-        let mut output = Output::default();
-        let mut tree = Tree { output: &mut output, aliased: Vec::new(), with_disabled: false };
+        let mut mon = Session::default();
+        let mut tree = Tree { mon: &mut mon, aliased: Vec::new(), with_disabled: false };
         tree.print(&board(), 1, 0);
         tree.print_aliased();
         assert_eq!(
-            output.into_text(),
+            mon.into_text(),
             "  0000000000000000-ffffffffffffffff (prio 0, i/o): system\n\
              \x20   0000000000000000-00000000000fffff (prio 0, ram): alias ram-below-4g @pc.ram \
              0000000000000000-00000000000fffff\n\

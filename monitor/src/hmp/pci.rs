@@ -13,7 +13,7 @@ use hw_pci::{PciBus, PciDevice, class_desc};
 use qom::Object;
 
 use super::args::Args;
-use super::output::{Output, out};
+use super::session::{Session, out};
 
 /// The registers that identify a function, and its interrupt.
 pub(crate) struct Identity {
@@ -40,34 +40,34 @@ impl Identity {
     }
 }
 
-pub(crate) fn info_pci(output: &mut Output, _: &Args) -> Result<(), String> {
+pub(crate) fn info_pci(mon: &mut Session, _: &Args) -> Result<(), String> {
     let mut buses: Vec<Arc<dyn Object>> = Vec::new();
     walk_buses(&sysbus_get_default(), &mut |bus| buses.push(bus.clone()));
     buses.retain(|bus| bus.is_a("PCI"));
     for (number, bus) in buses.iter().enumerate() {
         for device in bus.cast::<PciBus>().map(PciBus::devices).unwrap_or_default() {
             if let Some(function) = device.cast::<PciDevice>() {
-                print_function(output, number, function);
+                print_function(mon, number, function);
             }
         }
     }
     if buses.is_empty() { Err("PCI devices not supported".to_owned()) } else { Ok(()) }
 }
 
-fn print_function(output: &mut Output, bus: usize, function: &PciDevice) {
+fn print_function(mon: &mut Session, bus: usize, function: &PciDevice) {
     let (slot, number) = (function.devfn() >> 3, function.devfn() & 7);
     let identity = Identity::of(function);
-    out!(output, "  Bus {bus:2}, device {slot:3}, function {number}:\n");
+    out!(mon, "  Bus {bus:2}, device {slot:3}, function {number}:\n");
     let (vendor, device) = identity.id;
-    out!(output, "    {}: PCI device {vendor:04x}:{device:04x}\n", identity.class_name());
+    out!(mon, "    {}: PCI device {vendor:04x}:{device:04x}\n", identity.class_name());
     if identity.subsystem != (0, 0) {
         let (vendor, device) = identity.subsystem;
-        out!(output, "      PCI subsystem {vendor:04x}:{device:04x}\n");
+        out!(mon, "      PCI subsystem {vendor:04x}:{device:04x}\n");
     }
     if let Some(pin) = identity.pin.checked_sub(1).and_then(|pin| b'A'.checked_add(pin)) {
-        out!(output, "      IRQ {}, pin {}\n", identity.line, char::from(pin));
+        out!(mon, "      IRQ {}, pin {}\n", identity.line, char::from(pin));
     }
-    out!(output, "      id \"{}\"\n", Device::id(function).unwrap_or_default());
+    out!(mon, "      id \"{}\"\n", Device::id(function).unwrap_or_default());
 }
 
 /// The line of `info qtree` about `device`'s bus, where its bus has one.

@@ -9,56 +9,56 @@ use memory::get_system_memory;
 use qom::{Object, PropertyInfo, Value};
 
 use super::args::Args;
-use super::output::{Output, out};
 use super::pci;
+use super::session::{Session, out};
 
 /// The properties that every device has and nobody sets.
 const INTERNAL: [&str; 5] = ["realized", "hotplugged", "hotpluggable", "parent_bus", "type"];
 
-pub(crate) fn info_qtree(output: &mut Output, _: &Args) -> Result<(), String> {
-    print_bus(output, &sysbus_get_default(), 0);
+pub(crate) fn info_qtree(mon: &mut Session, _: &Args) -> Result<(), String> {
+    print_bus(mon, &sysbus_get_default(), 0);
     Ok(())
 }
 
-fn print_bus(output: &mut Output, object: &Arc<dyn Object>, indent: usize) {
+fn print_bus(mon: &mut Session, object: &Arc<dyn Object>, indent: usize) {
     let Some(bus) = object.cast::<Bus>() else { return };
-    out!(output, "{:indent$}bus: {}\n", "", bus.name());
-    out!(output, "{:indent$}  type {}\n", "", object.type_name());
+    out!(mon, "{:indent$}bus: {}\n", "", bus.name());
+    out!(mon, "{:indent$}  type {}\n", "", object.type_name());
     // The latest first, as QEMU has them.
     for device in bus.children().iter().rev() {
-        print_device(output, device, indent + 2);
+        print_device(mon, device, indent + 2);
     }
 }
 
-fn print_device(output: &mut Output, object: &Arc<dyn Object>, indent: usize) {
+fn print_device(mon: &mut Session, object: &Arc<dyn Object>, indent: usize) {
     let Some(device) = object.cast::<Device>() else { return };
     let id = device.id().unwrap_or_default();
-    out!(output, "{:indent$}dev: {}, id \"{id}\"\n", "", object.type_name());
+    out!(mon, "{:indent$}dev: {}, id \"{id}\"\n", "", object.type_name());
     let indent = indent + 2;
     let unnamed = device.gpio_in_all("").len();
     if unnamed > 0 {
-        out!(output, "{:indent$}gpio-in \"\" {unnamed}\n", "");
+        out!(mon, "{:indent$}gpio-in \"\" {unnamed}\n", "");
     }
     for (name, pins) in device.gpio_outs() {
-        out!(output, "{:indent$}gpio-out \"{name}\" {}\n", "", pins.len());
+        out!(mon, "{:indent$}gpio-out \"{name}\" {}\n", "", pins.len());
     }
     for property in object.class().properties() {
         if property.set.is_some() && !INTERNAL.contains(&property.name.as_str()) {
             let value = value_of(object, property);
-            out!(output, "{:indent$}{} = {value}\n", "", property.name);
+            out!(mon, "{:indent$}{} = {value}\n", "", property.name);
         }
     }
     if let Some(device) = object.cast::<SysBusDevice>() {
         let in_memory = get_system_memory().subregions();
         for region in device.regions().iter().filter(|region| in_memory.contains(region)) {
-            out!(output, "{:indent$}mmio {:016x}/{:016x}\n", "", region.address(), region.size());
+            out!(mon, "{:indent$}mmio {:016x}/{:016x}\n", "", region.address(), region.size());
         }
     }
     if let Some(line) = pci::qtree_line(object) {
-        out!(output, "{:indent$}{line}\n", "");
+        out!(mon, "{:indent$}{line}\n", "");
     }
     for bus in device.child_buses().iter().rev() {
-        print_bus(output, bus, indent);
+        print_bus(mon, bus, indent);
     }
 }
 

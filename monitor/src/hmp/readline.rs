@@ -2,6 +2,11 @@
 
 use std::collections::VecDeque;
 
+/// Columns of the screen that completions are listed on.
+const COLUMNS: usize = 80;
+/// Completions looked at (READLINE_MAX_COMPLETIONS).
+const MAX_COMPLETIONS: usize = 256;
+
 /// Bytes a line can have (READLINE_CMD_BUF_SIZE, with its end).
 const MAX_LINE: usize = 4095;
 /// Lines remembered (READLINE_MAX_CMDS).
@@ -24,6 +29,26 @@ enum Escape {
     Begun,
     /// After ESC [ or ESC O, with the number so far.
     Sequence(u16),
+}
+
+/// What a byte of input led to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Typed {
+    /// Editing.
+    Nothing,
+    /// The line is done.
+    Line(String),
+    /// What is before the cursor is to be completed ([`Readline::complete`]).
+    Complete(String),
+}
+
+/// What a line can be completed to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Completions {
+    /// Whole words.
+    pub words: Vec<String>,
+    /// How many bytes of them are there already.
+    pub typed: usize,
 }
 
 /// The line being typed.
@@ -51,15 +76,21 @@ impl Readline {
         self.shown_cursor = 0;
     }
 
-    /// Takes a byte of input; adds what the screen shall show to `screen`, and gives the line when it is done.
-    pub fn take(&mut self, byte: u8, screen: &mut Vec<u8>) -> Option<String> {
+    /// The lines remembered, oldest first.
+    pub fn history(&self) -> Vec<String> {
+        self.history.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect()
+    }
+
+    /// Takes a byte of input; adds what the screen shall show to `screen`.
+    pub fn take(&mut self, byte: u8, screen: &mut Vec<u8>) -> Typed {
         match self.escape {
-            Escape::No => {
-                if matches!(byte, b'\r' | b'\n') {
-                    return Some(self.enter(screen));
+            Escape::No => match byte {
+                b'\r' | b'\n' => return Typed::Line(self.enter(screen)),
+                b'\t' => {
+                    return Typed::Complete(String::from_utf8_lossy(&self.line[..self.cursor]).into_owned());
                 }
-                self.key(byte);
-            }
+                _ => self.key(byte),
+            },
             Escape::Begun if matches!(byte, b'[' | b'O') => self.escape = Escape::Sequence(0),
             Escape::Begun => self.escape = Escape::No,
             Escape::Sequence(number) if byte.is_ascii_digit() => {
@@ -72,7 +103,44 @@ impl Readline {
             }
         }
         self.redraw(screen);
-        None
+        Typed::Nothing
+    }
+
+    /// Goes on with what the line before the cursor can be completed to: the one word, or what all have in common
+    /// and a list of them (readline_completion).
+    pub fn complete(&mut self, mut found: Completions, prompt: &str, screen: &mut Vec<u8>) {
+        found.words.truncate(MAX_COMPLETIONS);
+        found.words.sort();
+        found.words.dedup();
+        match found.words.as_slice() {
+            [] => {}
+            [word] => {
+                self.insert(word.as_bytes().get(found.typed..).unwrap_or_default());
+                if !word.is_empty() && !word.ends_with('/') {
+                    self.insert(b" ");
+                }
+            }
+            [first, others @ ..] => {
+                let first = first.as_bytes();
+                let common = others.iter().fold(first.len(), |len, word| {
+                    first[..len].iter().zip(word.as_bytes()).take_while(|(a, b)| a == b).count()
+                });
+                self.insert(first.get(found.typed..common).unwrap_or_default());
+                screen.push(b'\n');
+                screen.extend(columns(&found.words));
+                screen.extend_from_slice(prompt.as_bytes());
+                self.shown.clear();
+                self.shown_cursor = 0;
+            }
+        }
+        self.redraw(screen);
+    }
+
+    fn insert(&mut self, text: &[u8]) {
+        let room = MAX_LINE.saturating_sub(self.line.len());
+        let text = &text[..text.len().min(room)];
+        self.line.splice(self.cursor..self.cursor, text.iter().copied());
+        self.cursor += text.len();
     }
 
     fn enter(&mut self, screen: &mut Vec<u8>) -> String {
@@ -87,27 +155,17 @@ impl Readline {
         const HOME: u8 = ctrl(b'A');
         const DELETE_HERE: u8 = ctrl(b'D');
         const END: u8 = ctrl(b'E');
-        const NEXT: u8 = ctrl(b'N');
-        const PREVIOUS: u8 = ctrl(b'P');
-        const KILL_LINE: u8 = ctrl(b'U');
         const KILL_WORD: u8 = ctrl(b'W');
         match byte {
             HOME => self.cursor = 0,
             END => self.cursor = self.line.len(),
             DELETE_HERE => self.delete(self.cursor, self.cursor + 1),
             BACKSPACE | DELETE => self.delete(self.cursor.saturating_sub(1), self.cursor),
-            KILL_LINE => self.delete(0, self.cursor),
             KILL_WORD => self.delete(self.word_start(), self.cursor),
-            PREVIOUS => self.recall_older(),
-            NEXT => self.recall_newer(),
             ESCAPE => self.escape = Escape::Begun,
             // Ctrl-C is among those that do nothing.
             0..=0x1f => {}
-            _ if self.line.len() < MAX_LINE => {
-                self.line.insert(self.cursor, byte);
-                self.cursor += 1;
-            }
-            _ => {}
+            _ => self.insert(&[byte]),
         }
     }
 
@@ -189,14 +247,58 @@ impl Readline {
     }
 }
 
+/// Words side by side, in columns as wide as the widest.
+fn columns(words: &[String]) -> Vec<u8> {
+    const NARROWEST: usize = 10;
+    let width = words.iter().map(String::len).max().unwrap_or_default() + 2;
+    let width = width.clamp(NARROWEST, COLUMNS);
+    let mut text = Vec::new();
+    for row in words.chunks(COLUMNS / width) {
+        row.iter().for_each(|word| text.extend(format!("{word:width$}").into_bytes()));
+        text.push(b'\n');
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn type_line(readline: &mut Readline, text: &str) -> String {
         let mut screen = Vec::new();
-        let lines = text.bytes().chain([b'\n']).filter_map(|byte| readline.take(byte, &mut screen));
-        lines.last().unwrap()
+        let mut lines = Vec::new();
+        for byte in text.bytes().chain([b'\n']) {
+            if let Typed::Line(line) = readline.take(byte, &mut screen) {
+                lines.push(line);
+            }
+        }
+        lines.pop().unwrap()
+    }
+
+    /// Types `text` and a tab, answers with `words`, and gives the screen since then and the line.
+    fn completed(text: &str, words: &[&str], typed: usize) -> (String, String) {
+        let mut readline = Readline::default();
+        let mut screen = Vec::new();
+        text.bytes().for_each(|byte| assert_eq!(readline.take(byte, &mut screen), Typed::Nothing));
+        assert_eq!(readline.take(b'\t', &mut screen), Typed::Complete(text.to_owned()));
+        screen.clear();
+        let words = words.iter().map(|&word| word.to_owned()).collect();
+        readline.complete(Completions { words, typed }, "> ", &mut screen);
+        (String::from_utf8(screen).unwrap(), type_line(&mut readline, ""))
+    }
+
+    #[test]
+    fn a_tab_completes_or_lists() {
+        assert_eq!(completed("x", &[], 0), (String::new(), "x".to_owned()));
+        let (screen, line) = completed("inf", &["info"], 3);
+        assert_eq!((screen.as_str(), line.as_str()), ("\x1b[D\x1b[D\x1b[Dinfo \x1b[K", "info "));
+        assert_eq!(completed("log /us", &["/usr/"], 3).1, "log /usr/");
+        let (screen, line) = completed("q", &["qom-set", "qom-get", "qom-list"], 1);
+        assert_eq!(screen, "\nqom-get   qom-list  qom-set   \n> qom-\x1b[K");
+        assert_eq!(line, "qom-");
+        let long = "a".repeat(50);
+        let (screen, _) = completed("", &[&long, "b"], 0);
+        assert_eq!(screen, format!("\n{long}  \nb{:51}\n> \x1b[K", "").replace("> \x1b[K", "> "));
     }
 
     #[test]
@@ -222,6 +324,12 @@ mod tests {
                 }
             }
         }
-        assert_eq!(type_line(&mut readline, "\x15\x05\x15\u{fffd}\u{e9}"), "\u{fffd}\u{e9}");
+        assert_eq!(
+            {
+                readline.restart();
+                type_line(&mut readline, "\u{fffd}\u{e9}")
+            },
+            "\u{fffd}\u{e9}"
+        );
     }
 }

@@ -111,8 +111,8 @@ fn a_plain_chardev_gets_greeting_echo_and_answers() {
 
     terminal.type_in("in");
     assert_eq!(terminal.screen_until("in\x1b[K"), "i\x1b[K\x1b[Din\x1b[K");
-    // Ctrl-U, Ctrl-C, Ctrl-D: nothing of it is left, nothing ends.
-    terminal.type_in("\x15\x03\x04");
+    // Ctrl-W, Ctrl-C, Ctrl-D: nothing of it is left, nothing ends.
+    terminal.type_in("\x17\x03\x04");
     assert_eq!(terminal.screen_until("\x1b[K"), "\x1b[D\x1b[D\x1b[K");
     assert_eq!(terminal.command("info status"), "VM status: paused (prelaunch)\r\n");
     assert_eq!(terminal.command("infp\x7fo  version"), "7.2.0\r\n");
@@ -159,6 +159,49 @@ fn lines_are_edited_and_recalled() {
     // Home, Right, Ctrl-D, End, Left, Backspace: abcd without its second and third letters.
     assert_eq!(terminal.command("abcd\x01\x1b[C\x04\x05\x1b[D\x7f"), "unknown command: 'ad'\r\n");
     assert_eq!(terminal.command("one two\x17x"), "unknown command: 'one'\r\n");
+    let history = terminal.command("info history");
+    let lines: Vec<_> = history.lines().filter_map(|line| line.split_once(": ")).collect();
+    assert_eq!(lines.first(), Some(&("0", "'one'")), "{history}");
+    assert!(
+        lines.iter().map(|line| line.1).eq(["'one'", "'two'", "'ad'", "'one x'", "'info history'"]),
+        "{history}"
+    );
+}
+
+#[test]
+fn a_tab_completes_commands_subcommands_and_files() {
+    let mut terminal = Terminal::new(false);
+    monitor::monitor_init_hmp(&terminal.chardev).unwrap();
+    terminal.screen_until(PROMPT);
+    assert_eq!(terminal.command("info versi\t"), "7.2.0\r\n");
+    terminal.type_in("info sta\t");
+    terminal.screen_until("info status \x1b[K");
+    assert_eq!(terminal.command(""), "VM status: paused (prelaunch)\r\n");
+    terminal.type_in("qom\t");
+    let screen = terminal.screen_until("(qemu) qom-\x1b[K");
+    assert!(screen.ends_with("\r\nqom-get   qom-list  qom-set   \r\n(qemu) qom-\x1b[K"), "{screen:?}");
+    assert_eq!(terminal.command("list"), "/\r\n");
+    let folder = terminal._dir.path().display().to_string();
+    std::fs::write(terminal._dir.path().join("file.log"), "").unwrap();
+    assert_eq!(terminal.command(&format!("logfile {folder}/fi\t")), "");
+    util::log::set_filename(None).unwrap();
+}
+
+#[test]
+fn every_connection_is_greeted_and_has_its_history() {
+    let mut terminal = Terminal::new(false);
+    monitor::monitor_init_hmp(&terminal.chardev).unwrap();
+    terminal.screen_until(PROMPT);
+    terminal.command("nosuch");
+    let path = terminal._dir.path().join("s");
+    terminal.stream = UnixStream::pair().unwrap().0;
+    while terminal.chardev.is_open() {
+        EventLoop::main().run_once(Some(Duration::from_millis(10))).unwrap();
+    }
+    terminal.stream = UnixStream::connect(path).unwrap();
+    terminal.stream.set_nonblocking(true).unwrap();
+    assert_eq!(terminal.screen_until(PROMPT), format!("{GREETING}{PROMPT}"));
+    assert_eq!(terminal.command("\x1b[A"), "unknown command: 'nosuch'\r\n");
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn devices_buses_memory_and_cpus_can_be_looked_at() {
 
     // A CPU whose thread does not answer costs a moment, no more.
     qdev_create("test-cpu", None, &[]).unwrap();
-    assert_eq!(command(&mut stream, "info cpus"), "* CPU #0:\n");
+    assert_eq!(command(&mut stream, "info cpus"), "* CPU #0: thread_id=0\n");
     assert_eq!(command(&mut stream, "info registers -a"), "\nCPU#0\nThe CPU's thread does not answer\n");
     assert_eq!(command(&mut stream, "info registers 7"), "CPU#7 not available\n");
     assert_eq!(command(&mut stream, "x 0"), "0000000000000000: Cannot access memory\n");

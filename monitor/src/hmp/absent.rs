@@ -1,0 +1,83 @@
+//! Commands about disks, networks, sound and the balloon, as QEMU answers them where a machine has none.
+
+use serde_json::json;
+use util::option::{Opts, OptsDesc, is_help_option};
+
+use super::args::Args;
+use super::qmp;
+use super::session::Session;
+
+type Done = Result<(), String>;
+
+pub(crate) fn balloon(_: &mut Session, args: &Args) -> Done {
+    qmp::carry_out("balloon", [("value", json!(args.number("value")))])
+}
+
+pub(crate) fn block_job(_: &mut Session, args: &Args) -> Done {
+    Err(format!("Error: Block job '{}' not found", args.word("device")))
+}
+
+pub(crate) fn block_node(_: &mut Session, args: &Args) -> Done {
+    Err(format!("Error: Cannot find device='{}' nor node-name=''", args.word("device")))
+}
+
+pub(crate) fn block_device(_: &mut Session, args: &Args) -> Done {
+    Err(format!("Error: Device '{}' not found", args.word("device")))
+}
+
+pub(crate) fn change(mon: &mut Session, args: &Args) -> Done {
+    match (args.word("device"), args.word("target")) {
+        ("vnc", "password" | "passwd") => Err("Error: Could not set password".to_owned()),
+        ("vnc", _) => Err("Expected 'password' after 'vnc'".to_owned()),
+        _ => block_device(mon, args),
+    }
+}
+
+pub(crate) fn commit(_: &mut Session, args: &Args) -> Done {
+    match args.word("device") {
+        "all" => Ok(()),
+        device => Err(format!("Device '{device}' not found")),
+    }
+}
+
+pub(crate) fn drive_add(_: &mut Session, args: &Args) -> Done {
+    if args.word("opts").split(',').any(|option| option == "format=help") {
+        // No format has a driver.
+        return Err("Supported formats:\nSupported formats (read-only):".to_owned());
+    }
+    Err("Must specify either driver or file".to_owned())
+}
+
+pub(crate) fn drive_del(_: &mut Session, args: &Args) -> Done {
+    Err(format!("Device '{}' not found", args.word("id")))
+}
+
+pub(crate) fn wavcapture(_: &mut Session, args: &Args) -> Done {
+    Err(format!("Audiodev '{}' not found", args.word("audiodev")))
+}
+
+/// What `netdev_add` takes.
+static NETDEV: OptsDesc = OptsDesc { name: "netdev", implied: Some("type"), merge: false, descs: &[] };
+
+pub(crate) fn netdev_add(mon: &mut Session, args: &Args) -> Done {
+    let opts =
+        Opts::parse(&NETDEV, args.word("netdev"), &mut Vec::new()).map_err(|e| format!("Error: {e}"))?;
+    let kind = opts.values.iter().find(|(name, _)| name == "type").map(|(_, value)| value.as_str());
+    match (kind, opts.id) {
+        (Some(kind), _) if is_help_option(kind) => {
+            mon.print("Available netdev backend types:\n");
+            Ok(())
+        }
+        (_, None) => Err("Error: Parameter 'id' is missing".to_owned()),
+        (None, _) => Err("Error: Parameter 'type' is missing".to_owned()),
+        (Some(kind), _) => Err(format!("Error: Parameter 'type' does not accept value '{kind}'")),
+    }
+}
+
+pub(crate) fn netdev_del(_: &mut Session, args: &Args) -> Done {
+    Err(format!("Error: Device '{}' not found", args.word("id")))
+}
+
+pub(crate) fn set_link(_: &mut Session, args: &Args) -> Done {
+    qmp::carry_out("set_link", [("name", json!(args.word("name"))), ("up", json!(args.is_set("up")))])
+}
