@@ -2,6 +2,7 @@
 //!
 //! Source: QEMU `hw/core/machine.c`, `include/hw/boards.h`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use memory::MemoryRegion;
@@ -288,7 +289,16 @@ pub fn add_machine_init_done_notifier(notifier: DoneNotifier) {
 pub fn qdev_machine_creation_done() -> Result<()> {
     let _span = util::trace::span("qdev_machine_creation_done");
     let notifiers = std::mem::take(&mut *DONE.lock());
-    notifiers.into_iter().try_for_each(|notifier| notifier())
+    notifiers.into_iter().try_for_each(|notifier| notifier())?;
+    READY.store(true, Ordering::Release);
+    Ok(())
+}
+
+static READY: AtomicBool = AtomicBool::new(false);
+
+/// Whether the machine is made, with all its devices (PHASE_MACHINE_READY).
+pub fn is_ready() -> bool {
+    READY.load(Ordering::Acquire)
 }
 
 /// Resets the machine (`qemu_system_reset` without the events).

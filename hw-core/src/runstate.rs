@@ -240,6 +240,11 @@ pub fn debug_request(stop: DebugStop) {
     leave_guest();
 }
 
+/// Whether something was asked for that the main loop has not taken up.
+pub fn has_requests() -> bool {
+    GLOBAL.lock().requests != Requests::default()
+}
+
 /// Takes what was asked for since the last time; for the main loop.
 pub fn take_requests() -> Requests {
     std::mem::take(&mut GLOBAL.lock().requests)

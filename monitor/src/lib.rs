@@ -1,7 +1,9 @@
-//! The monitors (monitor/): `hmp`, for people, and the `commands` of QMP.
+//! The monitors (monitor/): `hmp`, for people; `qmp`, for programs; and the `commands` of QMP.
 #![forbid(unsafe_code)]
 
 mod commands;
 pub mod hmp;
+pub mod qmp;
 
 pub use hmp::monitor_init_hmp;
+pub use qmp::monitor_init_qmp;

@@ -6,6 +6,8 @@ use chardev::{Chardev, ChardevError};
 use qom::{Error, Result};
 use std::sync::Arc;
 
+use crate::cli::{MonitorMode, MonitorOptions, MonitorPlace};
+
 /// What the options say about character devices.
 #[derive(Clone, Debug, Default)]
 pub struct CharOptions {
@@ -13,8 +15,8 @@ pub struct CharOptions {
     pub chardevs: Vec<(String, Vec<(String, String)>)>,
     /// `-serial`, in order.
     pub serials: Vec<String>,
-    /// `-monitor`, in order.
-    pub monitors: Vec<String>,
+    /// `-monitor`, `-qmp` and `-mon`, in order.
+    pub monitors: Vec<Option<MonitorOptions>>,
     /// `-debugcon`.
     pub debugcon: Option<String>,
     /// `-nographic`.
@@ -42,26 +44,48 @@ pub fn create(options: &CharOptions) -> Result<()> {
     Ok(())
 }
 
+/// A monitor to be made.
+pub struct Monitor {
+    chardev: Arc<Chardev>,
+    mode: MonitorMode,
+    /// What messages about it begin with.
+    option: String,
+}
+
+impl Monitor {
+    /// Makes it (`monitor_init`).
+    ///
+    /// # Errors
+    /// When another frontend has the chardev.
+    pub fn init(&self) -> Result<()> {
+        let made = match self.mode {
+            MonitorMode::Readline => monitor::monitor_init_hmp(&self.chardev),
+            MonitorMode::Control { pretty } => monitor::monitor_init_qmp(&self.chardev, pretty),
+        };
+        made.map_err(|error| error.prepend(format!("{}: ", self.option)))
+    }
+}
+
 /// Gives each serial port its character device; gives the monitors that are to be made.
 ///
 /// # Errors
 /// As [`create`].
-pub fn connect(options: &CharOptions) -> Result<Vec<Arc<Chardev>>> {
+pub fn connect(options: &CharOptions) -> Result<Vec<Monitor>> {
     let mut monitors = Vec::new();
     let mut serials = options.serials.clone();
-    let mut wanted_monitors = options.monitors.clone();
+    let mut typed_at_terminal = false;
     if options.defaults && serials.is_empty() {
         // The terminal is shared by the port and the monitor; without a terminal nobody sees the port.
-        let shared = options.nographic && wanted_monitors.is_empty();
+        let shared = options.nographic && options.monitors.is_empty();
         serials.push(match options.nographic {
             true if shared => "mon:stdio".to_owned(),
             true => "stdio".to_owned(),
             false => "null".to_owned(),
         });
-    } else if options.defaults && options.nographic && wanted_monitors.is_empty() {
-        let taken = serials.iter().any(|s| s.contains("stdio"));
-        wanted_monitors.extend((!taken).then(|| "stdio".to_owned()));
+    } else if options.defaults && options.nographic && options.monitors.is_empty() {
+        typed_at_terminal = !serials.iter().any(|s| s.contains("stdio"));
     }
+    let readline = |chardev, option| Monitor { chardev, mode: MonitorMode::Readline, option };
     for (n, what) in serials.iter().enumerate() {
         if what == "none" {
             hw_char::add_serial_hd(None);
@@ -69,11 +93,24 @@ pub fn connect(options: &CharOptions) -> Result<Vec<Arc<Chardev>>> {
         }
         let (chardev, with_monitor) = open(&format!("serial{n}"), what, "-serial")?;
         hw_char::add_serial_hd(Some(chardev.label().to_owned()));
-        monitors.extend(with_monitor.then_some(chardev));
+        monitors.extend(with_monitor.then(|| readline(chardev, format!("-serial {what}"))));
     }
-    for (n, what) in wanted_monitors.iter().enumerate().filter(|(_, what)| *what != "none") {
-        let label = if n == 0 { "compat_monitor0".to_owned() } else { format!("compat_monitor{n}") };
-        monitors.push(open(&label, what, "-monitor")?.0);
+    let mut labels = (0..).map(|n| format!("compat_monitor{n}"));
+    let mut label = || labels.next().unwrap_or_default();
+    if typed_at_terminal {
+        monitors.push(readline(open(&label(), "stdio", "-monitor")?.0, "-monitor stdio".to_owned()));
+    }
+    for wanted in options.monitors.iter().flatten() {
+        let option = wanted.location.to_string();
+        let chardev = match &wanted.place {
+            MonitorPlace::Chardev(id) => chardev::find(id)
+                .ok_or_else(|| Error::new(format!("{option}: chardev \"{id}\" not found")))?,
+            MonitorPlace::Device(what) => {
+                let opened = chardev::new_from_compat(&label(), what, true);
+                opened.map_err(|error| wrong(error).prepend(format!("{option}: ")))?.0
+            }
+        };
+        monitors.push(Monitor { chardev, mode: wanted.mode, option });
     }
     Ok(monitors)
 }

@@ -10,6 +10,7 @@ mod daemon;
 mod help;
 mod main_loop;
 mod options;
+mod preconfig;
 mod qtest;
 mod signals;
 mod vl;
@@ -43,13 +44,18 @@ fn main() -> ExitCode {
     match result {
         Ok(status) => ExitCode::from(status as u8),
         Err(error) => {
-            if !error.message.is_empty() {
-                eprintln!("softmmu: {error}");
-            }
-            if let Some(hint) = &error.hint {
-                eprintln!("{hint}");
-            }
+            report(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Tells the user what is wrong.
+fn report(error: &qom::Error) {
+    if !error.message.is_empty() {
+        eprintln!("softmmu: {error}");
+    }
+    if let Some(hint) = &error.hint {
+        eprintln!("{hint}");
     }
 }

@@ -66,6 +66,8 @@ pub struct Options {
     pub reboot_action: Option<RebootAction>,
     pub shutdown_action: Option<ShutdownAction>,
     pub start_stopped: bool,
+    /// `--preconfig`.
+    pub preconfig: bool,
     pub daemonize: bool,
     pub pidfile: Option<String>,
     /// `-trace`: key and value.
@@ -185,7 +187,11 @@ impl Options {
             cli::ShutdownAction::Pause => ShutdownAction::Pause,
         });
         self.start_stopped = self.command_line.has(OptionId::Stop);
+        self.preconfig = self.command_line.has(OptionId::Preconfig);
         self.daemonize = self.command_line.has(OptionId::Daemonize);
+        if self.preconfig && self.daemonize {
+            bail!("'preconfig' and 'daemonize' options are mutually exclusive");
+        }
         self.pidfile = self.last(OptionId::Pidfile);
         self.log_items = self.last(OptionId::LogItems);
         self.log_file = self.last(OptionId::LogFile);
@@ -303,9 +309,9 @@ impl Options {
             };
             self.chars.chardevs.push((id, chardev.values));
         }
-        let texts = |id| self.command_line.all(id).map(|o| o.text().to_owned()).collect();
-        self.chars.serials = texts(OptionId::Serial);
-        self.chars.monitors = texts(OptionId::Monitor);
+        self.chars.monitors = self.command_line.monitors().map_err(wrong)?;
+        self.chars.serials =
+            self.command_line.all(OptionId::Serial).map(|o| o.text().to_owned()).collect();
         self.chars.debugcon = self.last(OptionId::Debugcon);
         self.chars.nographic = self.command_line.has(OptionId::Nographic);
         self.chars.defaults = !self.command_line.has(OptionId::Nodefaults);

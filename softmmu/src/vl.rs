@@ -20,7 +20,7 @@ use crate::main_loop::qemu_system_reset;
 use crate::options::Options;
 use crate::qtest::qtest_server_init;
 use crate::signals::{self, Signals};
-use crate::{chardevs, help};
+use crate::{chardevs, help, preconfig};
 
 /// What lives as long as the program runs.
 pub struct Program {
@@ -68,19 +68,28 @@ pub fn qemu_init(arguments: &[String]) -> Result<Init> {
     create_objects(&options, |kind| !object_create_early(kind))?;
     let monitors = chardevs::connect(&options.chars)?;
     // Before the devices, so that of those who share the terminal the guest's port is listened to first.
-    monitors.iter().try_for_each(monitor::monitor_init_hmp)?;
-    set_up_machine(&options, &machine)?;
+    monitors.iter().try_for_each(chardevs::Monitor::init)?;
+    if options.preconfig {
+        preconfig::hold(options, machine);
+    } else {
+        qmp_x_exit_preconfig(&options, &machine)?;
+    }
     chardev::resume_mux_open();
-    finish(&options, daemon)?;
+    daemon.map_or(Ok(()), Daemon::ready)?;
     Ok(Init::Running(Box::new(Program { _signals: signals, _pidfile: pidfile })))
 }
 
-fn finish(options: &Options, daemon: Option<Daemon>) -> Result<()> {
+/// Makes the machine and starts it, unless `-S` was given.
+///
+/// # Errors
+/// As [`qemu_init`].
+pub fn qmp_x_exit_preconfig(options: &Options, machine: &Arc<dyn Object>) -> Result<()> {
+    set_up_machine(options, machine)?;
     if !options.start_stopped {
         let _span = span("vm_start");
         vm_start();
     }
-    daemon.map_or(Ok(()), Daemon::ready)
+    Ok(())
 }
 
 fn configure_logging(options: &Options) -> Result<()> {
@@ -207,6 +216,7 @@ pub fn qemu_cleanup() {
     if runstate::is_running() {
         cpu::pause_all_vcpus();
     }
+    monitor::qmp::finish();
     chardev::remove_all();
     debug_assert!(current_machine().is_some() || cpu::cpu_list().is_empty());
 }

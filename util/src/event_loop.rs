@@ -113,6 +113,12 @@ impl EventLoop {
         MAIN.get_or_init(|| Self::with_timers(true))
     }
 
+    /// Whether this is the main loop.
+    #[must_use]
+    pub fn is_main(&self) -> bool {
+        self.0.has_timers
+    }
+
     fn with_timers(has_timers: bool) -> Self {
         EventLoop(Arc::new(Shared {
             poll: OnceLock::new(),

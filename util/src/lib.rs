@@ -4,6 +4,7 @@ pub mod clock;
 pub mod config;
 pub mod cutils;
 pub mod event_loop;
+pub mod fdset;
 pub mod keyval;
 pub mod log;
 pub mod option;

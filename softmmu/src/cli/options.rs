@@ -238,13 +238,13 @@ options! {
         Serial "serial" arg Full "DEV" "the next serial port's character device: none, null, stdio, mon:stdio, pty,\nfile:FILE, pipe:FILE, unix:PATH[,server=on], tcp:HOST:PORT[,server=on], chardev:ID";
         Parallel "parallel" arg NoneOnly "none" "the next parallel port's character device";
         Monitor "monitor" arg Full "DEV" "the monitor's character device, as for -serial";
-        Qmp "qmp" arg Later "DEV" "a monitor for programs";
-        QmpPretty "qmp-pretty" arg Later "DEV" "the same, its output indented";
-        Mon "mon" arg Later "[chardev=]ID[,mode=readline|control][,pretty=on|off]" "a monitor on a chardev";
+        Qmp "qmp" arg Full "DEV" "a monitor for programs";
+        QmpPretty "qmp-pretty" arg Full "DEV" "the same, its output indented";
+        Mon "mon" arg Full "[chardev=]ID[,mode=readline|control][,pretty=on|off]" "a monitor on a chardev";
         Debugcon "debugcon" arg Full "DEV" "character device for the debug console at port 0xe9";
         Pidfile "pidfile" arg Full "FILE" "write the process id to a file";
         Singlestep "singlestep" flag Later "" "one instruction at a time";
-        Preconfig "preconfig" flag Later "" "wait before the machine is made";
+        Preconfig "preconfig" flag Full "" "wait before the machine is made";
         Stop "S" flag Full "" "do not start the processors";
         Overcommit "overcommit" arg Later "[mem-lock=on|off][,cpu-pm=on|off]"
             "lock guest memory; let the guest idle the host's processors";
