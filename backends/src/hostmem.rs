@@ -15,6 +15,7 @@ use qom::{
 };
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::param::page_size;
+use util::log::OsError;
 
 /// The root part of every memory backend.
 #[derive(Object)]
@@ -94,7 +95,7 @@ impl HostMemory {
 
     fn checked_size(&self) -> Result<u64> {
         match self.size.get().0 {
-            0 => bail!("Parameter 'size' is missing"),
+            0 => bail!("property 'size' of {} doesn't take value '0'", self.class().name()),
             size => Ok(size),
         }
     }
@@ -108,8 +109,9 @@ impl HostMemory {
         // Memory comes in pages; what is beyond the last byte asked for is not the guest's.
         let mapped = size.next_multiple_of(page_size() as u64);
         let name = self.name();
-        let block = make(&name, mapped)
-            .map_err(|error| qom::Error::new(format!("cannot set up guest memory '{name}': {error}")))?;
+        let block = make(&name, mapped).map_err(|error| {
+            qom::Error::new(format!("cannot set up guest memory '{name}': {}", OsError(error)))
+        })?;
         if self.prealloc.get() {
             prealloc(&block);
         }
@@ -136,6 +138,10 @@ impl UserCreatable for MemoryBackendRam {
         !self.is_mapped()
     }
 
+    fn required(&self) -> &'static [&'static str] {
+        &["size"]
+    }
+
     fn complete(self: Arc<Self>) -> Result<()> {
         let source = if self.share.get() { RamSource::SharedAnonymous } else { RamSource::Anonymous };
         self.complete_with(|name, size| RamBlock::new(name, size, source))
@@ -147,17 +153,21 @@ impl UserCreatable for MemoryBackendFile {
         !self.is_mapped()
     }
 
+    fn required(&self) -> &'static [&'static str] {
+        &["size", "mem-path"]
+    }
+
     fn complete(self: Arc<Self>) -> Result<()> {
         let Some(path) = self.mem_path.get().filter(|p| !p.is_empty()) else {
-            bail!("Parameter 'mem-path' is missing")
+            bail!("mem-path property not set")
         };
-        self.checked_size()?;
         let share = self.share.get();
-        self.complete_with(|name, size| {
-            let file = open_backing(Path::new(&path), size)?;
-            RamBlock::new(name, size, RamSource::File { file, offset: 0, share })
-        })
-        .map_err(|error| error.prepend(format!("mem-path={path}: ")))
+        let wanted = self.checked_size()?.next_multiple_of(page_size() as u64);
+        let file = open_backing(Path::new(&path), wanted).map_err(|error| {
+            qom::Error::new(format!("can't open backing store {path} for guest RAM: {}", OsError(error)))
+        })?;
+        self.complete_with(|name, size| RamBlock::new(name, size, RamSource::File { file, offset: 0, share }))
+            .map_err(|error| error.prepend(format!("mem-path={path}: ")))
     }
 }
 
@@ -199,7 +209,7 @@ impl MemoryBackendMemfd {
         match page {
             0 => {}
             page if page.is_power_of_two() => flags |= MemfdFlags::from_bits_retain(page.ilog2() << 26),
-            page => bail!("hugetlbsize={page}: not a power of two"),
+            _ => bail!("Hugepage size must be a power of 2"),
         }
         Ok(flags)
     }
@@ -208,6 +218,10 @@ impl MemoryBackendMemfd {
 impl UserCreatable for MemoryBackendMemfd {
     fn can_be_deleted(&self) -> bool {
         !self.is_mapped()
+    }
+
+    fn required(&self) -> &'static [&'static str] {
+        &["size"]
     }
 
     fn complete(self: Arc<Self>) -> Result<()> {

@@ -23,6 +23,10 @@ impl PropertyType for CharProperty {
         }
     }
 
+    fn parse_for(owner: &str, name: &str, input: PropertyInput<'_>) -> Result<Self> {
+        Self::parse(&format!("{owner}.{name}"), input)
+    }
+
     fn to_value(&self) -> Value {
         self.0.as_ref().map(|c| c.label().to_owned()).unwrap_or_default().into()
     }

@@ -110,6 +110,9 @@ pub fn qdev_device_add(options: &DeviceOptions, hotplugged: bool) -> Result<Arc<
         return Err(qom::Error::new("Parameter 'id' expects an identifier").with_hint(hint));
     }
     let object = qdev_new(&options.driver)?;
+    if let Some(error) = crate::global::take_error() {
+        return Err(error);
+    }
     let Some(device) = object.cast::<Device>() else { bail!("'{}' is not a device", options.driver) };
     if hotplugged {
         device.set_hotplugged();

@@ -34,7 +34,7 @@ fn globals_are_applied_in_order_and_their_mistakes_are_named() {
     global("node", "volume", "300", false);
     qdev_new("node").unwrap();
     let error = take_error().unwrap().to_string();
-    assert_eq!(error, "can't apply global node.volume=300: Parameter 'volume' expects uint8");
+    assert_eq!(error, "can't apply global node.volume=300: Parameter 'volume' expects uint8_t");
     assert!(take_error().is_none());
 
     global("small-node", "one", "1", false);

@@ -63,7 +63,7 @@ fn what_is_wrong_is_named_as_qemu_names_it() {
     assert_eq!(error("driver=node,bus=errors,nosuch=1"), "Property 'node.nosuch' not found");
     assert_eq!(
         error("driver=node,bus=errors,volume=loud"),
-        "Invalid parameter type for 'volume', expected: integer"
+        "Parameter 'volume' expects integer"
     );
     assert_eq!(error("driver=node,bus=errors,fails=on,label=x"), "x does not want to");
 }

@@ -28,6 +28,13 @@ pub trait PropertyType: Clone + Send + Sync + 'static {
     fn type_name() -> String;
     /// Reads a value for the property `name`.
     fn parse(name: &str, input: PropertyInput<'_>) -> Result<Self>;
+    /// The same for a property of an object of type `owner`, which some errors name.
+    ///
+    /// # Errors
+    /// As [`PropertyType::parse`].
+    fn parse_for(_owner: &str, name: &str, input: PropertyInput<'_>) -> Result<Self> {
+        Self::parse(name, input)
+    }
     /// The value as QMP shows it.
     fn to_value(&self) -> Value;
 }
@@ -51,12 +58,10 @@ impl<T: PropertyType> Property<T> {
     pub fn set(&self, value: T) {
         *self.0.write() = value;
     }
+}
 
-    /// Sets the value from a user's input; `name` is for the error.
-    pub fn parse(&self, name: &str, input: PropertyInput<'_>) -> Result<()> {
-        self.set(T::parse(name, input)?);
-        Ok(())
-    }
+fn expects(name: &str, what: &str) -> Error {
+    Error::new(format!("Parameter '{name}' expects {what}"))
 }
 
 fn invalid_type(name: &str, expected: &str) -> Error {
@@ -86,28 +91,21 @@ macro_rules! integer_property {
             }
             fn parse(name: &str, input: PropertyInput<'_>) -> Result<Self> {
                 let wide = match input {
-                    PropertyInput::Text(text) => parse_int(text),
-                    PropertyInput::Json(Value::Number(n)) => {
-                        n.as_i64().map(i128::from).or_else(|| n.as_u64().map(i128::from))
+                    PropertyInput::Text(text) => parse_int(text).ok_or_else(|| expects(name, "integer")),
+                    PropertyInput::Json(Value::Number(n)) if n.is_i64() || n.is_u64() => {
+                        Ok(n.as_i64().map(i128::from).or_else(|| n.as_u64().map(i128::from)).unwrap_or_default())
                     }
-                    PropertyInput::Json(_) => None,
+                    // Two visitors of QEMU's word it in two ways.
+                    PropertyInput::Json(_) if $name.starts_with('u') => Err(expects(name, "uint64")),
+                    PropertyInput::Json(_) => Err(invalid_type(name, "integer")),
                 };
-                let Some(wide) = wide else { return Err(invalid_type(name, integer_kind($name))) };
-                match <$t>::try_from(wide) {
-                    Ok(value) => Ok(value),
-                    Err(_) => bail!("Parameter '{name}' expects {}", $name),
-                }
+                <$t>::try_from(wide?).map_err(|_| expects(name, concat!($name, "_t")))
             }
             fn to_value(&self) -> Value {
                 (*self).into()
             }
         }
     )+};
-}
-
-/// What QEMU's visitor calls the type in an error: unsigned 64-bit reads as `uint64`, the rest as `integer`.
-fn integer_kind(name: &'static str) -> &'static str {
-    if name == "uint64" { "uint64" } else { "integer" }
 }
 
 integer_property!(u8 => "uint8", u16 => "uint16", u32 => "uint32", u64 => "uint64",
@@ -175,7 +173,7 @@ impl PropertyType for Size {
         match input {
             PropertyInput::Text(text) => match strtosz(text, SizeUnit::Bytes) {
                 Ok(value) => Ok(Size(value)),
-                Err(_) => Err(invalid_type(name, "size")),
+                Err(_) => Err(expects(name, "size")),
             },
             PropertyInput::Json(_) => u64::parse(name, input).map(Size),
         }
@@ -293,7 +291,9 @@ macro_rules! property_enum {
             fn parse(name: &str, input: $crate::property::PropertyInput<'_>) -> $crate::Result<Self> {
                 match <String as $crate::PropertyType>::parse(name, input)?.as_str() {
                     $($text => Ok($name::$variant),)+
-                    other => Err($crate::Error::new(format!("Invalid parameter '{other}'"))),
+                    other => Err($crate::Error::new(format!(
+                        "Parameter '{name}' does not accept value '{other}'"
+                    ))),
                 }
             }
             fn to_value(&self) -> $crate::Value {
@@ -326,7 +326,10 @@ pub fn field<O: Object, T: PropertyType>(
             None => bail!("Property '{}.{}' not found", object.type_name(), name),
         })),
         set: Some(Arc::new(move |object, input| match object.cast::<O>() {
-            Some(object) => cell(object).parse(name, input),
+            Some(owner) => {
+                cell(owner).set(T::parse_for(object.type_name(), name, input)?);
+                Ok(())
+            }
             None => bail!("Property '{}.{}' not found", object.type_name(), name),
         })),
         live,

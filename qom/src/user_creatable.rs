@@ -16,6 +16,11 @@ pub trait UserCreatable: Send + Sync {
     /// For the user: what does not fit or cannot be had.
     fn complete(self: Arc<Self>) -> Result<()>;
 
+    /// Properties that users must give.
+    fn required(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Whether `object-del` may take it away now.
     fn can_be_deleted(&self) -> bool {
         true
@@ -64,35 +69,61 @@ pub fn object_add(
     user_creatable_add(type_name, id, properties)
 }
 
+/// Makes an object of `type_name` and sets its properties: what can be said before anything is done.
+///
+/// # Errors
+/// When there is no such type for users, a property does not exist, does not take its value, or is missing.
+pub fn user_creatable_new<'a>(
+    type_name: &str,
+    properties: impl IntoIterator<Item = (&'a str, PropertyInput<'a>)>,
+) -> Result<Arc<dyn Object>> {
+    user_creatable_class(type_name)?;
+    let object = object_new(type_name)?;
+    let mut given = Vec::new();
+    for (name, value) in properties {
+        if object.class().property(name).is_none() {
+            bail!("Invalid parameter '{name}'");
+        }
+        object.property_set(name, value)?;
+        given.push(name);
+    }
+    let required = object.interface::<dyn UserCreatable>().map(|creatable| creatable.required());
+    match required.unwrap_or_default().iter().find(|name| !given.contains(name)) {
+        Some(missing) => bail!("Parameter '{missing}' is missing"),
+        None => Ok(object),
+    }
+}
+
+/// Gives an object of [`user_creatable_new`] its name and has it take its resources.
+///
+/// # Errors
+/// When the id is taken, or the object refuses.
+pub fn user_creatable_complete(id: &str, object: &Arc<dyn Object>) -> Result<()> {
+    if object_get_objects_root().property_add_child(id, object).is_err() {
+        bail!("attempt to add duplicate property '{id}' to object (type 'container')");
+    }
+    let result = match object.interface::<dyn UserCreatable>() {
+        Some(creatable) => creatable.complete(),
+        None => Ok(()),
+    };
+    if result.is_err() {
+        object.unparent();
+    }
+    result
+}
+
 /// Makes an object of `type_name` called `id` (`user_creatable_add_type`).
 ///
 /// # Errors
-/// When there is no such type, it is not for users, the id is taken, or the object refuses.
+/// As [`user_creatable_new`] and [`user_creatable_complete`].
 pub fn user_creatable_add<'a>(
     type_name: &str,
     id: &str,
     properties: impl IntoIterator<Item = (&'a str, PropertyInput<'a>)>,
 ) -> Result<Arc<dyn Object>> {
-    user_creatable_class(type_name)?;
-    let object = object_new(type_name)?;
-    for (name, value) in properties {
-        object.property_set(name, value)?;
-    }
-    let place = object_get_objects_root();
-    if place.property_add_child(id, &object).is_err() {
-        bail!("attempt to add duplicate property '{id}' to object (type 'container')");
-    }
-    let result = match object.interface::<dyn UserCreatable>() {
-        Some(creatable) => creatable.complete(),
-        None => bail!("object type '{type_name}' isn't supported by object-add"),
-    };
-    match result {
-        Ok(()) => Ok(object),
-        Err(error) => {
-            object.unparent();
-            Err(error)
-        }
-    }
+    let object = user_creatable_new(type_name, properties)?;
+    user_creatable_complete(id, &object)?;
+    Ok(object)
 }
 
 /// Takes a user's object away (`user_creatable_del`).

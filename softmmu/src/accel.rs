@@ -13,6 +13,8 @@ pub struct AccelOptions {
     pub name: String,
     /// Its properties, in order.
     pub properties: Vec<(String, String)>,
+    /// What messages begin with: the option, if it was one of its own.
+    pub location: String,
 }
 
 /// Tries the accelerators in order and stops at the first that works. Under a test (`qtest`) nothing is said of
@@ -63,11 +65,11 @@ fn report(error: &Error) {
 fn do_configure_accelerator(options: &AccelOptions, machine: &Arc<dyn Object>) -> Result<Option<Error>> {
     let _span = span_with("do_configure_accelerator", || options.name.clone());
     let Some(class) = accel_find(&options.name) else {
-        return Ok(Some(Error::new(format!("invalid accelerator {}", options.name))));
+        return Ok(Some(Error::new(format!("{}invalid accelerator {}", options.location, options.name))));
     };
     let accelerator = qom::object::object_new_with_class(class)?;
     for (name, value) in &options.properties {
-        accelerator.property_set_str(name, value)?;
+        accelerator.property_set_str(name, value).map_err(|e| e.prepend(&options.location))?;
     }
     match accel_init_machine(&accelerator, machine) {
         Ok(()) => Ok(None),

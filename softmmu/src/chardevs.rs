@@ -11,8 +11,8 @@ use crate::cli::{MonitorMode, MonitorOptions, MonitorPlace};
 /// What the options say about character devices.
 #[derive(Clone, Debug, Default)]
 pub struct CharOptions {
-    /// `-chardev`: id and options.
-    pub chardevs: Vec<(String, Vec<(String, String)>)>,
+    /// `-chardev`: id, options, and the option as given.
+    pub chardevs: Vec<(String, Vec<(String, String)>, String)>,
     /// `-serial`, in order.
     pub serials: Vec<String>,
     /// `-monitor`, `-qmp` and `-mon`, in order.
@@ -30,7 +30,18 @@ fn wrong(error: ChardevError) -> Error {
 }
 
 fn open(label: &str, what: &str, option: &str) -> Result<(Arc<Chardev>, bool)> {
-    chardev::new_from_compat(label, what, true).map_err(|e| wrong(e).prepend(format!("{option} {what}: ")))
+    chardev::new_from_compat(label, what, true).map_err(|e| {
+        let location = format!("{option} {what}: ");
+        let then = match option {
+            "-serial" => format!("could not connect serial device to character backend '{what}'"),
+            _ => format!("parse error: {what}"),
+        };
+        if what.starts_with("chardev:") {
+            // Nothing was tried: that it is not there is all there is to say.
+            return Error::new(format!("{location}{then}"));
+        }
+        wrong(e).prepend(&location).with_hint(format!("softmmu: {location}{then}"))
+    })
 }
 
 /// Makes the character devices of `-chardev`.
@@ -38,8 +49,8 @@ fn open(label: &str, what: &str, option: &str) -> Result<(Arc<Chardev>, bool)> {
 /// # Errors
 /// An option that makes no sense, or what the host refuses.
 pub fn create(options: &CharOptions) -> Result<()> {
-    for (id, list) in &options.chardevs {
-        chardev::new_from_opts(id, list).map_err(wrong)?;
+    for (id, list, location) in &options.chardevs {
+        chardev::new_from_opts(id, list).map_err(|e| wrong(e).prepend(format!("{location}: ")))?;
     }
     Ok(())
 }

@@ -76,8 +76,9 @@ impl PidFile {
     /// # Errors
     /// When another process holds it, or it cannot be written.
     pub fn create(path: &str) -> Result<PidFile> {
-        let refuse =
-            |e: std::io::Error| Error::new(format!("cannot create PID file: {path}: {}", OsError(e)));
+        let refuse = |e: std::io::Error| {
+            Error::new(format!("cannot create PID file: Could not create '{path}': {}", OsError(e)))
+        };
         let mut file = File::options().create(true).truncate(false).write(true).open(path).map_err(refuse)?;
         if flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).is_err() {
             bail!("cannot create PID file: Failed to lock '{path}': another process holds it");

@@ -29,6 +29,8 @@ pub struct ObjectOptions {
     pub id: String,
     /// Its properties.
     pub properties: Vec<(String, OptionValue)>,
+    /// For messages.
+    pub location: String,
 }
 
 /// The guest's memory in bytes, and slots for more.
@@ -70,8 +72,8 @@ pub struct Options {
     pub preconfig: bool,
     pub daemonize: bool,
     pub pidfile: Option<String>,
-    /// `-trace`: key and value.
-    pub trace: Vec<(String, String)>,
+    /// `-trace`: key, value, and the option.
+    pub trace: Vec<(String, String, String)>,
     pub log_items: Option<String>,
     pub log_file: Option<String>,
     /// `-qtest`: the chardev that a test is at.
@@ -200,7 +202,8 @@ impl Options {
         for occurrence in self.command_line.all(OptionId::Trace) {
             for item in occurrence.text().split(',') {
                 let (key, value) = item.split_once('=').unwrap_or(("enable", item));
-                self.trace.push((key.to_owned(), value.to_owned()));
+                let location = occurrence.location.to_string();
+                self.trace.push((key.to_owned(), value.to_owned(), location));
             }
         }
         if let Some(escape) = self.last(OptionId::Echr) {
@@ -259,8 +262,9 @@ impl Options {
             if accelerator.properties.iter().any(|(name, _)| is_help(name)) {
                 self.help = Some(Help::AcceleratorProperties(accelerator.name.clone()));
             }
-            let cli::AcceleratorOptions { name, properties, .. } = accelerator;
-            self.accelerators.push(AccelOptions { name, properties });
+            let cli::AcceleratorOptions { name, properties, location } = accelerator;
+            let location = location.map(|l| format!("{l}: ")).unwrap_or_default();
+            self.accelerators.push(AccelOptions { name, properties, location });
         }
         Ok(())
     }
@@ -273,7 +277,11 @@ impl Options {
                 self.help = Some(Help::ObjectProperties(object.qom_type.clone()));
             }
             let properties = object.properties.into_iter().map(|(name, from)| (name, value(from))).collect();
-            self.objects.push(ObjectOptions { kind: object.qom_type, id: object.id, properties });
+            if self.objects.iter().any(|other| other.id == object.id) && self.help.is_none() {
+                bail!("{}: Duplicate ID '{}' for object", object.location, object.id);
+            }
+            let location = object.location.to_string();
+            self.objects.push(ObjectOptions { kind: object.qom_type, id: object.id, properties, location });
         }
         for device in self.command_line.devices().map_err(wrong)? {
             if is_help(&device.driver) {
@@ -305,9 +313,10 @@ impl Options {
                 if self.help.is_some() {
                     continue;
                 }
-                bail!("{}: 'id' is missing", chardev.location)
+                bail!("{}: chardev: no id specified", chardev.location)
             };
-            self.chars.chardevs.push((id, chardev.values));
+            let (options, location) = (chardev.values, chardev.location.to_string());
+            self.chars.chardevs.push((id, options, location));
         }
         self.chars.monitors = self.command_line.monitors().map_err(wrong)?;
         self.chars.serials =
@@ -339,7 +348,7 @@ impl Options {
     /// The accelerators to try, in order.
     pub fn accelerators(&self) -> Vec<AccelOptions> {
         if self.accelerators.is_empty() {
-            return vec![AccelOptions { name: "kvm".to_owned(), properties: Vec::new() }];
+            return vec![AccelOptions { name: "kvm".to_owned(), ..AccelOptions::default() }];
         }
         self.accelerators.clone()
     }

@@ -93,8 +93,9 @@ pub fn qmp_x_exit_preconfig(options: &Options, machine: &Arc<dyn Object>) -> Res
 }
 
 fn configure_logging(options: &Options) -> Result<()> {
-    for (key, value) in &options.trace {
-        let result = util::trace::apply(&[(key, value)]);
+    for (key, value, location) in &options.trace {
+        let warn = |warning: &str| eprintln!("softmmu: {location}: warning: {warning}");
+        let result = util::trace::apply(&[(key, value)], &warn);
         if let Some(text) = result.map_err(|e| Error::new(e.to_string()))? {
             print!("{text}");
             std::process::exit(0);
@@ -177,7 +178,9 @@ fn object_create_early(kind: &str) -> bool {
 fn create_objects(options: &Options, wanted: impl Fn(&str) -> bool) -> Result<()> {
     for object in options.objects.iter().filter(|object| wanted(&object.kind)) {
         let properties = object.properties.iter().map(|(name, value)| (name.as_str(), value.as_input()));
-        qom::user_creatable_add(&object.kind, &object.id, properties)?;
+        let made = qom::user_creatable_new(&object.kind, properties)
+            .map_err(|e| e.prepend(format!("{}: ", object.location)))?;
+        qom::user_creatable_complete(&object.id, &made)?;
     }
     Ok(())
 }

@@ -235,9 +235,15 @@ fn the_first_accelerator_that_works_is_taken() {
     assert!(vm.quit().success());
     let (status, text) = run(&["-accel", "tcg", "-accel", "xen", "-machine", "none"]);
     assert_eq!(status, Some(1));
-    assert_eq!(text, "softmmu: invalid accelerator tcg\nsoftmmu: invalid accelerator xen\n");
+    assert_eq!(
+        text,
+        "softmmu: -accel tcg: invalid accelerator tcg\nsoftmmu: -accel xen: invalid accelerator xen\n"
+    );
     let (_, text) = run(&["-accel", "tcg", "-accel", "qtest", "-machine", "none", "-device", "nothing"]);
-    assert!(text.starts_with("softmmu: invalid accelerator tcg\nsoftmmu: falling back to QTest\n"), "{text}");
+    assert!(
+        text.starts_with("softmmu: -accel tcg: invalid accelerator tcg\nsoftmmu: falling back to QTest\n"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -107,7 +107,7 @@ pub fn help() -> String {
 }
 
 /// Switches the events on that `pattern` names, in which `*` stands for any text, or off if it begins with
-/// `-`. Returns whether there was one. A plain name that is not an event's draws QEMU's warning on stderr.
+/// `-`. Returns whether there was one.
 pub fn enable(pattern: &str) -> bool {
     let (name, on) = match pattern.strip_prefix('-') {
         Some(name) => (name, false),
@@ -118,10 +118,15 @@ pub fn enable(pattern: &str) -> bool {
         event.enabled.store(on, Ordering::Relaxed);
         found = true;
     }
-    if !found && !name.contains('*') {
-        eprintln!("warning: trace event '{name}' does not exist");
-    }
     found
+}
+
+/// Switches as [`enable`] does; a plain name that is not an event's draws QEMU's warning.
+pub(crate) fn enable_or_warn(pattern: &str, warn: impl Fn(&str)) {
+    let name = pattern.strip_prefix('-').unwrap_or(pattern);
+    if !enable(pattern) && !name.contains('*') {
+        warn(&format!("trace event '{name}' does not exist"));
+    }
 }
 
 /// Whether `text` matches `pattern`, in which `*` is any text and `?` any character (g_pattern_match_simple).
@@ -167,22 +172,20 @@ pub enum TraceError {
 
 /// Carries out one `-trace` option, split into its keys and values: `enable` (the implied key), `events` (a
 /// file of patterns, one a line, `#` before comments) and `file` (the log's). Returns the list of events to
-/// print before exiting where help is asked for.
+/// print before exiting where help is asked for; `warn` gets what may be a mistake.
 ///
 /// # Errors
 /// An unknown key, a file that cannot be read or made.
-pub fn apply(options: &[(&str, &str)]) -> Result<Option<String>, TraceError> {
+pub fn apply(options: &[(&str, &str)], warn: impl Fn(&str)) -> Result<Option<String>, TraceError> {
     for &(key, value) in options {
         match key {
             "enable" if matches!(value, "help" | "?") => return Ok(Some(help())),
-            "enable" => {
-                enable(value);
-            }
+            "enable" => enable_or_warn(value, &warn),
             "events" => {
                 let text = std::fs::read_to_string(value)
                     .map_err(|error| TraceError::Events(value.to_owned(), OsError(error)))?;
                 for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-                    enable(line);
+                    enable_or_warn(line, &warn);
                 }
             }
             "file" => log::set_filename(Some(value))?,

@@ -11,6 +11,10 @@ fn work(value: u32) {
     trace_event!(test_work, "value {value:#x}");
 }
 
+fn warn(warning: &str) {
+    panic!("{warning}");
+}
+
 #[test]
 fn trace_and_log() {
     let dir = tempfile::tempdir().unwrap();
@@ -19,7 +23,7 @@ fn trace_and_log() {
     work(1);
     assert!(trace::help().lines().any(|line| line == "test_work"));
     assert!(trace::list().contains(&("test_work", false)));
-    trace::apply(&[("file", &path), ("enable", "test_*")]).unwrap();
+    trace::apply(&[("file", &path), ("enable", "test_*")], warn).unwrap();
     assert!(trace::list().contains(&("test_work", true)));
     work(0x12);
     trace::enable("-test_work");
@@ -28,13 +32,18 @@ fn trace_and_log() {
 
     let patterns = dir.path().join("patterns");
     std::fs::write(&patterns, "# comment\n\ntest_work\n").unwrap();
-    trace::apply(&[("events", patterns.to_str().unwrap())]).unwrap();
+    trace::apply(&[("events", patterns.to_str().unwrap())], warn).unwrap();
     work(4);
     assert_eq!(read_to_string(&path).unwrap(), "test_work value 0x12\ntest_work value 0x4\n");
-    assert_eq!(trace::apply(&[("enable", "help")]).unwrap().unwrap(), trace::help());
-    assert_eq!(trace::apply(&[("bogus", "1")]).unwrap_err().to_string(), "Invalid parameter 'bogus'");
-    let error = trace::apply(&[("events", "/nonexistent")]).unwrap_err();
+    assert_eq!(trace::apply(&[("enable", "help")], warn).unwrap().unwrap(), trace::help());
+    assert_eq!(trace::apply(&[("bogus", "1")], warn).unwrap_err().to_string(), "Invalid parameter 'bogus'");
+    let error = trace::apply(&[("events", "/nonexistent")], warn).unwrap_err();
     assert_eq!(error.to_string(), "/nonexistent: No such file or directory");
+
+    let warnings = std::cell::RefCell::new(Vec::new());
+    let note = |warning: &str| warnings.borrow_mut().push(warning.to_owned());
+    trace::apply(&[("enable", "nosuch"), ("enable", "nosuch*")], note).unwrap();
+    assert_eq!(*warnings.borrow(), ["trace event 'nosuch' does not exist"]);
 
     spans_nest(&path);
     masks(&path);
