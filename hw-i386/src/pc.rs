@@ -248,6 +248,7 @@ impl PcMachine {
         // Equipment: a coprocessor and a PS/2 mouse; no floppy drive.
         set(0x14, 0x06);
         set(0x10, 0);
+        crate::boot_set::init(rtc);
     }
 }
 

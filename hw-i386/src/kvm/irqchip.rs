@@ -9,9 +9,11 @@ use accel_kvm::kvm_bindings::{
     kvm_irqchip__bindgen_ty_1, kvm_pic_state,
 };
 use accel_kvm::{ioapic_route, pic_route};
+use hw_core::intc::{InterruptStatsProvider, PicInfo, ioapic_info};
 use hw_core::{DeviceClass, DeviceImpl, SysBusDevice};
 use hw_isa::IsaDevice;
 use qom::{Class, Object, Property, Result};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::vm;
 
@@ -19,6 +21,8 @@ use super::vm;
 const ELCR_MASK_MASTER: u8 = 0xf8;
 /// Lines of the slave that can be level-triggered: not 8 and 13 (ELCR2).
 const ELCR_MASK_SLAVE: u8 = 0xde;
+/// The version that the kernel's I/O APIC gives.
+const IOAPIC_VERSION: u8 = 0x11;
 /// A redirection entry after reset: masked.
 const REDIRECTION_RESET: u64 = 1 << 16;
 /// Where the I/O APIC's registers are.
@@ -26,7 +30,7 @@ pub(crate) const IO_APIC_DEFAULT_ADDRESS: u64 = 0xfec0_0000;
 
 /// One of the two 8259s.
 #[derive(Object)]
-#[object(name = "kvm-i8259", parent = IsaDevice, class_init = class_init)]
+#[object(name = "kvm-i8259", parent = IsaDevice, interfaces(dyn InterruptStatsProvider), class_init = class_init)]
 pub struct KvmI8259 {
     parent: IsaDevice,
     /// Whether this is the one next to the CPU
@@ -36,7 +40,7 @@ pub struct KvmI8259 {
 
 /// The I/O APIC.
 #[derive(Object)]
-#[object(name = "kvm-ioapic", parent = SysBusDevice)]
+#[object(name = "kvm-ioapic", parent = SysBusDevice, interfaces(dyn InterruptStatsProvider))]
 pub struct KvmIoapic {
     parent: SysBusDevice,
 }
@@ -50,6 +54,51 @@ fn set_chip(chip_id: u32, chip: kvm_irqchip__bindgen_ty_1) {
     let Ok(kvm) = vm() else { return };
     if let Err(error) = kvm.vm.set_irqchip(&kvm_irqchip { chip_id, chip, ..Default::default() }) {
         eprintln!("softmmu: KVM_SET_IRQCHIP failed: {error}");
+    }
+}
+
+/// The state of a chip as the kernel has it; none where it does not give it.
+fn get_chip<T: FromBytes>(chip_id: u32) -> Option<T> {
+    let mut irqchip = kvm_irqchip { chip_id, ..Default::default() };
+    vm().ok()?.vm.get_irqchip(&mut irqchip).ok()?;
+    T::read_from_prefix(irqchip.chip.as_bytes()).ok().map(|(state, _)| state)
+}
+
+impl InterruptStatsProvider for KvmI8259 {
+    fn statistics(&self) -> Option<Vec<u64>> {
+        Some(Vec::new())
+    }
+
+    fn info(&self) -> Option<String> {
+        let master = self.master.get();
+        let pic: kvm_pic_state =
+            get_chip(if master { KVM_IRQCHIP_PIC_MASTER } else { KVM_IRQCHIP_PIC_SLAVE })?;
+        let info = PicInfo {
+            number: u8::from(!master),
+            irr: pic.irr,
+            imr: pic.imr,
+            isr: pic.isr,
+            priority_add: pic.priority_add,
+            irq_base: pic.irq_base,
+            read_reg_select: pic.read_reg_select != 0,
+            elcr: pic.elcr,
+            special_fully_nested: pic.special_fully_nested_mode != 0,
+        };
+        Some(info.text())
+    }
+}
+
+impl InterruptStatsProvider for KvmIoapic {
+    fn statistics(&self) -> Option<Vec<u64>> {
+        Some(Vec::new())
+    }
+
+    fn info(&self) -> Option<String> {
+        let state: kvm_ioapic_state = get_chip(KVM_IRQCHIP_IOAPIC)?;
+        // An entry is 64 bits, whatever its parts.
+        let table: Vec<u64> =
+            state.redirtbl.iter().map(|entry| u64::read_from_bytes(entry.as_bytes()).unwrap_or(0)).collect();
+        Some(ioapic_info(IOAPIC_VERSION, state.id as u8, state.ioregsel as u8, state.irr, &table))
     }
 }
 

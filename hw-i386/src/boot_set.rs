@@ -1,0 +1,64 @@
+//! The boot order in a PC's CMOS, where the firmware finds it (QEMU's hw/i386/pc.c, `pc_boot_set`).
+
+use std::sync::Arc;
+
+use hw_core::bootdevice::register_boot_set;
+use qom::{Object, Result, bail};
+
+/// CMOS: the first device in bits 0–3, the second in 4–7.
+const BOOTFLAG2: u8 = 0x3d;
+/// CMOS: the third device in bits 4–7.
+const BOOTFLAG1: u8 = 0x38;
+
+/// The firmware's number of a device.
+fn boot_device_nibble(device: char) -> Option<u8> {
+    match device {
+        'a' | 'b' => Some(1),
+        'c' => Some(2),
+        'd' => Some(3),
+        'n' => Some(4),
+        _ => None,
+    }
+}
+
+/// The two bytes for the devices of `order`.
+fn boot_flags(order: &str) -> Result<(u8, u8)> {
+    let mut devices = [0; 3];
+    if order.len() > devices.len() {
+        bail!("Too many boot devices for PC");
+    }
+    for (place, device) in devices.iter_mut().zip(order.chars()) {
+        let Some(nibble) = boot_device_nibble(device) else {
+            bail!("Invalid boot device for PC: '{device}'")
+        };
+        *place = nibble;
+    }
+    let [first, second, third] = devices;
+    Ok((second << 4 | first, third << 4))
+}
+
+/// The order can be changed from now on, in the CMOS of `rtc`.
+pub(crate) fn init(rtc: &Arc<dyn Object>) {
+    let rtc = Arc::downgrade(rtc);
+    register_boot_set(Box::new(move |order| {
+        let (flag2, flag1) = boot_flags(order)?;
+        if let Some(rtc) = rtc.upgrade() {
+            hw_rtc::rtc_set_memory(&rtc, BOOTFLAG2, flag2);
+            hw_rtc::rtc_set_memory(&rtc, BOOTFLAG1, flag1);
+        }
+        Ok(())
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::boot_flags;
+
+    #[test]
+    fn devices_are_nibbles() {
+        assert_eq!(boot_flags("cad").unwrap(), (0x12, 0x30));
+        assert_eq!(boot_flags("n").unwrap(), (0x04, 0));
+        assert_eq!(boot_flags("cadn").unwrap_err().message, "Too many boot devices for PC");
+        assert_eq!(boot_flags("e").unwrap_err().message, "Invalid boot device for PC: 'e'");
+    }
+}
