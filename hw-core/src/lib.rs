@@ -49,6 +49,7 @@ mod null_machine;
 pub mod qdev_monitor;
 pub mod reset;
 pub mod runstate;
+mod runstate_events;
 pub mod sysbus;
 
 pub use bus::{Bus, BusClass, qbus_new};

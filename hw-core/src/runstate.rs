@@ -9,6 +9,7 @@ use util::event_loop::EventLoop;
 
 use crate::cpu;
 use crate::debug::{self, DebugStop};
+use crate::runstate_events::{GuestPanicAction, GuestPanicked, Powerdown, Reset, Resume, Shutdown, Stop};
 
 qom::property_enum! {
     /// QAPI's `RunState`.
@@ -245,6 +246,28 @@ pub fn has_requests() -> bool {
     GLOBAL.lock().requests != Requests::default()
 }
 
+/// The guest said that it panicked: does what the options say (`qemu_system_guest_panicked`).
+pub fn guest_panicked() {
+    let (action, _) = guest_action();
+    let pauses = shutdown_action() == ShutdownAction::Pause;
+    let told = match action {
+        PanicAction::Pause => GuestPanicAction::Pause,
+        PanicAction::Shutdown if pauses => GuestPanicAction::Pause,
+        PanicAction::Shutdown | PanicAction::ExitFailure => GuestPanicAction::Poweroff,
+        PanicAction::None => GuestPanicAction::Run,
+    };
+    qapi::emit(&GuestPanicked { action: told });
+    if told == GuestPanicAction::Run {
+        return;
+    }
+    vmstop_request(RunState::GuestPanicked);
+    match action {
+        PanicAction::ExitFailure => shutdown_request_with_code(ShutdownCause::GuestPanic, 1),
+        PanicAction::Shutdown if !pauses => shutdown_request(ShutdownCause::GuestPanic),
+        _ => {}
+    }
+}
+
 /// Takes what was asked for since the last time; for the main loop.
 pub fn take_requests() -> Requests {
     std::mem::take(&mut GLOBAL.lock().requests)
@@ -260,8 +283,21 @@ pub fn register_powerdown_notifier(handler: Arc<dyn Fn() + Send + Sync>) {
     GLOBAL.lock().powerdown.push(handler);
 }
 
-/// Calls the handlers of the power button; for the main loop.
+/// Says that the program ends; for the main loop (`qemu_system_shutdown`).
+pub fn notify_shutdown(reason: ShutdownCause) {
+    qapi::emit(&Shutdown { guest: reason.is_guest(), reason });
+}
+
+/// Says that the machine was reset; for the main loop.
+pub fn notify_reset(reason: ShutdownCause) {
+    if !matches!(reason, ShutdownCause::None | ShutdownCause::SubsystemReset | ShutdownCause::SnapshotLoad) {
+        qapi::emit(&Reset { guest: reason.is_guest(), reason });
+    }
+}
+
+/// Calls the handlers of the power button; for the main loop (`qemu_system_powerdown`).
 pub fn notify_powerdown() {
+    qapi::emit(&Powerdown {});
     let handlers = GLOBAL.lock().powerdown.clone();
     handlers.iter().for_each(|handler| handler());
 }
@@ -295,6 +331,7 @@ pub fn vm_prepare_start() -> bool {
     GLOBAL.lock().was_started = true;
     runstate_set(RunState::Running);
     tell(true, RunState::Running);
+    qapi::emit(&Resume {});
     true
 }
 
@@ -315,5 +352,6 @@ pub fn vm_stop(state: RunState) {
     runstate_set(state);
     if was_running {
         tell(false, state);
+        qapi::emit(&Stop {});
     }
 }

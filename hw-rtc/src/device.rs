@@ -9,6 +9,7 @@ use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, IrqPin};
 use hw_isa::IsaDevice;
 use memory::{AccessRules, RegionOps};
 use parking_lot::Mutex;
+use qapi::{QapiEvent, QapiType};
 use qom::{Class, Object, Property, Result};
 use util::clock::{ClockType, now_ns};
 use util::timer::Timer;
@@ -49,6 +50,21 @@ pub fn set_rtc_options(options: RtcOptions) {
 
 fn options() -> RtcOptions {
     OPTIONS.get().copied().unwrap_or_default()
+}
+
+/// The host's time since 1970.
+fn host_seconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
+}
+
+/// The guest set its clock.
+#[derive(QapiType, QapiEvent)]
+#[qapi(name = "q_obj_RTC_CHANGE-arg", event = "RTC_CHANGE")]
+struct RtcChange {
+    /// Seconds between what it is now and what it would be.
+    offset: i64,
+    /// Which clock.
+    qom_path: String,
 }
 
 /// The device.
@@ -110,8 +126,7 @@ impl DeviceImpl for Mc146818Rtc {
             (LostTickPolicy::Discard, LostTickPolicy::Discard) => mc146818::LostTickPolicy::Discard,
             _ => mc146818::LostTickPolicy::Slew,
         };
-        let host = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-        let seconds = host.saturating_add(options().offset);
+        let seconds = host_seconds().saturating_add(options().offset);
         let chip = Mc146818::new(seconds, self.base_year.get(), policy, self.now());
         let _ = self.chip.set(Mutex::new(chip));
         let this = Arc::downgrade(self);
@@ -137,7 +152,13 @@ impl RegionOps for Mc146818Rtc {
     }
 
     fn write(&self, offset: u64, value: u64, _size: u8) {
-        let _ = self.change(|chip, now| chip.write(offset, value as u8, now));
+        if let Some(seconds) = self.change(|chip, now| chip.write(offset, value as u8, now)) {
+            let expected = host_seconds().saturating_add(options().offset);
+            qapi::emit(&RtcChange {
+                offset: seconds.saturating_sub(expected),
+                qom_path: (self as &dyn Object).canonical_path().unwrap_or_default(),
+            });
+        }
     }
 
     fn rules(&self) -> AccessRules {

@@ -31,6 +31,7 @@ fn main_loop_should_exit() -> Option<i32> {
         runstate::vm_stop(RunState::Debug);
     }
     if let Some(cause) = requests.shutdown {
+        runstate::notify_shutdown(cause);
         let keep = cause.is_guest() && runstate::exit_status() == 0;
         if keep && runstate::shutdown_action() == ShutdownAction::Pause {
             runstate::vm_stop(RunState::Shutdown);
@@ -57,10 +58,11 @@ fn main_loop_should_exit() -> Option<i32> {
 }
 
 /// Resets the machine; all CPUs stand still.
-pub fn qemu_system_reset(_cause: ShutdownCause) {
+pub fn qemu_system_reset(cause: ShutdownCause) {
     let _span = util::trace::span("qemu_system_reset");
     let machine: Option<Arc<dyn Object>> = current_machine();
     if let Some(machine) = machine {
         machine_reset(&machine);
     }
+    runstate::notify_reset(cause);
 }
