@@ -30,6 +30,9 @@ pub(crate) fn add(mon: &mut Session, args: &Args) -> Result<(), String> {
     }
     let (id, options) = options(mon, args.word("args"))?;
     let id = id.ok_or("Error: chardev: no id specified")?;
+    if chardev::find(&id).is_some() {
+        return Err(format!("Error: attempt to add duplicate property '{id}' to object (type 'container')"));
+    }
     chardev::new_from_opts(&id, &options).map(drop).map_err(|e| format!("Error: {e}"))
 }
 

@@ -49,7 +49,7 @@ fn dump(mon: &mut Session, args: &Args, read: Read<'_>) {
     let Format { count, letter, size } = args.format();
     let mut address = args.unsigned("addr");
     if letter == 'i' {
-        return disassemble(mon, size, count, address, read);
+        return disassemble(mon, count, address, read);
     }
     let size = size.unwrap_or(4);
     let line = if size == 1 { 8 } else { 16 };
@@ -76,20 +76,16 @@ fn dump(mon: &mut Session, args: &Args, read: Read<'_>) {
 /// The longest instruction that a CPU takes.
 const LONGEST: usize = 15;
 
-/// Instructions in AT&T's syntax; of 16 or 32 bits where `size` says so, or as the CPU is at (`monitor_disas`).
-fn disassemble(mon: &mut Session, size: Option<usize>, count: u64, mut address: u64, read: Read<'_>) {
-    let bits = match size {
-        Some(2) => 16,
-        Some(4) => 32,
-        Some(8) => 64,
-        _ => mon.cpu().and_then(|cpu| x86::code_bits(&cpu)).unwrap_or(16),
-    };
+/// Instructions in AT&T's syntax, of the kind that the CPU is at (`monitor_disas`).
+fn disassemble(mon: &mut Session, count: u64, mut address: u64, read: Read<'_>) {
+    let bits = mon.cpu().and_then(|cpu| x86::code_bits(&cpu)).unwrap_or(16);
     let mut formatter = GasFormatter::new();
     let options = formatter.options_mut();
     options.set_space_after_operand_separator(true);
     options.set_first_operand_char_index(9);
     options.set_gas_show_mnemonic_size_suffix(true);
     options.set_uppercase_hex(false);
+    options.set_gas_space_after_memory_operand_comma(true);
     let mut left = count;
     while left > 0 && !mon.is_full() {
         let mut code = [0; LONGEST];
@@ -117,13 +113,18 @@ fn disassemble(mon: &mut Session, size: Option<usize>, count: u64, mut address: 
     }
 }
 
+/// As C's `%#x` has it: 0 has no prefix.
+pub(crate) fn hexadecimal(value: u64) -> String {
+    if value == 0 { "0".to_owned() } else { format!("{value:#x}") }
+}
+
 /// `print`: the value of an expression.
 pub(crate) fn print(mon: &mut Session, args: &Args) -> Result<(), String> {
     let value = args.unsigned("val");
     match args.format().letter {
         'o' if value == 0 => mon.print("0"),
         'o' => out!(mon, "0{value:o}"),
-        'x' => out!(mon, "{value:#x}"),
+        'x' => mon.print(&hexadecimal(value)),
         'u' => out!(mon, "{value}"),
         'c' => mon.print(&character(value as u8)),
         _ => out!(mon, "{}", value as i64),
@@ -197,7 +198,7 @@ mod tests {
             ("/x 0xfffffff8", "00000000fffffff8: 0x392f3332\n"),
             ("/2x 0x100000000", "0000000100000000: Cannot access memory\n"),
             ("/0x 0", ""),
-            ("/ihh 0xfffffff0", "0xfffffff0:  ea 5b e0 00 f0           ljmpw    $0xf000, $0xe05b\n"),
+            ("/ih 0xfffffff0", "0xfffffff0:  ea 5b e0 00 f0           ljmpw    $0xf000, $0xe05b\n"),
             (
                 "/2iw 0xfffffffd",
                 "0xfffffffd:  00 fc                    addb     %bh, %ah\n0xffffffff: unable to read memory\n",

@@ -7,6 +7,7 @@ use memory::{FlatRange, MemTxResult, address_space_io, address_space_memory};
 use serde_json::json;
 
 use super::args::Args;
+use super::dump::hexadecimal;
 use super::qmp;
 use super::session::{Session, out};
 use super::x86::{self, PAGE_SIZE};
@@ -93,7 +94,7 @@ pub(crate) fn gva2gpa(mon: &mut Session, args: &Args) -> Result<(), String> {
     let address = args.unsigned("addr");
     let cpu = mon.cpu().ok_or("No cpu")?;
     match x86::translate(&cpu, address - address % PAGE_SIZE) {
-        Some(page) => out!(mon, "gpa: {:#x}\n", page + address % PAGE_SIZE),
+        Some(page) => out!(mon, "gpa: {}\n", hexadecimal(page + address % PAGE_SIZE)),
         None => mon.print("Unmapped\n"),
     }
     Ok(())

@@ -11,6 +11,12 @@ use super::session::{Session, out};
 const MAX_DEPTH: usize = 64;
 
 pub(crate) fn info_mtree(mon: &mut Session, args: &Args) -> Result<(), String> {
+    // Regions have no owners here, and an address space no tree for look-ups but its ranges.
+    for (option, letter) in [("owner", 'o'), ("dispatch_tree", 'd')] {
+        if args.is_set(option) {
+            return Err(format!("mtree: option -{letter} is not supported"));
+        }
+    }
     let spaces = [address_space_memory(), address_space_io()];
     if args.is_set("flatview") {
         for (number, space) in spaces.into_iter().enumerate() {

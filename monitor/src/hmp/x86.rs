@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use accel_kvm::kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
-use accel_kvm::with_current_vcpu;
+use accel_kvm::kvm_ioctls::VcpuFd;
+use accel_kvm::{KvmArchCpu, with_current_vcpu};
 use hw_core::cpu::cpu_list;
 use qom::Object;
 
@@ -31,8 +32,28 @@ pub(crate) mod spec {
     pub const EFER_LMA: u64 = 1 << 10;
 }
 
+/// Calls `work` with KVM's vCPU of `cpu`, which has by then what was changed outside the guest
+/// (`cpu_synchronize_state`). `None` where KVM does not run it.
+fn with_vcpu<R: Send + 'static>(
+    cpu: &Arc<dyn Object>,
+    work: impl FnOnce(&mut VcpuFd) -> R + Send + 'static,
+) -> Option<R> {
+    let arch = cpu.interface::<dyn KvmArchCpu>()?;
+    on_cpu(cpu, move || {
+        with_current_vcpu(|vcpu| {
+            arch.put_registers(vcpu).ok()?;
+            Some(work(vcpu))
+        })
+    })??
+}
+
+/// Has KVM know what was changed outside the guest.
+pub(crate) fn synchronize(cpu: &Arc<dyn Object>) {
+    with_vcpu(cpu, |_| ());
+}
+
 fn get_registers(cpu: &Arc<dyn Object>) -> Option<(kvm_regs, kvm_sregs)> {
-    on_cpu(cpu, || with_current_vcpu(|vcpu| Some((vcpu.get_regs().ok()?, vcpu.get_sregs().ok()?))))??
+    with_vcpu(cpu, |vcpu| Some((vcpu.get_regs().ok()?, vcpu.get_sregs().ok()?)))?
 }
 
 /// The control registers of `cpu`; none where the accelerator has none.
@@ -98,9 +119,10 @@ pub(crate) fn code_bits(cpu: &Arc<dyn Object>) -> Option<u32> {
 
 /// Where the CPU's page tables lead.
 pub(crate) fn translate(cpu: &Arc<dyn Object>, address: u64) -> Option<u64> {
-    let translation = on_cpu(cpu, move || with_current_vcpu(|vcpu| vcpu.translate_gva(address)))?;
     // Without KVM no code runs that could have switched paging on.
-    let Some(translation) = translation else { return Some(address) };
+    let Some(translation) = with_vcpu(cpu, move |vcpu| vcpu.translate_gva(address)) else {
+        return Some(address);
+    };
     translation.ok().filter(|t| t.valid != 0).map(|t| t.physical_address)
 }
 
@@ -258,8 +280,8 @@ pub(crate) fn info_lapic(mon: &mut Session, args: &Args) -> Result<(), String> {
         None => mon.cpu(),
     };
     let cpu = cpu.ok_or("No CPU available")?;
-    let lapic = on_cpu(&cpu, || with_current_vcpu(|vcpu| vcpu.get_lapic().ok()));
-    let Some(Some(Some(lapic))) = lapic else { return Err("local apic state not available".to_owned()) };
+    let lapic = with_vcpu(&cpu, |vcpu| vcpu.get_lapic().ok()).flatten();
+    let lapic = lapic.ok_or("local apic state not available")?;
     out!(mon, "dumping local APIC state for CPU {:<2}\n\n", index(&cpu));
     Lapic(lapic.regs.iter().map(|byte| byte.cast_unsigned()).collect()).print(mon);
     Ok(())
