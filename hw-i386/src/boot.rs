@@ -29,6 +29,7 @@ use crate::loader::{
 };
 use crate::mptable::{MpConfig, PciInterrupt};
 use crate::pc::{FOUR_GIB, PcMachine, first_cpu};
+use crate::pci_setup::{Windows, assign_addresses};
 use crate::ports::Port92;
 use crate::{firmware, pc_piix};
 
@@ -352,6 +353,8 @@ fn set_up_chips(pc: &PcMachine) {
     use hw_isa::piix3::spec as piix3;
     use hw_pci_host::i440fx::spec as i440fx;
     let _transaction = memory::transaction();
+    let windows = Windows { memory: pc.ram_split().below_4g..PCI_HOLE_END, memory64: pci_hole64(pc) };
+    assign_addresses(&pci_functions(pc), &windows);
     for object in pci_functions(pc) {
         let Some(function) = object.cast::<PciDevice>() else { continue };
         match object.type_name() {

@@ -12,6 +12,8 @@ pub mod loader;
 pub mod mptable;
 mod pc;
 mod pc_piix;
+pub mod pci_setup;
+pub mod pirtable;
 mod ports;
 mod vmport;
 mod x86;

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::acpi_build::AcpiTables;
 use crate::mptable::{self, MpConfig};
+use crate::pirtable;
 
 /// The F segment, where operating systems search for the RSDP, SMBIOS and MP entry points.
 const FSEG: Range<u64> = 0xf_0000..0x10_0000;
@@ -270,6 +271,10 @@ pub fn firmware_tables(
     let size = (mptable::FLOATING_SIZE + table.len()) as u64;
     let address = allocator.allocate(Zone::FSeg, size, MIN_ALIGN)?;
     blobs.push((address, mptable::with_floating_pointer(address, table)));
+    if mp.pci.is_some() {
+        let table = pirtable::pir_table();
+        blobs.push((allocator.allocate(Zone::FSeg, table.len() as u64, MIN_ALIGN)?, table));
+    }
     Ok(FirmwareTables { blobs, reserved: allocator.reserved() })
 }
 
