@@ -1,11 +1,12 @@
-//! The machine `none`: nothing but an accelerator, for tools that ask questions.
+//! The machine `none`: nothing but an accelerator and a CPU that is asked for, for tools that ask questions.
 //!
 //! Source: QEMU `hw/core/null-machine.c`.
 
 use std::sync::Arc;
 
-use qom::{Class, Object, Result};
+use qom::{Class, Object, Result, bail};
 
+use crate::device::qdev_create;
 use crate::machine::{Machine, MachineClass, MachineImpl};
 
 /// The machine.
@@ -27,8 +28,15 @@ fn class_init(class: &mut Class) {
 
 impl MachineImpl for NullMachine {
     fn init(self: &Arc<Self>) -> Result<()> {
+        if let Some(cpu_type) = &self.config().cpu_type {
+            // Only if the user asked for one.
+            qdev_create(cpu_type, None, &[])?;
+        }
         if let Some(ram) = self.ram() {
             memory::get_system_memory().add_subregion(0, ram);
+        }
+        if self.kernel.get().is_some() {
+            bail!("The -kernel parameter is not supported (use the generic 'loader' device instead).");
         }
         Ok(())
     }

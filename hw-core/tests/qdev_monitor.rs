@@ -61,10 +61,7 @@ fn what_is_wrong_is_named_as_qemu_names_it() {
     assert_eq!(error("driver=node,bus=main-system-bus"), "Device 'node' can't go on System bus");
     assert_eq!(error("driver=node,bus=errors,id=1x"), "Parameter 'id' expects an identifier");
     assert_eq!(error("driver=node,bus=errors,nosuch=1"), "Property 'node.nosuch' not found");
-    assert_eq!(
-        error("driver=node,bus=errors,volume=loud"),
-        "Parameter 'volume' expects integer"
-    );
+    assert_eq!(error("driver=node,bus=errors,volume=loud"), "Parameter 'volume' expects integer");
     assert_eq!(error("driver=node,bus=errors,fails=on,label=x"), "x does not want to");
 }
 

@@ -319,8 +319,7 @@ impl Options {
             self.chars.chardevs.push((id, options, location));
         }
         self.chars.monitors = self.command_line.monitors().map_err(wrong)?;
-        self.chars.serials =
-            self.command_line.all(OptionId::Serial).map(|o| o.text().to_owned()).collect();
+        self.chars.serials = self.command_line.all(OptionId::Serial).map(|o| o.text().to_owned()).collect();
         self.chars.debugcon = self.last(OptionId::Debugcon);
         self.chars.nographic = self.command_line.has(OptionId::Nographic);
         self.chars.defaults = !self.command_line.has(OptionId::Nodefaults);
@@ -397,9 +396,6 @@ impl Options {
     /// A model or a setting that does not exist.
     pub fn cpu_type(&self, default: Option<&str>) -> Result<Option<String>> {
         let Some(given) = &self.cpu else { return Ok(default.map(str::to_owned)) };
-        if default.is_none() {
-            bail!("-cpu {given}: this machine has no CPUs");
-        }
         let option = target_i386::option::parse_cpu_option(given).map_err(|e| Error::new(e.to_string()))?;
         option.warnings.iter().for_each(|w| eprintln!("softmmu: warning: {w}"));
         let driver = option.model.type_name();
