@@ -140,7 +140,7 @@ impl RegionOps for IsaI8259 {
     }
 
     fn rules(&self) -> AccessRules {
-        AccessRules::sizes(1, 1)
+        AccessRules::bytes(4)
     }
 }
 
@@ -158,7 +158,7 @@ impl RegionOps for Elcr {
     }
 
     fn rules(&self) -> AccessRules {
-        AccessRules::sizes(1, 1)
+        AccessRules::bytes(4)
     }
 }
 

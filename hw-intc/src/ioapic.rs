@@ -8,6 +8,12 @@ pub mod spec;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+/// So many interrupts of a level-triggered input, each right after the end of the last, are a storm
+/// (`SUCCESSIVE_IRQ_MAX_COUNT`).
+const STORM: u32 = 10_000;
+/// How long an input in a storm is held back.
+pub const STORM_DELAY_NS: u64 = 10_000_000;
+
 /// The property `version` has a value for which there is no chip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("IOAPIC only supports version 0x11 or 0x20 (default: {:#x}).", spec::VERSION_20)]
@@ -28,22 +34,23 @@ pub enum DeliveryMode {
     Nmi = 4,
     /// INIT.
     Init = 5,
-    /// Not defined; local APICs ignore it.
-    Reserved6 = 6,
+    /// Start-up: between local APICs only.
+    StartUp = 6,
     /// The 8259A gives the vector.
     ExtInt = 7,
 }
 
 impl DeliveryMode {
-    fn of(entry: u64) -> Self {
-        match entry >> spec::DELMOD_SHIFT & spec::DELMOD_MASK {
+    /// The mode in bits 8–10 of a redirection entry, a message's data, an LVT entry or the ICR.
+    pub(crate) fn of(bits: u64) -> Self {
+        match bits >> spec::DELMOD_SHIFT & spec::DELMOD_MASK {
             0 => Self::Fixed,
             1 => Self::LowestPriority,
             2 => Self::Smi,
             3 => Self::Reserved3,
             4 => Self::Nmi,
             5 => Self::Init,
-            6 => Self::Reserved6,
+            6 => Self::StartUp,
             _ => Self::ExtInt,
         }
     }
@@ -96,6 +103,10 @@ pub struct IoApic {
     /// Levels of the inputs.
     inputs: u32,
     redirection: [u64; spec::PINS],
+    /// EOIs of each input that found it still asserted, one after the other.
+    storms: [u32; spec::PINS],
+    /// An input in a storm waits for [`Self::service_delayed`].
+    delayed: bool,
 }
 
 impl IoApic {
@@ -104,15 +115,24 @@ impl IoApic {
         if version != spec::VERSION_11 && version != spec::VERSION_20 {
             return Err(UnknownVersion);
         }
-        Ok(Self { version, id: 0, ioregsel: 0, inputs: 0, redirection: [spec::MASK; spec::PINS] })
+        Ok(Self::powered_on(version))
+    }
+
+    fn powered_on(version: u8) -> Self {
+        Self {
+            version,
+            id: 0,
+            ioregsel: 0,
+            inputs: 0,
+            redirection: [spec::MASK; spec::PINS],
+            storms: [0; spec::PINS],
+            delayed: false,
+        }
     }
 
     /// Returns to the state after power-on; the inputs count as low until they are set again.
     pub fn reset(&mut self) {
-        self.id = 0;
-        self.ioregsel = 0;
-        self.inputs = 0;
-        self.redirection = [spec::MASK; spec::PINS];
+        *self = Self::powered_on(self.version);
     }
 
     /// Reads `size` bytes at `offset`. The window takes double words only.
@@ -161,6 +181,7 @@ impl IoApic {
             // Linux ends an interrupt without an EOI register by a change to edge-triggered and back.
             *entry &= !spec::REMOTE_IRR;
         }
+        self.count_storm(pin, false);
         self.service_level(pin)
     }
 
@@ -193,10 +214,39 @@ impl IoApic {
             let Some(entry) = self.redirection.get_mut(pin) else { break };
             if *entry & spec::INTVEC == u64::from(vector) && *entry & spec::REMOTE_IRR != 0 {
                 *entry &= !spec::REMOTE_IRR;
-                messages.extend(self.service_level(pin));
+                let again = *entry & spec::MASK == 0 && self.inputs & 1 << pin != 0;
+                if self.count_storm(pin, again) {
+                    self.delayed = true;
+                } else {
+                    messages.extend(self.service_level(pin));
+                }
             }
         }
         messages
+    }
+
+    /// Whether input `pin`, which interrupts `again` right after its end, has done so too often: hardware would take
+    /// a while, in which a guest that does not know its device gets on.
+    fn count_storm(&mut self, pin: usize, again: bool) -> bool {
+        let Some(count) = self.storms.get_mut(pin) else { return false };
+        *count = if again { *count + 1 } else { 0 };
+        let storm = *count >= STORM;
+        if storm {
+            *count = 0;
+        }
+        storm
+    }
+
+    /// Whether [`Self::service_delayed`] is to be called, [`STORM_DELAY_NS`] from now.
+    pub fn is_delayed(&self) -> bool {
+        self.delayed
+    }
+
+    /// Sends what was held back.
+    #[must_use]
+    pub fn service_delayed(&mut self) -> Vec<IoApicMessage> {
+        self.delayed = false;
+        (0..spec::PINS).filter_map(|pin| self.service_level(pin)).collect()
     }
 
     /// Sends the interrupt of a level-triggered input that is asserted and not yet accepted.

@@ -113,7 +113,7 @@ fn messages_carry_every_field() {
         (3, DeliveryMode::Reserved3),
         (4, DeliveryMode::Nmi),
         (5, DeliveryMode::Init),
-        (6, DeliveryMode::Reserved6),
+        (6, DeliveryMode::StartUp),
         (7, DeliveryMode::ExtInt),
     ] {
         program(&mut ioapic, 9, 0xff, 0x61 | bits << 8 | LOGICAL);

@@ -128,7 +128,7 @@ impl RegionOps for IsaPit {
     }
 
     fn rules(&self) -> AccessRules {
-        AccessRules::sizes(1, 1)
+        AccessRules::bytes(4)
     }
 }
 

@@ -99,7 +99,7 @@ impl RegionOps for PcSpeaker {
     }
 
     fn rules(&self) -> AccessRules {
-        AccessRules::sizes(1, 1)
+        AccessRules::bytes(4)
     }
 }
 

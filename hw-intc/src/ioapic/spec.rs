@@ -4,6 +4,10 @@
 /// Interrupt inputs.
 pub const PINS: usize = 24;
 
+/// Where a PC's I/O APIC is.
+pub const IO_APIC_DEFAULT_ADDRESS: u64 = 0xfec0_0000;
+/// Bytes of memory it takes.
+pub const REGISTER_SPACE: u64 = 0x1000;
 /// I/O register select, byte offset (3.1.1).
 pub const IOREGSEL: u64 = 0x00;
 /// I/O window (3.1.2).

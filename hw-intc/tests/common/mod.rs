@@ -1,7 +1,6 @@
 //! An ISA bus with ports of its own, so that tests do not meet.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use hw_core::sysbus::sysbus_get_default;
 use hw_core::{Irq, qdev_create};
@@ -21,23 +20,9 @@ pub fn isa_bus() -> (Arc<dyn Object>, Arc<AddressSpace>) {
     (bus, AddressSpace::new("isa-io", &io))
 }
 
-/// Reads a port.
-pub fn inb(io: &AddressSpace, port: u64) -> u8 {
-    let mut byte = [0];
-    assert_eq!(io.read(port, &mut byte), MemTxResult::Ok);
-    byte[0]
-}
-
 /// Writes a port.
 pub fn outb(io: &AddressSpace, port: u64, value: u8) {
     assert_eq!(io.write(port, &[value]), MemTxResult::Ok);
-}
-
-/// A line to look at.
-pub fn probe() -> (Irq, Arc<AtomicBool>) {
-    let level = Arc::new(AtomicBool::new(false));
-    let set = level.clone();
-    (Irq::new(Arc::new(move |_: u32, level: bool| set.store(level, Ordering::SeqCst)), 0), level)
 }
 
 /// Both PICs: the master, and the sixteen inputs, with `parent` at the output.
