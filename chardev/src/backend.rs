@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use util::event_loop::EventLoop;
+
 use crate::chr::SerialParams;
 use crate::fd::FdChardev;
 
@@ -18,6 +20,12 @@ pub(crate) trait Backend: Send + Sync {
     /// is written is lost.
     fn write(&self, data: &[u8]) -> io::Result<usize> {
         self.descriptors().map_or(Ok(data.len()), |fds| fds.write(data))
+    }
+
+    /// Has `event_loop` serve it from now on, as `Core::event_loop` says; `false` where only the main loop can
+    /// (`chr_update_read_handler`).
+    fn set_event_loop(&self, event_loop: &EventLoop) -> bool {
+        self.descriptors().is_some_and(|fds| fds.set_event_loop(event_loop))
     }
 
     /// Asks for `Core::writable` to be called once writing would not block. `false`: no use waiting.

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use util::event_loop::EventLoop;
+
 use crate::backend::Backend;
 use crate::error::ChardevError;
 
@@ -33,8 +35,10 @@ pub enum Event {
     MuxOut,
 }
 
-/// What a frontend does with what arrives. Called on the main loop's thread with no lock held, except that
-/// setting handlers on an open chardev calls [`CharHandlers::event`] at once.
+/// What a frontend does with what arrives. Called on the main loop's thread, or that of the loop which
+/// [`CharFrontend::set_event_loop`] named, with no lock held, except that setting handlers on an open chardev calls [`CharHandlers::event`] at once.
+///
+/// [`CharFrontend::set_event_loop`]: crate::CharFrontend::set_event_loop
 pub trait CharHandlers: Send + Sync {
     /// How many bytes the frontend can take. After it answered 0, [`CharFrontend::accept_input`] must be
     /// called when there is room.
@@ -96,6 +100,7 @@ pub(crate) struct Core {
     max_slots: usize,
     focus: AtomicUsize,
     watchers: Mutex<Vec<(usize, Watcher)>>,
+    event_loop: Mutex<EventLoop>,
 }
 
 impl Core {
@@ -108,11 +113,23 @@ impl Core {
             max_slots,
             focus: AtomicUsize::new(0),
             watchers: Mutex::default(),
+            event_loop: Mutex::new(EventLoop::main().clone()),
         })
     }
 
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// The loop on whose thread input and events are handed over.
+    pub fn event_loop(&self) -> EventLoop {
+        self.event_loop.lock().clone()
+    }
+
+    /// Runs `work` there: now, if that is the main loop, whose thread this must be.
+    pub fn run_on_event_loop(&self, work: impl FnOnce() + Send + 'static) {
+        let event_loop = self.event_loop();
+        if event_loop.is_main() { work() } else { event_loop.schedule(work) }
     }
 
     pub fn set_filename(&self, filename: String) {
@@ -261,6 +278,18 @@ impl Chardev {
     /// Frees what it holds on the host: socket paths, the terminal's mode (for the program's end).
     pub fn close(&self) {
         self.backend.close();
+    }
+
+    /// Has `event_loop` serve the chardev from now on: input, events and watches come on its thread. To be called on
+    /// the thread of the loop that serves it so far. `false`, and nothing changes, for a kind that only the main loop
+    /// serves: a multiplexer, a datagram socket, those without descriptors (`qemu_chr_be_update_gcontext`).
+    pub(crate) fn set_event_loop(&self, event_loop: &EventLoop) -> bool {
+        let before = std::mem::replace(&mut *self.core.event_loop.lock(), event_loop.clone());
+        let moved = self.backend.set_event_loop(event_loop);
+        if !moved {
+            *self.core.event_loop.lock() = before;
+        }
+        moved
     }
 
     pub(crate) fn backend(&self) -> &dyn Backend {

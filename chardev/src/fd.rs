@@ -19,11 +19,16 @@ use crate::options::Options;
 /// A descriptor that a chardev and its watch hold together.
 pub(crate) type SharedFd = Arc<dyn AsFd + Send + Sync>;
 
-/// A descriptor and its watch on the main loop, which is made when first needed.
+/// A descriptor and its watch on an event loop, which is made when first needed.
 pub(crate) struct Port {
     fd: SharedFd,
     handler: FdHandler,
-    watch: Mutex<PortWatch>,
+    state: Mutex<PortState>,
+}
+
+struct PortState {
+    event_loop: EventLoop,
+    watch: PortWatch,
 }
 
 enum PortWatch {
@@ -33,8 +38,24 @@ enum PortWatch {
 }
 
 impl Port {
-    pub fn new(fd: SharedFd, handler: FdHandler) -> Self {
-        Port { fd, handler, watch: Mutex::new(PortWatch::None) }
+    /// On the loop that serves `core`.
+    pub fn new(core: &Core, fd: SharedFd, handler: FdHandler) -> Self {
+        let state = PortState { event_loop: core.event_loop(), watch: PortWatch::None };
+        Port { fd, handler, state: Mutex::new(state) }
+    }
+
+    /// From now on `event_loop` waits for what is waited for. On the thread of the loop that did so before.
+    pub fn move_to(&self, event_loop: &EventLoop) {
+        let mut state = self.state.lock();
+        state.event_loop = event_loop.clone();
+        if let PortWatch::Some(old) = &state.watch {
+            let interest = old.interest();
+            // A descriptor that one loop takes, another takes, unless the host has no memory left.
+            state.watch = match event_loop.add_fd(self.fd.clone(), interest, self.handler.clone()) {
+                Ok(new) => PortWatch::Some(new),
+                Err(_) => PortWatch::None,
+            };
+        }
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
@@ -43,8 +64,8 @@ impl Port {
 
     /// Starts or stops waiting for `what`. `false`: the port is closed or the kernel refuses to wait on it.
     pub fn want(&self, what: Interest, on: bool) -> bool {
-        let mut watch = self.watch.lock();
-        match &*watch {
+        let mut state = self.state.lock();
+        match &state.watch {
             PortWatch::Closed => false,
             PortWatch::Some(watch) => {
                 let present = watch.interest();
@@ -52,9 +73,9 @@ impl Port {
                 watch.set_interest(wanted).is_ok()
             }
             PortWatch::None if on => {
-                match EventLoop::main().add_fd(self.fd.clone(), what, self.handler.clone()) {
+                match state.event_loop.add_fd(self.fd.clone(), what, self.handler.clone()) {
                     Ok(added) => {
-                        *watch = PortWatch::Some(added);
+                        state.watch = PortWatch::Some(added);
                         true
                     }
                     Err(_) => false,
@@ -65,12 +86,12 @@ impl Port {
     }
 
     pub fn wants(&self, what: Interest) -> bool {
-        matches!(&*self.watch.lock(), PortWatch::Some(watch) if watch.interest().intersects(what))
+        matches!(&self.state.lock().watch, PortWatch::Some(watch) if watch.interest().intersects(what))
     }
 
     /// No waiting any more. Returns whether it was open.
     pub fn close(&self) -> bool {
-        let old = std::mem::replace(&mut *self.watch.lock(), PortWatch::Closed);
+        let old = std::mem::replace(&mut self.state.lock().watch, PortWatch::Closed);
         !matches!(old, PortWatch::Closed)
     }
 
@@ -113,15 +134,16 @@ impl FdChardev {
     /// On two descriptors. They must not block.
     pub fn new(core: Arc<Core>, input: Option<SharedFd>, output: SharedFd) -> Arc<Self> {
         Arc::new_cyclic(|weak: &Weak<Self>| {
-            let input = input.map(|fd| Self::port(fd, weak, Self::input_ready));
-            FdChardev { core, input, output: Self::port(output, weak, Self::output_ready) }
+            let input = input.map(|fd| Self::port(&core, fd, weak, Self::input_ready));
+            let output = Self::port(&core, output, weak, Self::output_ready);
+            FdChardev { core, input, output }
         })
     }
 
     /// On one descriptor for both directions. It must not block.
     pub fn new_duplex(core: Arc<Core>, fd: SharedFd) -> Arc<Self> {
         Arc::new_cyclic(|weak: &Weak<Self>| {
-            let port = Self::port(fd, weak, |this, ready| {
+            let port = Self::port(&core, fd, weak, |this, ready| {
                 this.input_ready(ready);
                 this.output_ready(ready);
             });
@@ -129,14 +151,14 @@ impl FdChardev {
         })
     }
 
-    fn port(fd: SharedFd, weak: &Weak<Self>, ready: fn(&Self, Ready)) -> Arc<Port> {
+    fn port(core: &Core, fd: SharedFd, weak: &Weak<Self>, ready: fn(&Self, Ready)) -> Arc<Port> {
         let weak = weak.clone();
         let handler = move |what| {
             if let Some(this) = weak.upgrade() {
                 ready(&this, what);
             }
         };
-        Arc::new(Port::new(fd, Arc::new(handler)))
+        Arc::new(Port::new(core, fd, Arc::new(handler)))
     }
 
     fn input_ready(&self, ready: Ready) {
@@ -175,6 +197,12 @@ impl FdChardev {
 }
 
 impl Backend for FdChardev {
+    fn set_event_loop(&self, event_loop: &EventLoop) -> bool {
+        self.input.iter().for_each(|port| port.move_to(event_loop));
+        self.output.move_to(event_loop);
+        true
+    }
+
     fn write(&self, data: &[u8]) -> io::Result<usize> {
         Ok(rustix::io::retry_on_intr(|| rustix::io::write(self.output.fd(), data))?)
     }

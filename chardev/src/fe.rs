@@ -6,6 +6,8 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use util::event_loop::EventLoop;
+
 use crate::chr::{CharHandlers, Chardev, SerialParams};
 use crate::error::ChardevError;
 
@@ -70,6 +72,14 @@ impl CharFrontend {
         }
     }
 
+    /// Has `event_loop` serve the chardev from now on: input, events and watches come on its thread. To be called on
+    /// the thread of the loop that serves it so far. `false`, and nothing changes, for a kind that only the main loop
+    /// serves: a multiplexer, a datagram socket, those without descriptors.
+    #[must_use]
+    pub fn set_event_loop(&self, event_loop: &EventLoop) -> bool {
+        self.attachment().is_some_and(|at| at.chardev.set_event_loop(event_loop))
+    }
+
     /// No input and events any more.
     pub fn clear_handlers(&self) {
         if let Some(at) = self.attachment() {
@@ -100,7 +110,7 @@ impl CharFrontend {
         }
     }
 
-    /// Calls `watcher` once, on the main loop's thread, when writing would not block; it takes the place of
+    /// Calls `watcher` once, on the thread of the loop that serves the chardev, when writing would not block; it takes the place of
     /// an earlier one. `false`: nothing to wait for, `watcher` is dropped (qemu_chr_fe_add_watch).
     pub fn add_watch(&self, watcher: impl FnOnce() + Send + 'static) -> bool {
         self.attachment().is_some_and(|at| at.chardev.add_watch(at.tag, Box::new(watcher)))
@@ -114,7 +124,7 @@ impl CharFrontend {
     }
 
     /// There is room for input again (qemu_chr_fe_accept_input); callable from any thread, input still comes
-    /// on the main loop's.
+    /// where it came before.
     pub fn accept_input(&self) {
         if let Some(at) = self.attachment() {
             at.chardev.backend().accept_input();

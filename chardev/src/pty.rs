@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use util::clock::{self, ClockType, NANOSECONDS_PER_SECOND};
-use util::event_loop::{Interest, Ready};
+use util::event_loop::{EventLoop, Interest, Ready};
 use util::timer::Timer;
 
 use crate::backend::Backend;
@@ -43,12 +43,13 @@ pub(crate) fn open(core: &Arc<Core>) -> Result<Arc<dyn Backend>, ChardevError> {
         };
         let timer = Timer::new(ClockType::Realtime, move || {
             if let Some(pty) = on_timer.upgrade() {
-                pty.look();
+                let core = pty.core.clone();
+                core.run_on_event_loop(move || pty.look());
             }
         });
         Pty {
             core: core.clone(),
-            port: Port::new(fd, Arc::new(handler)),
+            port: Port::new(core, fd, Arc::new(handler)),
             connected: AtomicBool::new(false),
             timer,
         }
@@ -124,6 +125,11 @@ impl Pty {
 }
 
 impl Backend for Pty {
+    fn set_event_loop(&self, event_loop: &EventLoop) -> bool {
+        self.port.move_to(event_loop);
+        true
+    }
+
     fn write(&self, data: &[u8]) -> io::Result<usize> {
         if !self.is_connected() {
             return Ok(data.len());

@@ -65,8 +65,8 @@ struct Socket {
     attempt: AtomicUsize,
     error_reported: AtomicBool,
     timer: Timer,
-    /// Ends the connection, on the main loop's thread.
-    hang_up: BottomHalf,
+    /// Ends the connection, on the thread of the loop that serves it.
+    hang_up: Mutex<BottomHalf>,
     this: Weak<Socket>,
 }
 
@@ -185,14 +185,14 @@ pub(crate) fn open(core: &Arc<Core>, options: &Options) -> Result<Arc<dyn Backen
 impl Socket {
     fn new(core: &Arc<Core>, config: &Config, address: Address, listener: Option<Arc<OwnedFd>>) -> Arc<Self> {
         Arc::new_cyclic(|this: &Weak<Socket>| {
-            let (on_accept, on_timer, on_hang_up) = (this.clone(), this.clone(), this.clone());
+            let (on_accept, on_timer) = (this.clone(), this.clone());
             let listener = listener.map(|fd| {
                 let handler = move |_| {
                     if let Some(socket) = on_accept.upgrade() {
                         socket.accept();
                     }
                 };
-                Port::new(fd, Arc::new(handler))
+                Port::new(core, fd, Arc::new(handler))
             });
             Socket {
                 core: core.clone(),
@@ -207,15 +207,21 @@ impl Socket {
                 error_reported: AtomicBool::new(false),
                 timer: Timer::new(ClockType::Realtime, move || {
                     if let Some(socket) = on_timer.upgrade() {
-                        socket.start_connecting();
+                        let core = socket.core.clone();
+                        core.run_on_event_loop(move || socket.start_connecting());
                     }
                 }),
-                hang_up: BottomHalf::new(EventLoop::main(), move || {
-                    if let Some(socket) = on_hang_up.upgrade() {
-                        socket.hang_up();
-                    }
-                }),
+                hang_up: Mutex::new(Self::hang_up_bh(&core.event_loop(), this)),
                 this: this.clone(),
+            }
+        })
+    }
+
+    fn hang_up_bh(event_loop: &EventLoop, this: &Weak<Socket>) -> BottomHalf {
+        let this = this.clone();
+        BottomHalf::new(event_loop, move || {
+            if let Some(socket) = this.upgrade() {
+                socket.hang_up();
             }
         })
     }
@@ -269,7 +275,7 @@ impl Socket {
             }
         };
         Arc::new(Connection {
-            port: Port::new(socket.clone(), Arc::new(handler)),
+            port: Port::new(&self.core, socket.clone(), Arc::new(handler)),
             is_unix: sockopt::socket_domain(&socket).is_ok_and(|domain| domain == AddressFamily::UNIX),
             socket,
             telnet: Mutex::default(),
@@ -448,6 +454,15 @@ impl Connection {
 }
 
 impl Backend for Socket {
+    fn set_event_loop(&self, event_loop: &EventLoop) -> bool {
+        self.listener.iter().for_each(|port| port.move_to(event_loop));
+        if let State::Connecting(connection) | State::Connected(connection) = &*self.state.lock() {
+            connection.port.move_to(event_loop);
+        }
+        *self.hang_up.lock() = Self::hang_up_bh(event_loop, &self.this);
+        true
+    }
+
     fn write(&self, data: &[u8]) -> io::Result<usize> {
         let connection = self.connection().ok_or(io::ErrorKind::NotConnected)?;
         let sent = connection.send(data);
@@ -456,7 +471,7 @@ impl Backend for Socket {
             // Else reading finds out, after what is left to read.
             && !connection.port.wants(Interest::READ)
         {
-            self.hang_up.schedule();
+            self.hang_up.lock().schedule();
         }
         match sent {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
@@ -495,7 +510,7 @@ impl Backend for Socket {
     }
 
     fn disconnect(&self) {
-        self.hang_up.schedule();
+        self.hang_up.lock().schedule();
     }
 
     fn close(&self) {

@@ -52,7 +52,7 @@ pub(crate) fn open(core: &Arc<Core>, options: &Options) -> Result<Arc<dyn Backen
         };
         Udp {
             core: core.clone(),
-            port: Port::new(Arc::new(socket), Arc::new(handler)),
+            port: Port::new(core, Arc::new(socket), Arc::new(handler)),
             received: Mutex::default(),
             accept: BottomHalf::new(EventLoop::main(), move || {
                 if let Some(udp) = on_accept.upgrade() {

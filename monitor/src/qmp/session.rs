@@ -295,7 +295,9 @@ impl QmpMonitor {
     /// From now on commands out of band do not wait for the main loop. A chardev that cannot be served elsewhere (a
     /// multiplexer) stays where it is.
     fn move_to_io_thread(&self) {
-        if let Some(event_loop) = io_thread::event_loop() {
+        if let Some(event_loop) = io_thread::event_loop()
+            && self.frontend.set_event_loop(&event_loop)
+        {
             self.state.lock().event_loop = event_loop;
         }
     }
