@@ -100,3 +100,21 @@ fn each_connection_is_greeted_and_a_hang_up_ends_nothing() {
     assert_eq!(answer(&screen, "help quit"), "quit|q  -- quit the emulator\n");
     assert_eq!(child.wait().expect("the program ends").code(), Some(0));
 }
+
+#[test]
+fn before_the_machine_is_made_few_commands_are_there() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let socket = folder.path().join("monitor");
+    let monitor = format!("unix:{},server=on,wait=off", socket.display());
+    let mut child = softmmu(["-nodefaults", "-display", "none", "-S", "--preconfig", "-monitor", &monitor])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    wait_until("the monitor's socket", || socket.exists());
+    let screen = socat(&socket, "info pci\ninfo version\nexit_preconfig\ninfo pci\nquit\n");
+    let refused = "Command 'info pci' not available until machine initialization has completed.\n";
+    assert_eq!(answer(&screen, "info pci"), refused);
+    assert_eq!(answer(&screen, "info version"), "7.2.0\n");
+    assert!(screen.contains("Host bridge: PCI device 8086:1237\n"), "{screen}");
+    assert_eq!(child.wait().expect("the program ends").code(), Some(0));
+}

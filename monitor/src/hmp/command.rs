@@ -1,5 +1,7 @@
 //! Finding and running a command, and `help` (monitor/hmp.c).
 
+use hw_core::machine::{current_machine, is_ready};
+
 use super::args::{self, Args, is_space, skip_space};
 use super::completion::Completer;
 use super::info_table::INFO_COMMANDS;
@@ -28,6 +30,8 @@ pub(crate) struct Command {
     pub params: &'static str,
     pub help: &'static str,
     pub action: Action,
+    /// Whether it is there before the machine is made.
+    preconfig: bool,
     /// How its last argument is completed, if not by its type.
     pub completer: Option<Completer>,
 }
@@ -39,10 +43,15 @@ pub(crate) const fn command(
     help: &'static str,
     action: Action,
 ) -> Command {
-    Command { names, args, params, help, action, completer: None }
+    Command { names, args, params, help, action, preconfig: false, completer: None }
 }
 
 impl Command {
+    pub const fn preconfig(mut self) -> Command {
+        self.preconfig = true;
+        self
+    }
+
     pub const fn completed_by(mut self, completer: Completer) -> Command {
         self.completer = Some(completer);
         self
@@ -50,6 +59,12 @@ impl Command {
 
     pub fn is_called(&self, name: &str) -> bool {
         self.names.split('|').any(|n| n == name)
+    }
+
+    /// Whether it can be used now: under `--preconfig` there is a machine that is not made yet
+    /// (`cmd_available`).
+    pub fn is_available(&self) -> bool {
+        self.preconfig || is_ready() || current_machine().is_none()
     }
 
     /// The commands it leads to.
@@ -83,6 +98,11 @@ fn find(line: &str) -> Result<Option<Found<'_>>, String> {
         let Some(command) = table.iter().find(|c| c.is_called(name)) else {
             return Err(format!("unknown command: '{typed}'"));
         };
+        if !command.is_available() {
+            return Err(format!(
+                "Command '{typed}' not available until machine initialization has completed."
+            ));
+        }
         rest = skip_space(after);
         match command.subcommands() {
             Some(subcommands) if !rest.is_empty() => table = subcommands,
@@ -125,7 +145,9 @@ pub(crate) fn run(mon: &mut Session, line: &str) {
 }
 
 fn print_help(mon: &mut Session, prefix: &str, command: &Command) {
-    out!(mon, "{prefix}{} {} -- {}\n", command.names, command.params, command.help);
+    if command.is_available() {
+        out!(mon, "{prefix}{} {} -- {}\n", command.names, command.params, command.help);
+    }
 }
 
 /// `help` or `?`, alone, or with what it shall be about.
@@ -147,7 +169,7 @@ pub(crate) fn help(mon: &mut Session, args: &Args) -> Result<(), String> {
     }
     let mut table = COMMANDS;
     for (depth, word) in words.iter().enumerate() {
-        let found = table.iter().find(|c| c.is_called(word));
+        let found = table.iter().find(|c| c.is_called(word) && c.is_available());
         let command = found.ok_or_else(|| format!("unknown command: '{}'", words[..=depth].join(" ")))?;
         let prefix = || words[..depth].iter().map(|word| format!("{word} ")).collect::<String>();
         let Some(subcommands) = command.subcommands() else {

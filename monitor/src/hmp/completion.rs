@@ -42,7 +42,9 @@ pub(crate) fn complete(line: &str) -> Completions {
 fn by_table(table: &'static [Command], words: &[String]) -> Completions {
     let [name, arguments @ ..] = words else { return starting_with("", names(table)) };
     let Some(last) = arguments.last() else { return starting_with(name, names(table)) };
-    let Some(command) = table.iter().find(|c| c.is_called(name)) else { return Completions::default() };
+    let Some(command) = table.iter().find(|c| c.is_called(name) && c.is_available()) else {
+        return Completions::default();
+    };
     if let Some(subcommands) = command.subcommands() {
         return by_table(subcommands, arguments);
     }
@@ -59,7 +61,7 @@ fn by_table(table: &'static [Command], words: &[String]) -> Completions {
 }
 
 fn names(table: &'static [Command]) -> impl Iterator<Item = String> {
-    table.iter().flat_map(|c| c.names.split('|')).map(str::to_owned)
+    table.iter().filter(|c| c.is_available()).flat_map(|c| c.names.split('|')).map(str::to_owned)
 }
 
 /// Those of `words` that begin with `prefix`.
