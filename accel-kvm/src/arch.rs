@@ -3,10 +3,13 @@
 use std::sync::{Arc, OnceLock};
 
 use hw_core::Machine;
+use hw_core::debug::BreakpointError;
+use kvm_bindings::{kvm_debug_exit_arch, kvm_guest_debug};
 use kvm_ioctls::VcpuFd;
 use qom::{Interface, Result};
 
 use crate::KvmState;
+use crate::debug::{DebugExit, HwBreakpoint};
 
 /// A target's part of a virtual machine.
 pub trait KvmArch: Send + Sync {
@@ -15,6 +18,22 @@ pub trait KvmArch: Send + Sync {
     /// # Errors
     /// What the kernel lacks or refuses.
     fn init(&self, kvm: &Arc<KvmState>, machine: &Machine) -> Result<()>;
+    /// What a debugger's software breakpoint puts in the place of code; empty where there is no such instruction.
+    fn breakpoint_instruction(&self) -> &'static [u8] {
+        &[]
+    }
+    /// How many breakpoints the debug registers hold.
+    fn max_hw_breakpoints(&self) -> usize {
+        0
+    }
+    /// Whether the debug registers can hold it (`kvm_arch_insert_hw_breakpoint`).
+    ///
+    /// # Errors
+    /// A kind that there is not, or an address or length that cannot be.
+    fn check_hw_breakpoint(&self, breakpoint: &HwBreakpoint) -> std::result::Result<(), BreakpointError> {
+        let _ = breakpoint;
+        Err(BreakpointError::NotSupported)
+    }
 }
 
 static ARCH: OnceLock<Box<dyn KvmArch>> = OnceLock::new();
@@ -48,6 +67,25 @@ pub trait KvmArchCpu: Send + Sync {
     fn put_registers(&self, vcpu: &VcpuFd) -> Result<()>;
     /// Registers and code bytes as text, for errors (`cpu_dump_state`).
     fn dump_state(&self, vcpu: &VcpuFd) -> String;
+    /// Puts breakpoints into the debug registers (`kvm_arch_update_guest_debug`). This and what follows is for
+    /// targets that can be debugged.
+    fn set_debug_registers(&self, breakpoints: &[HwBreakpoint], debug: &mut kvm_guest_debug) {
+        let _ = (breakpoints, debug);
+    }
+    /// What a debug exit was about (`kvm_arch_handle_debug`).
+    fn debug_exit(&self, exit: &kvm_debug_exit_arch) -> DebugExit {
+        let _ = exit;
+        DebugExit::Guest
+    }
+    /// Gives the guest the exception of a debug exit that was not the debugger's.
+    fn inject_debug_exception(&self, vcpu: &VcpuFd, exit: &kvm_debug_exit_arch) {
+        let _ = (vcpu, exit);
+    }
+    /// The linear address of the next instruction.
+    fn linear_pc(&self, vcpu: &VcpuFd) -> Option<u64> {
+        let _ = vcpu;
+        None
+    }
 }
 
 impl Interface for dyn KvmArchCpu {

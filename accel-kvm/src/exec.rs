@@ -13,6 +13,7 @@ use memory::{AddressSpace, SpaceReader, address_space_io, address_space_memory};
 use vmm_sys_util::ioctl_io_nr;
 
 use crate::coalesced::{self, CoalescedRanges};
+use crate::debug;
 use crate::vcpu::{VcpuThread, with_current_vcpu};
 
 /// What a vCPU's thread keeps between exits.
@@ -68,7 +69,9 @@ enum Exit {
     None,
     Shutdown,
     SystemEvent(u32),
-    Debug,
+    Debug(kb::kvm_debug_exit_arch),
+    /// KVM's instruction emulator lacks the instruction; the text is for when nothing else explains it.
+    EmulationFailure(String),
     Fatal(String),
 }
 
@@ -78,24 +81,61 @@ pub(crate) fn kvm_cpu_exec(this: &VcpuThread, exec: &mut Exec) {
     if let Some(Err(error)) = put {
         return fatal(this, &format!("softmmu: {error}"));
     }
+    let mut unfinished = false;
     while !exec.take_exit_request() {
+        unfinished = false;
         match run(exec) {
-            Exit::Io { write, size, port, count, offset } => {
-                handle_io(exec, write, size, port, count, offset)
+            exit @ (Exit::Io { .. } | Exit::Mmio { .. }) => {
+                handle_access(exec, exit);
+                unfinished = true;
             }
-            Exit::Mmio { write, address, len, data } => handle_mmio(exec, write, address, len, data),
             Exit::None => {}
-            Exit::Shutdown => runstate::reset_request(ShutdownCause::GuestReset),
-            Exit::SystemEvent(kb::KVM_SYSTEM_EVENT_SHUTDOWN) => {
-                runstate::shutdown_request(ShutdownCause::GuestShutdown);
-            }
-            Exit::SystemEvent(kb::KVM_SYSTEM_EVENT_RESET) => {
-                runstate::reset_request(ShutdownCause::GuestReset)
-            }
-            Exit::SystemEvent(_) => runstate::vmstop_request(RunState::GuestPanicked),
-            Exit::Debug => runstate::vmstop_request(RunState::Debug),
-            Exit::Fatal(text) => fatal(this, &text),
+            exit => handle_rare(this, exit),
         }
+    }
+    if unfinished {
+        finish_access(exec);
+    }
+}
+
+#[inline]
+fn handle_access(exec: &mut Exec, exit: Exit) {
+    match exit {
+        Exit::Io { write, size, port, count, offset } => handle_io(exec, write, size, port, count, offset),
+        Exit::Mmio { write, address, len, data } => handle_mmio(exec, write, address, len, data),
+        _ => {}
+    }
+}
+
+/// Has KVM end the instruction whose access was answered: registers are only then as the guest will see them.
+#[cold]
+fn finish_access(exec: &mut Exec) {
+    loop {
+        exec.vcpu.page().immediate_exit = 1;
+        let exit = run(exec);
+        match exit {
+            // The access has another part.
+            Exit::Io { .. } | Exit::Mmio { .. } => handle_access(exec, exit),
+            _ => return,
+        }
+    }
+}
+
+/// Exits that end something, or the debugger's.
+#[cold]
+fn handle_rare(this: &VcpuThread, exit: Exit) {
+    match exit {
+        Exit::Shutdown => runstate::reset_request(ShutdownCause::GuestReset),
+        Exit::SystemEvent(kb::KVM_SYSTEM_EVENT_SHUTDOWN) => {
+            runstate::shutdown_request(ShutdownCause::GuestShutdown);
+        }
+        Exit::SystemEvent(kb::KVM_SYSTEM_EVENT_RESET) => runstate::reset_request(ShutdownCause::GuestReset),
+        Exit::SystemEvent(_) => runstate::guest_panicked(),
+        Exit::Debug(exit) => debug::handle_debug(this, &exit),
+        Exit::EmulationFailure(_) if debug::is_breakpoint(this) => {}
+        Exit::EmulationFailure(text) | Exit::Fatal(text) => fatal(this, &text),
+        // Not rare.
+        Exit::Io { .. } | Exit::Mmio { .. } | Exit::None => {}
     }
 }
 
@@ -238,7 +278,8 @@ fn decode(run: &mut kb::kvm_run) -> Exit {
         kb::KVM_EXIT_SHUTDOWN => Exit::Shutdown,
         // SAFETY: see above.
         kb::KVM_EXIT_SYSTEM_EVENT => Exit::SystemEvent(unsafe { run.__bindgen_anon_1.system_event.type_ }),
-        kb::KVM_EXIT_DEBUG => Exit::Debug,
+        // SAFETY: see above.
+        kb::KVM_EXIT_DEBUG => Exit::Debug(unsafe { run.__bindgen_anon_1.debug.arch }),
         kb::KVM_EXIT_FAIL_ENTRY => {
             // SAFETY: see above.
             let entry = unsafe { run.__bindgen_anon_1.fail_entry };
@@ -263,6 +304,7 @@ fn internal_error(internal: &kb::kvm_run__bindgen_ty_1__bindgen_ty_13) -> Exit {
     }
     if internal.suberror == kb::KVM_INTERNAL_ERROR_EMULATION {
         text.push_str("\nemulation failure");
+        return Exit::EmulationFailure(text);
     }
     Exit::Fatal(text)
 }

@@ -16,6 +16,7 @@ use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref, ioctl_with_val};
 use vmm_sys_util::{ioctl_io_nr, ioctl_ior_nr, ioctl_iow_nr};
 
 use crate::coalesced::CoalescedRanges;
+use crate::debug::KvmGuestDebug;
 use crate::error::ioctl;
 use crate::slots::{Bus, KvmMemoryListener};
 use crate::{KvmIrqchip, arch, kick};
@@ -74,6 +75,7 @@ pub struct KvmState {
     irqchip: OnceLock<Arc<KvmIrqchip>>,
     coalesced: Option<Arc<CoalescedRanges>>,
     memory_listener: OnceLock<Arc<KvmMemoryListener>>,
+    guest_debug: OnceLock<Arc<KvmGuestDebug>>,
 }
 
 static STATE: OnceLock<Arc<KvmState>> = OnceLock::new();
@@ -128,6 +130,7 @@ impl KvmState {
             irqchip: OnceLock::new(),
             coalesced: (coalesces == [true; 2]).then(Arc::default),
             memory_listener: OnceLock::new(),
+            guest_debug: OnceLock::new(),
         }))
     }
 
@@ -139,6 +142,11 @@ impl KvmState {
     /// How many ranges KVM collects writes to, where it can.
     pub(crate) fn coalesced_ranges(&self) -> Option<&Arc<CoalescedRanges>> {
         self.coalesced.as_ref()
+    }
+
+    /// A debugger's breakpoints, where KVM can debug.
+    pub(crate) fn guest_debug(&self) -> Option<&Arc<KvmGuestDebug>> {
+        self.guest_debug.get()
     }
 
     /// What keeps the memory slots.
@@ -295,6 +303,9 @@ impl KvmAccel {
         }
         state.create_irqchip()?;
         state.listen();
+        if let Some(debug) = KvmGuestDebug::new(&state) {
+            let _ = state.guest_debug.set(debug);
+        }
         let _ = self.state.set(state.clone());
         let _ = STATE.set(state);
         Ok(())

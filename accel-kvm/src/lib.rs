@@ -12,6 +12,7 @@
 
 mod arch;
 mod coalesced;
+mod debug;
 mod error;
 mod exec;
 mod irqchip;
@@ -21,6 +22,7 @@ mod slots;
 mod vcpu;
 
 pub use arch::{KvmArch, KvmArchCpu, set_arch};
+pub use debug::{DebugExit, HwBreakpoint};
 pub use irqchip::{KvmIrqchip, ioapic_route, pic_route};
 pub use kvm::{KernelIrqchip, KvmAccel, KvmState, kvm_state, x86_setup_mce};
 pub use slots::KvmMemoryListener;

@@ -104,6 +104,9 @@ fn kvm_init_vcpu(this: &VcpuThread) -> Result<()> {
         let _span = span("kvm_arch_init_vcpu");
         this.arch.init_vcpu(&this.state, &vcpu)?;
     }
+    if let Some(debug) = this.state.guest_debug() {
+        debug.apply_to_new(this.cpu(), &*this.arch, &vcpu)?;
+    }
     VCPU.set(Some(vcpu));
     Ok(())
 }

@@ -110,9 +110,9 @@ pub fn guest_debug() -> Option<&'static Arc<dyn GuestDebug>> {
 pub struct GdbClass {
     /// gdb's name of the architecture.
     pub arch_name: &'static str,
-    /// The file of the target description that holds the core registers.
-    pub core_xml_file: &'static str,
-    /// The text of a file of the target description.
+    /// The files that the target description consists of.
+    pub xml_files: &'static [&'static str],
+    /// The text of such a file.
     pub xml: fn(&str) -> Option<&'static str>,
     /// How many registers there are.
     pub num_core_regs: u32,

@@ -17,6 +17,7 @@ use crate::config::CpuConfig;
 use crate::cpuid::{VcpuPlace, build_cpuid};
 use crate::expand::{CpuError, Expanded, expand_features};
 use crate::features::{ALIASES, FeatureWord};
+use crate::gdbstub::GDB_CLASS;
 use crate::host::CpuidEntry;
 use crate::models::{CpuModel, DefaultVersion};
 use crate::msrs::MsrValue;
@@ -99,6 +100,7 @@ fn class_init(class: &mut Class) {
     device.unrealize = Some(unrealize);
     let cpu = class.get_mut::<CpuClass>();
     cpu.dump_state = Some(|_| kvm::dump_current().unwrap_or_default());
+    cpu.gdb = Some(GDB_CLASS);
     cpu.nmi = Some(|_| kvm::nmi_current());
     class.set_late_properties(properties);
 }

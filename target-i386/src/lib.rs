@@ -10,6 +10,8 @@ pub mod cpuid;
 mod current;
 pub mod expand;
 pub mod features;
+mod gdb_segment;
+mod gdbstub;
 pub mod help;
 pub mod host;
 pub mod hyperv;

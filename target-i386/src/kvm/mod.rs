@@ -1,5 +1,6 @@
 //! x86 CPUs under KVM. Source: QEMU `target/i386/kvm/kvm.c`.
 
+pub(crate) mod debug;
 mod dump;
 mod host;
 mod put;
@@ -7,10 +8,14 @@ mod put;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use accel_kvm::kvm_bindings::{CpuId, kvm_cpuid_entry2};
+use accel_kvm::kvm_bindings::{
+    CpuId, KVM_MP_STATE_HALTED, kvm_cpuid_entry2, kvm_debug_exit_arch, kvm_guest_debug,
+};
 use accel_kvm::kvm_ioctls::{Cap, VcpuFd};
-use accel_kvm::{KvmArch, KvmArchCpu, KvmState};
+use accel_kvm::{DebugExit, HwBreakpoint, KvmArch, KvmArchCpu, KvmState};
 use hw_core::Machine;
+use hw_core::debug::BreakpointError;
+use memory::{MemTxResult, address_space_memory};
 use qom::{Error, Result, bail};
 
 use crate::cpu::X86Cpu;
@@ -54,6 +59,18 @@ impl KvmArch for X86KvmArch {
         }
         host::init(kvm)
     }
+
+    fn breakpoint_instruction(&self) -> &'static [u8] {
+        debug::INT3
+    }
+
+    fn max_hw_breakpoints(&self) -> usize {
+        debug::BREAKPOINTS
+    }
+
+    fn check_hw_breakpoint(&self, breakpoint: &HwBreakpoint) -> std::result::Result<(), BreakpointError> {
+        debug::check(breakpoint)
+    }
 }
 
 fn to_kvm(entry: &CpuidEntry) -> kvm_cpuid_entry2 {
@@ -76,6 +93,30 @@ pub(crate) fn nmi_current() {
             eprintln!("softmmu: KVM: injection failed, NMI lost ({error})");
         }
     });
+}
+
+/// Calls `f` with the vCPU of `cpu`, whose thread this must be, after KVM was told what changed outside the guest
+/// (`cpu_synchronize_state`).
+pub(crate) fn synchronized<R>(cpu: &X86Cpu, f: impl FnOnce(&VcpuFd) -> R) -> Option<R> {
+    accel_kvm::with_current_vcpu(|vcpu| cpu.put_registers(vcpu).is_ok().then(|| f(vcpu))).flatten()
+}
+
+/// Where the page tables lead from the linear address.
+pub(crate) fn translate(vcpu: &VcpuFd, address: u64) -> Option<u64> {
+    let translation = vcpu.translate_gva(address).ok()?;
+    (translation.valid != 0).then_some(translation.physical_address)
+}
+
+/// Eight bytes at a linear address, which lie in one page.
+pub(crate) fn read_linear(vcpu: &VcpuFd, address: u64) -> Option<u64> {
+    let mut bytes = [0; 8];
+    let result = address_space_memory().read(translate(vcpu, address)?, &mut bytes);
+    (result == MemTxResult::Ok).then_some(u64::from_le_bytes(bytes))
+}
+
+/// Whether the vCPU waits for an interrupt.
+pub(crate) fn is_halted(vcpu: &VcpuFd) -> bool {
+    vcpu.get_mp_state().is_ok_and(|state| state.mp_state == KVM_MP_STATE_HALTED)
 }
 
 /// The general registers of the vCPU whose thread this is.
@@ -141,5 +182,21 @@ impl KvmArchCpu for X86Cpu {
 
     fn dump_state(&self, vcpu: &VcpuFd) -> String {
         dump::dump_state(vcpu)
+    }
+
+    fn set_debug_registers(&self, breakpoints: &[HwBreakpoint], debug: &mut kvm_guest_debug) {
+        debug::set_registers(breakpoints, debug);
+    }
+
+    fn debug_exit(&self, exit: &kvm_debug_exit_arch) -> DebugExit {
+        debug::exit(exit)
+    }
+
+    fn inject_debug_exception(&self, vcpu: &VcpuFd, exit: &kvm_debug_exit_arch) {
+        debug::inject(vcpu, exit);
+    }
+
+    fn linear_pc(&self, vcpu: &VcpuFd) -> Option<u64> {
+        debug::linear_pc(vcpu)
     }
 }
