@@ -5,6 +5,7 @@
 
 pub mod spec;
 
+use hw_core::intc::PicInfo;
 use serde::{Deserialize, Serialize};
 
 /// What answers the CPU's interrupt acknowledge cycle.
@@ -237,6 +238,21 @@ impl I8259 {
         }
         if value & spec::OCW3_ESMM != 0 {
             self.special_mask = value & spec::OCW3_SMM != 0;
+        }
+    }
+
+    /// The registers, as people are told of them (`pic_print_info`).
+    pub fn info(&self) -> PicInfo {
+        PicInfo {
+            number: u8::from(!self.master),
+            irr: self.irr,
+            imr: self.imr,
+            isr: self.isr,
+            priority_add: self.highest,
+            irq_base: self.vector,
+            read_reg_select: self.read_isr,
+            elcr: self.elcr,
+            special_fully_nested: self.special_fully_nested,
         }
     }
 

@@ -5,6 +5,7 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwapOption;
+use hw_core::intc::InterruptStatsProvider;
 use hw_core::{Device, DeviceClass, DeviceImpl, Irq, IrqPin, qdev_create};
 use hw_isa::IsaDevice;
 use memory::{AccessRules, RegionOps};
@@ -12,6 +13,7 @@ use parking_lot::Mutex;
 use qom::{Class, ClassInit, Object, Property, Result, bail};
 
 use crate::i8259::{I8259, IntAck, spec};
+use crate::statistics::IrqStatistics;
 
 /// "No such port".
 const NO_PORT: u32 = u32::MAX;
@@ -37,12 +39,13 @@ pub struct PicCommon {
 
 /// An emulated 8259A: inputs 0–7, one output.
 #[derive(Object)]
-#[object(name = "isa-i8259", parent = PicCommon)]
+#[object(name = "isa-i8259", parent = PicCommon, interfaces(dyn InterruptStatsProvider))]
 pub struct IsaI8259 {
     parent: PicCommon,
     chip: Mutex<I8259>,
     int: Arc<IrqPin>,
     slave: OnceLock<Weak<IsaI8259>>,
+    statistics: IrqStatistics,
 }
 qom::type_init!(PicCommon, IsaI8259);
 
@@ -106,6 +109,7 @@ impl DeviceImpl for IsaI8259 {
         let this = Arc::downgrade(self);
         let inputs = Arc::new(move |n: u32, level: bool| {
             if let (Some(this), Ok(n)) = (this.upgrade(), u8::try_from(n)) {
+                this.statistics.note(n, level);
                 this.change(|chip| chip.set_irq(n, level));
             }
         });
@@ -127,6 +131,19 @@ impl DeviceImpl for IsaI8259 {
 
     fn reset_hold(&self) {
         self.sync(false);
+    }
+}
+
+impl InterruptStatsProvider for IsaI8259 {
+    fn statistics(&self) -> Option<Vec<u64>> {
+        // The master tells of the slave's, too.
+        let slave = self.slave.get().and_then(Weak::upgrade);
+        let chips = self.master.get().then_some(self).into_iter().chain(slave.as_deref());
+        Some(chips.flat_map(|chip| chip.statistics.counts(spec::INPUTS as usize)).collect())
+    }
+
+    fn info(&self) -> Option<String> {
+        Some(self.chip.lock().info().text())
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod spec;
 
+use hw_core::intc::ioapic_info;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -190,6 +191,14 @@ impl IoApic {
         let half = index.checked_sub(spec::IOREDTBL)?;
         let pin = usize::from(half / 2);
         (pin < spec::PINS).then_some((pin, u32::from(half % 2) * 32))
+    }
+
+    /// The registers in lines for people (`ioapic_print_redtbl`).
+    pub fn info(&self) -> String {
+        // Only level-triggered requests last.
+        let level = |pin: &usize| self.redirection.get(*pin).is_some_and(|e| e & spec::TRIGGER_LEVEL != 0);
+        let levels: u32 = (0..spec::PINS).filter(level).map(|pin| 1 << pin).sum();
+        ioapic_info(self.version, self.id, self.ioregsel, self.inputs & levels, &self.redirection)
     }
 
     /// Sets input `pin` (0–23). An edge on a masked input is lost.

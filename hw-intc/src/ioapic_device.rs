@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 use arc_swap::ArcSwap;
 use hw_core::accel::{MsiMessage, accel_irqchip};
+use hw_core::intc::InterruptStatsProvider;
 use hw_core::{Device, DeviceImpl, SysBusDevice};
 use memory::{AccessRules, MemoryRegion, RegionOps};
 use parking_lot::Mutex;
@@ -16,6 +17,7 @@ use util::timer::Timer;
 use crate::apic_device::send_msi;
 use crate::i8259_device::isa_pic;
 use crate::ioapic::{DeliveryMode, IoApic, IoApicMessage, STORM_DELAY_NS, spec};
+use crate::statistics::IrqStatistics;
 
 /// ISA line 0 leads to this input.
 const TIMER_INPUT: u8 = 2;
@@ -29,7 +31,7 @@ pub struct IoApicCommon {
 
 /// An emulated 82093AA at 0xfec00000. Its 24 inputs are GSIs: number 0 leads to the chip's input 2, as ISA line 0 does.
 #[derive(Object)]
-#[object(name = "ioapic", parent = IoApicCommon)]
+#[object(name = "ioapic", parent = IoApicCommon, interfaces(dyn InterruptStatsProvider))]
 pub struct IoApicDevice {
     parent: IoApicCommon,
     /// 0x11, or 0x20 with an EOI register
@@ -37,6 +39,7 @@ pub struct IoApicDevice {
     version: Property<u8>,
     chip: OnceLock<Mutex<IoApic>>,
     timer: OnceLock<Timer>,
+    statistics: IrqStatistics,
 }
 qom::type_init!(IoApicCommon, IoApicDevice);
 
@@ -103,6 +106,7 @@ impl DeviceImpl for IoApicDevice {
         let this = Arc::downgrade(self);
         let inputs = Arc::new(move |n: u32, level: bool| {
             if let (Some(this), Ok(n)) = (this.upgrade(), u8::try_from(n)) {
+                this.statistics.note(n, level);
                 this.change(|chip| chip.set_irq(if n == 0 { TIMER_INPUT } else { n }, level));
             }
         });
@@ -126,6 +130,16 @@ impl DeviceImpl for IoApicDevice {
             chip.reset();
             None
         });
+    }
+}
+
+impl InterruptStatsProvider for IoApicDevice {
+    fn statistics(&self) -> Option<Vec<u64>> {
+        Some(self.statistics.counts(spec::PINS).collect())
+    }
+
+    fn info(&self) -> Option<String> {
+        Some(self.chip.get()?.lock().info())
     }
 }
 

@@ -15,6 +15,7 @@ pub mod i8259;
 mod i8259_device;
 pub mod ioapic;
 mod ioapic_device;
+mod statistics;
 
 pub use apic_device::{ApicCommon, ApicCpu, ApicDevice, cpu_get_pic_interrupt, pic_irq_request, send_msi};
 pub use i8259_device::{IsaI8259, PicCommon, i8259_init, isa_pic};

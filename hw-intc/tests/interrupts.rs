@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use hw_core::accel::MsiMessage;
+use hw_core::intc::InterruptStatsProvider;
 use hw_core::reset::cold_reset;
 use hw_core::sysbus::sysbus_get_default;
 use hw_core::{Cpu, DeviceImpl, Irq, qdev_create, qdev_new, qdev_realize, qdev_unparent};
@@ -300,6 +301,28 @@ fn the_pic_interrupts_through_lint0() {
     board.ioapic.gpio_in("", 1).unwrap().pulse();
     assert_eq!(board.take_all(), [Some(0x3c), None]);
     assert_eq!(cpu_get_pic_interrupt(None), Some(0x37), "spurious");
+}
+
+#[test]
+fn people_are_told() {
+    let board = Board::new(1);
+    let ask = |object: Arc<dyn Object>| {
+        let provider = object.interface::<dyn InterruptStatsProvider>().unwrap();
+        (provider.statistics().unwrap(), provider.info().unwrap())
+    };
+    let line = |n| board.ioapic.gpio_in("", n).unwrap();
+    board.write_ioapic(0x10 + 2 * 10, LEVEL | 1 << 16);
+    [4, 4, 12].into_iter().for_each(|n: usize| board.pic_irqs[n].pulse());
+    [0, 5].into_iter().for_each(|n| line(n).pulse());
+    [10, 10, 11].into_iter().for_each(|n| line(n).set(true));
+    let (counts, info) = ask(board.pic.clone());
+    // The slave's request was seen at input 2.
+    assert_eq!(counts, [0, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
+    assert_eq!(info, "pic0: irr=14 imr=00 isr=00 hprio=0 irq_base=00 rr_sel=0 elcr=00 fnm=0\n");
+    let (counts, info) = ask(board.ioapic.clone());
+    assert_eq!(counts[..12], [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 1]);
+    assert!(info.starts_with("ioapic0: ver=0x20 id=0x00 sel=0x24 (redir[10])\n"), "{info}");
+    assert!(info.ends_with("  IRR      10 \n  Remote IRR (none)\n"), "{info}");
 }
 
 #[test]
