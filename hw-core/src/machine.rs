@@ -89,6 +89,8 @@ pub struct MachineClass {
     pub default_cpu_type: Option<&'static str>,
     /// Memory without `-m`, in bytes.
     pub default_ram_size: u64,
+    /// Drives that firmware boots from, in order, without `-boot`.
+    pub default_boot_order: &'static str,
     /// The name of the memory block; a machine without memory has none.
     pub default_ram_id: Option<&'static str>,
     /// The places for CPUs, in order of index; for machines whose CPUs have a place in a topology.
@@ -109,6 +111,7 @@ impl Default for MachineClass {
             max_cpus: 1,
             default_cpu_type: None,
             default_ram_size: 128 << 20,
+            default_boot_order: "",
             default_ram_id: None,
             possible_cpus: None,
             compat_props: Vec::new(),
@@ -144,6 +147,25 @@ impl<T: MachineImpl> ClassInit<T> for Machine {
     }
 }
 
+/// What firmware is told about booting (`-boot`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BootConfig {
+    /// Drives in order, letters a to p; none: the machine's order.
+    pub order: Option<String>,
+    /// The order for the first boot only.
+    pub once: Option<String>,
+    /// Whether the firmware shows its menu.
+    pub menu: Option<bool>,
+    /// The logo's file.
+    pub splash: Option<String>,
+    /// How long the logo shows, in milliseconds.
+    pub splash_time: Option<u16>,
+    /// After how long a failed boot is tried again, in milliseconds; -1: never.
+    pub reboot_timeout: Option<i32>,
+    /// Whether nothing else is booted from.
+    pub strict: bool,
+}
+
 /// What the options said about the machine beside its properties.
 #[derive(Clone, Debug, Default)]
 pub struct MachineConfig {
@@ -161,6 +183,8 @@ pub struct MachineConfig {
     pub uuid: Option<[u8; 16]>,
     /// `-name`.
     pub name: Option<String>,
+    /// `-boot`.
+    pub boot: BootConfig,
 }
 
 /// The root part of every machine.

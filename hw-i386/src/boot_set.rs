@@ -1,8 +1,11 @@
 //! The boot order in a PC's CMOS, where the firmware finds it (QEMU's hw/i386/pc.c, `pc_boot_set`).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use hw_core::bootdevice::register_boot_set;
+use hw_core::bootdevice::{boot_set, register_boot_set};
+use hw_core::machine::BootConfig;
+use hw_core::reset::qemu_register_reset;
 use qom::{Object, Result, bail};
 
 /// CMOS: the first device in bits 0–3, the second in 4–7.
@@ -37,8 +40,14 @@ fn boot_flags(order: &str) -> Result<(u8, u8)> {
     Ok((second << 4 | first, third << 4))
 }
 
-/// The order can be changed from now on, in the CMOS of `rtc`.
-pub(crate) fn init(rtc: &Arc<dyn Object>) {
+/// Sets the order, in the CMOS of `rtc`, which can be changed from now on. An order for one boot lasts until the
+/// first reset after the machine was made (`restore_boot_order`).
+///
+/// # Errors
+/// An order that a PC cannot have.
+pub(crate) fn init(rtc: &Arc<dyn Object>, config: &BootConfig, default: &str) -> Result<()> {
+    let order = config.order.clone().unwrap_or_else(|| default.to_owned());
+    boot_flags(&order)?;
     let rtc = Arc::downgrade(rtc);
     register_boot_set(Box::new(move |order| {
         let (flag2, flag1) = boot_flags(order)?;
@@ -48,6 +57,18 @@ pub(crate) fn init(rtc: &Arc<dyn Object>) {
         }
         Ok(())
     }));
+    if config.once.is_none() {
+        return boot_set(&order);
+    }
+    let resets = AtomicU32::new(0);
+    qemu_register_reset(Arc::new(move || {
+        // The first is that of the start.
+        if resets.fetch_add(1, Ordering::Relaxed) == 1 {
+            // It was looked at above.
+            let _ = boot_set(&order);
+        }
+    }));
+    boot_set(config.once.as_deref().unwrap_or_default())
 }
 
 #[cfg(test)]

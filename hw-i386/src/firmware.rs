@@ -3,9 +3,11 @@
 //! Source: QEMU `hw/i386/x86.c` (`x86_bios_rom_init`), `hw/i386/fw_cfg.c`.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hw_core::machine::BootConfig;
 use hw_nvram::fw_cfg::{FwCfg, FwCfgError, spec};
 use hw_nvram::fw_cfg_init_io_dma;
 use memory::{FlatView, MemoryRegion, RamBlock};
@@ -88,7 +90,7 @@ pub(crate) fn fw_cfg_arch_create(pc: &PcMachine) -> Result<Arc<FwCfg>> {
     let apic_id_limit = pc.possible_apic_ids().last().copied().unwrap_or_default() + 1;
     fw_cfg.add_bytes(spec::UUID, config.uuid.unwrap_or_default()).map_err(wrong)?;
     fw_cfg.add_i16(spec::NOGRAPHIC, 1).map_err(wrong)?;
-    fw_cfg.add_i16(spec::BOOT_MENU, 0).map_err(wrong)?;
+    fw_cfg.add_i16(spec::BOOT_MENU, config.boot.menu.unwrap_or(false).into()).map_err(wrong)?;
     fw_cfg.add_i16(spec::NB_CPUS, config.smp.cpus as u16).map_err(wrong)?;
     fw_cfg.add_i16(spec::MAX_CPUS, apic_id_limit as u16).map_err(wrong)?;
     fw_cfg.add_i64(spec::RAM_SIZE, config.ram_size).map_err(wrong)?;
@@ -99,7 +101,47 @@ pub(crate) fn fw_cfg_arch_create(pc: &PcMachine) -> Result<Arc<FwCfg>> {
     // Which sleep states exist (bit 7) and the number each goes by.
     fw_cfg.add_file("etc/system-states", SYSTEM_STATES).map_err(wrong)?;
     fw_cfg.add_file("bootorder", Vec::new()).map_err(wrong)?;
+    // All ones: a failed boot is not tried again.
+    let timeout = config.boot.reboot_timeout.unwrap_or(-1);
+    fw_cfg.add_file("etc/boot-fail-wait", timeout.to_le_bytes()).map_err(wrong)?;
+    add_splash(&fw_cfg, &config.boot)?;
     Ok(fw_cfg)
+}
+
+/// The picture that firmware shows, and for how long (`fw_cfg_bootsplash`). Without a picture the machine starts
+/// all the same.
+fn add_splash(fw_cfg: &FwCfg, boot: &BootConfig) -> Result<()> {
+    if let Some(time) = boot.splash_time {
+        fw_cfg.add_file("etc/boot-menu-wait", time.to_le_bytes()).map_err(wrong)?;
+    }
+    let Some(name) = &boot.splash else { return Ok(()) };
+    match read_splash(name) {
+        Ok((file, picture)) => fw_cfg.add_file(file, picture).map_err(wrong),
+        Err(why) => {
+            eprintln!("softmmu: {why}");
+            Ok(())
+        }
+    }
+}
+
+/// Largest picture that is read.
+const SPLASH_MAX: u64 = 64 << 20;
+
+/// The picture, and the name of the fw_cfg file for its format.
+fn read_splash(name: &str) -> Result<(&'static str, Vec<u8>), String> {
+    let path = find(name).ok_or_else(|| format!("failed to find file '{name}'"))?;
+    let path = path.display();
+    let mut picture = Vec::new();
+    File::open(path.to_string())
+        .and_then(|file| file.take(SPLASH_MAX).read_to_end(&mut picture))
+        .map_err(|_| format!("failed to read splash file '{path}'"))?;
+    // A BMP header has its kind first and the bits of a pixel at 28.
+    let word = |at: usize| picture.get(at..at + 2).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
+    match (word(0), word(28)) {
+        (Some(0xd8ff), Some(_)) => Ok(("bootsplash.jpg", picture)),
+        (Some(0x4d42), Some(24)) => Ok(("bootsplash.bmp", picture)),
+        _ => Err(format!("splash file '{path}' format not recognized; must be JPEG or 24 bit BMP")),
+    }
 }
 
 /// S0 to S5: S4 with its number; S3 is not offered until suspending is there.

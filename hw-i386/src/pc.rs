@@ -223,8 +223,11 @@ impl PcMachine {
     }
 
     /// What a PC's firmware finds in the CMOS about memory, CPUs and devices (`pc_cmos_init`).
-    pub(crate) fn cmos_init(&self) {
-        let Some(rtc) = self.rtc.get() else { return };
+    ///
+    /// # Errors
+    /// A boot order that a PC cannot have.
+    pub(crate) fn cmos_init(&self) -> Result<()> {
+        let Some(rtc) = self.rtc.get() else { return Ok(()) };
         let split = self.ram_split();
         let set = |at: u8, value: u64| hw_rtc::rtc_set_memory(rtc, at, value as u8);
         let word = |at: u8, value: u64| {
@@ -248,7 +251,7 @@ impl PcMachine {
         // Equipment: a coprocessor and a PS/2 mouse; no floppy drive.
         set(0x14, 0x06);
         set(0x10, 0);
-        crate::boot_set::init(rtc);
+        crate::boot_set::init(rtc, &self.config().boot, self.machine_class().default_boot_order)
     }
 }
 

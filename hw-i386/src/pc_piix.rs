@@ -50,6 +50,7 @@ qom::type_init!(PcI440fxMachine, IsaPcMachine);
 fn common_class_init(machine: &mut MachineClass) {
     machine.max_cpus = 255;
     machine.default_ram_id = Some("pc.ram");
+    machine.default_boot_order = "cad";
     machine.possible_cpus =
         Some(|machine| machine.cast::<PcMachine>().map(|pc| pc.possible_cpus()).unwrap_or_default());
 }
@@ -132,7 +133,7 @@ fn pc_init1(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
     }
     interrupt_controllers_init(pc, &isa, pci_enabled)?;
     pc.basic_device_init(&isa, pci_enabled && pc.hpet.get())?;
-    pc.cmos_init();
+    pc.cmos_init()?;
     if pci_enabled && pc.acpi.get() != OnOffAuto::Off {
         acpi_pm_init(pc, smm)?;
     }

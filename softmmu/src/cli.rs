@@ -5,6 +5,7 @@
 //! [`CommandLine::smp`], [`CommandLine::memory`], [`CommandLine::machine`] and so on.
 
 mod action;
+mod boot;
 mod config;
 mod device;
 mod identity;
@@ -17,7 +18,7 @@ mod smp;
 #[cfg(test)]
 mod tests;
 
-pub use action::{PanicAction, RebootAction, ShutdownAction, WatchdogAction};
+pub use action::{OvercommitOptions, PanicAction, RebootAction, ShutdownAction, WatchdogAction};
 pub use device::GlobalProperty;
 pub use machine::AcceleratorOptions;
 pub use monitor::{MonitorMode, MonitorOptions, MonitorPlace};

@@ -4,16 +4,16 @@ use std::ffi::OsString;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hw_core::global::GlobalProperty;
-use hw_core::machine::CpuTopology;
+use hw_core::machine::{BootConfig, CpuTopology};
 use hw_core::qdev_monitor::{DeviceOptions, OptionValue};
-use hw_core::runstate::{RebootAction, ShutdownAction};
+use hw_core::runstate::{PanicAction, RebootAction, ShutdownAction, WatchdogAction};
 use hw_rtc::{LostTickPolicy, RtcOptions};
 use qom::{Error, Result, Value, bail};
 use util::clock::ClockType;
 
 use crate::accel::AccelOptions;
 use crate::chardevs::CharOptions;
-use crate::cli::{self, CliError, CommandLine, OptionId, PanicAction, Request, SmpLimits, WatchdogAction};
+use crate::cli::{self, CliError, CommandLine, OptionId, OvercommitOptions, Request, SmpLimits};
 
 /// Machine options that are the accelerator's.
 const ACCELERATOR_PROPERTIES: [&str; 2] = ["kernel-irqchip", "kvm-shadow-mem"];
@@ -67,6 +67,10 @@ pub struct Options {
     pub uuid: Option<[u8; 16]>,
     pub reboot_action: Option<RebootAction>,
     pub shutdown_action: Option<ShutdownAction>,
+    pub panic_action: Option<PanicAction>,
+    pub watchdog_action: Option<WatchdogAction>,
+    pub boot: BootConfig,
+    pub overcommit: OvercommitOptions,
     pub start_stopped: bool,
     /// `--preconfig`.
     pub preconfig: bool,
@@ -177,9 +181,23 @@ impl Options {
         }
         self.uuid = self.command_line.uuid().map_err(wrong)?;
         let action = self.command_line.action().map_err(wrong)?;
-        if action.panic != PanicAction::default() || action.watchdog != WatchdogAction::default() {
-            bail!("-action: panic= and watchdog= are not supported yet");
-        }
+        self.panic_action = Some(match action.panic {
+            cli::PanicAction::Pause => PanicAction::Pause,
+            cli::PanicAction::Shutdown => PanicAction::Shutdown,
+            cli::PanicAction::ExitFailure => PanicAction::ExitFailure,
+            cli::PanicAction::None => PanicAction::None,
+        });
+        self.watchdog_action = Some(match action.watchdog {
+            cli::WatchdogAction::Reset => WatchdogAction::Reset,
+            cli::WatchdogAction::Shutdown => WatchdogAction::Shutdown,
+            cli::WatchdogAction::Poweroff => WatchdogAction::Poweroff,
+            cli::WatchdogAction::Pause => WatchdogAction::Pause,
+            cli::WatchdogAction::Debug => WatchdogAction::Debug,
+            cli::WatchdogAction::None => WatchdogAction::None,
+            cli::WatchdogAction::InjectNmi => WatchdogAction::InjectNmi,
+        });
+        self.boot = self.command_line.boot().map_err(wrong)?;
+        self.overcommit = self.command_line.overcommit().map_err(wrong)?;
         self.reboot_action = Some(match action.reboot {
             cli::RebootAction::Reset => RebootAction::Reset,
             cli::RebootAction::Shutdown => RebootAction::Shutdown,
@@ -384,9 +402,6 @@ impl Options {
         let smp = self.command_line.smp(&limits).map_err(wrong)?;
         self.command_line.warnings.iter().skip(before).for_each(|w| eprintln!("softmmu: warning: {w}"));
         let cli::CpuTopology { cpus, max_cpus, sockets, dies, cores, threads, .. } = smp;
-        if max_cpus > cpus {
-            bail!("-smp: maxcpus={max_cpus} with cpus={cpus}: plugging CPUs is not supported yet");
-        }
         Ok(CpuTopology { cpus, sockets, dies, cores, threads, max_cpus })
     }
 

@@ -56,6 +56,7 @@ pub fn qemu_init(arguments: &[String]) -> Result<Init> {
     let pidfile = options.pidfile.as_deref().map(PidFile::create).transpose()?;
     let signals = signals::setup()?;
     set_actions(&options);
+    overcommit(&options)?;
     options.globals.iter().cloned().for_each(global::register);
     let machine = qemu_create_machine(&mut options)?;
     create_objects(&options, object_create_early)?;
@@ -95,7 +96,7 @@ pub fn qmp_x_exit_preconfig(options: &Options, machine: &Arc<dyn Object>) -> Res
 fn configure_logging(options: &Options) -> Result<()> {
     for (key, value, location) in &options.trace {
         let warn = |warning: &str| eprintln!("softmmu: {location}: warning: {warning}");
-        let result = util::trace::apply(&[(key, value)], &warn);
+        let result = util::trace::apply(&[(key, value)], warn);
         if let Some(text) = result.map_err(|e| Error::new(e.to_string()))? {
             print!("{text}");
             std::process::exit(0);
@@ -116,8 +117,24 @@ fn configure_logging(options: &Options) -> Result<()> {
     util::log::set(mask, options.log_file.as_deref()).map_err(|e| Error::new(e.to_string()))
 }
 
+/// Before there is guest memory, which is locked as it comes.
+fn overcommit(options: &Options) -> Result<()> {
+    use rustix::mm::{MlockAllFlags, mlockall};
+    if options.overcommit.cpu_pm {
+        target_i386::enable_cpu_pm();
+    }
+    if options.overcommit.mem_lock
+        && let Err(error) = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE)
+    {
+        eprintln!("softmmu: mlockall: {}", util::log::OsError(error.into()));
+        bail!("locking memory failed");
+    }
+    Ok(())
+}
+
 fn set_actions(options: &Options) {
     runstate::set_action(options.reboot_action, options.shutdown_action);
+    runstate::set_guest_action(options.panic_action, options.watchdog_action);
     chardev::set_quit_handler(|| runstate::shutdown_request(ShutdownCause::HostUi));
 }
 
@@ -163,6 +180,7 @@ fn qemu_create_machine(options: &mut Options) -> Result<Arc<dyn Object>> {
         cpu_type,
         uuid: options.uuid,
         name: options.name.clone(),
+        boot: options.boot.clone(),
     });
     for (name, value) in &options.machine_properties {
         machine.property_set(name, value.as_input())?;

@@ -249,6 +249,38 @@ fn a_trace_event_that_does_not_exist_draws_a_warning_with_the_option() {
 }
 
 #[test]
+fn a_boot_order_that_cannot_be_is_refused() {
+    for (boot, why) in [
+        ("order=zz", "Invalid boot device 'z'"),
+        ("cc", "Boot device 'c' was given twice"),
+        ("cadn", "Too many boot devices for PC"),
+        ("once=e", "Invalid boot device for PC: 'e'"),
+        ("nosuch=1", "Parameter 'boot.nosuch' is unexpected"),
+        ("reboot-timeout=70000", "reboot timeout is invalid,it should be a value between -1 and 65535"),
+    ] {
+        refused(&["-boot", boot], &[&format!("softmmu: {why}")]);
+    }
+}
+
+#[test]
+fn memory_is_locked_and_idling_left_to_the_guest_if_the_host_lets_it() {
+    let ended = run(softmmu(pack::cases::BASE).arg("-kernel").arg(guest("first", Format::Pvh)).args([
+        "-m",
+        "16",
+        "-overcommit",
+        "mem-lock=on",
+    ]));
+    match ended.status {
+        Some(1) if ended.stdout.contains('F') => assert_eq!(ended.complaints(), [] as [&str; 0]),
+        // A user may lock as much as the host says.
+        _ => assert_eq!(ended.complaints().last(), Some(&"softmmu: locking memory failed"), "{ended:?}"),
+    }
+    let _ = accepted(&["-overcommit", "cpu-pm=on"]);
+    let why = "-overcommit mem-lock=maybe: Parameter 'mem-lock' expects 'on' or 'off'";
+    refused(&["-overcommit", "mem-lock=maybe"], &[&format!("softmmu: {why}")]);
+}
+
+#[test]
 fn an_option_that_does_not_exist_or_not_yet_is_refused_by_name() {
     refused(&["-nosuch"], &["softmmu: -nosuch: invalid option"]);
     refused(&["-kernel"], &["softmmu: -kernel: requires an argument"]);

@@ -1,4 +1,4 @@
-//! `-action`, `-no-reboot` and `-no-shutdown` (softmmu/runstate-action.c).
+//! `-action`, `-no-reboot`, `-no-shutdown` and `-overcommit` (softmmu/runstate-action.c).
 
 use util::option::{OptDesc, OptType, OptsDesc};
 
@@ -13,6 +13,16 @@ static ACTION: OptsDesc = OptsDesc {
         OptDesc { name: "shutdown", kind: OptType::String },
         OptDesc { name: "panic", kind: OptType::String },
         OptDesc { name: "watchdog", kind: OptType::String },
+    ],
+};
+
+static OVERCOMMIT: OptsDesc = OptsDesc {
+    name: "overcommit",
+    implied: None,
+    merge: true,
+    descs: &[
+        OptDesc { name: "mem-lock", kind: OptType::Bool },
+        OptDesc { name: "cpu-pm", kind: OptType::Bool },
     ],
 };
 
@@ -83,6 +93,15 @@ pub struct Action {
     pub watchdog: WatchdogAction,
 }
 
+/// What `-overcommit` gives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OvercommitOptions {
+    /// Whether all memory is locked into RAM.
+    pub mem_lock: bool,
+    /// Whether the guest's idle instructions idle the host's processors.
+    pub cpu_pm: bool,
+}
+
 impl Action {
     fn set(&mut self, name: &str, value: &str) -> Option<()> {
         match name {
@@ -151,5 +170,15 @@ impl CommandLine {
         }
         self.warnings.append(&mut warnings);
         Ok(action)
+    }
+
+    /// `-overcommit`.
+    ///
+    /// # Errors
+    /// Text that does not parse.
+    pub fn overcommit(&mut self) -> Result<OvercommitOptions, CliError> {
+        let opts = self.merged_opts(OptionId::Overcommit, &OVERCOMMIT)?;
+        let get = |name| opts.get_bool(name).unwrap_or(false);
+        Ok(OvercommitOptions { mem_lock: get("mem-lock"), cpu_pm: get("cpu-pm") })
     }
 }

@@ -156,7 +156,7 @@ options! {
         AddFd "add-fd" arg Later "fd=FD,set=SET[,opaque=TEXT]" "add a file descriptor to a set";
         Set "set" arg Full "GROUP.ID.ARG=VALUE" "change the option ARG of an earlier option that has an id";
         Global "global" arg Full "DRIVER.PROPERTY=VALUE" "a new default for a property of a type of devices";
-        Boot "boot" arg Later "[order=DRIVES][,once=DRIVES][,menu=on|off][,splash=FILE][,splash-time=MS][,reboot-timeout=MS][,strict=on|off]"
+        Boot "boot" arg Full "[order=DRIVES][,once=DRIVES][,menu=on|off][,splash=FILE][,splash-time=MS][,reboot-timeout=MS][,strict=on|off]"
             "what firmware boots from: floppy (a), hard disk (c), CD-ROM (d), network (n)";
         Memory "m" arg Full "[size=]MIB[,slots=N,maxmem=SIZE]"
             "guest memory (128 MiB), in MiB or with a suffix b, k, M, G, T, P, E;\nslots and maxmem leave room for more";
@@ -246,7 +246,7 @@ options! {
         Singlestep "singlestep" flag Later "" "one instruction at a time";
         Preconfig "preconfig" flag Full "" "wait before the machine is made";
         Stop "S" flag Full "" "do not start the processors";
-        Overcommit "overcommit" arg Later "[mem-lock=on|off][,cpu-pm=on|off]"
+        Overcommit "overcommit" arg Full "[mem-lock=on|off][,cpu-pm=on|off]"
             "lock guest memory; let the guest idle the host's processors";
         Gdb "gdb" arg Later "DEV" "wait for gdb on a character device";
         GdbDefault "s" flag Later "" "the same as -gdb tcp::1234";

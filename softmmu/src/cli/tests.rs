@@ -529,6 +529,45 @@ mod others {
     }
 
     #[test]
+    fn boot_orders() {
+        let boot =
+            read(&["-boot", "cda,menu=on", "-boot", "once=n,splash-time=5,reboot-timeout=-1"], |line| {
+                line.boot()
+            });
+        let boot = boot.unwrap();
+        assert_eq!(
+            (boot.order.as_deref(), boot.once.as_deref(), boot.menu),
+            (Some("cda"), Some("n"), Some(true))
+        );
+        assert_eq!((boot.splash_time, boot.reboot_timeout, boot.strict), (Some(5), Some(-1), false));
+        let error = |text: &str| read(&["-boot", text], |line| line.boot()).unwrap_err();
+        assert_eq!(error("zz"), "Invalid boot device 'z'");
+        assert_eq!(error("order=cc"), "Boot device 'c' was given twice");
+        assert_eq!(error("menu=x"), "Parameter 'boot.menu' expects 'on' or 'off'");
+        assert_eq!(error("menu=on,foo=1"), "Parameter 'boot.foo' is unexpected");
+        assert_eq!(
+            error("splash-time=-1"),
+            "splash-time is invalid,it should be a value between 0 and 65535"
+        );
+        assert_eq!(
+            error("reboot-timeout=70000"),
+            "reboot timeout is invalid,it should be a value between -1 and 65535"
+        );
+        assert_eq!(error("a,b"), "-boot a,b: Expected '=' after parameter 'b'");
+    }
+
+    #[test]
+    fn overcommit_takes_flags() {
+        let overcommit = read(&["-overcommit", "mem-lock=on"], CommandLine::overcommit).unwrap();
+        assert_eq!(overcommit, OvercommitOptions { mem_lock: true, cpu_pm: false });
+        let mut line = parse(&["-overcommit", "nomem-lock"]);
+        assert!(!line.overcommit().unwrap().mem_lock);
+        let warning = "-overcommit nomem-lock: short-form boolean option 'nomem-lock' deprecated\n\
+                       Please use mem-lock=off instead";
+        assert_eq!(line.warnings, [warning]);
+    }
+
+    #[test]
     fn actions_in_order() {
         let action = |args: &[&str]| read(args, CommandLine::action);
         assert_eq!(action(&[]).unwrap(), Action::default());

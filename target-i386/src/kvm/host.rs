@@ -9,7 +9,7 @@ use accel_kvm::kvm_ioctls::{Cap, VcpuFd};
 use hw_core::accel::current_accel_name;
 use qom::{Result, bail};
 
-use super::refused;
+use super::{cpu_pm, refused};
 use crate::host::{CpuidEntry, HostCpu, IrqChip};
 use crate::msrs::spec::IA32_ARCH_CAPABILITIES;
 
@@ -61,6 +61,8 @@ pub(crate) fn init(kvm: &Arc<KvmState>) -> Result<()> {
         tsc_deadline: kvm.vm.check_extension(Cap::TscDeadlineTimer),
         mce_cap: kvm.mce_cap_supported(),
         mce_banks: u32::try_from(kvm.vm.check_extension_int(Cap::Mce)).unwrap_or_default(),
+        cpu_pm: cpu_pm::enabled(),
+        can_keep_mwait: cpu_pm::can_keep_mwait(kvm),
         ..HostCpu::default()
     };
     let _ = HOST.set(Host { cpu, msrs });

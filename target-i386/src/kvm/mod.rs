@@ -1,5 +1,6 @@
 //! x86 CPUs under KVM. Source: QEMU `target/i386/kvm/kvm.c`.
 
+mod cpu_pm;
 pub(crate) mod debug;
 mod dump;
 mod host;
@@ -24,6 +25,7 @@ use crate::host::CpuidEntry;
 use crate::msrs::{self, Available};
 use crate::reset::Registers;
 
+pub use cpu_pm::enable_cpu_pm;
 pub(crate) use host::host;
 
 /// Where the identity map of EPT is: a page below the BIOS, and three of the TSS behind it
@@ -57,6 +59,7 @@ impl KvmArch for X86KvmArch {
         if kvm.shadow_mem_pages > 0 {
             kvm.set_shadow_mmu_pages()?;
         }
+        cpu_pm::init(kvm);
         host::init(kvm)
     }
 
