@@ -166,17 +166,16 @@ fn pci_init(pc: &PcMachine, ram: &MemoryRegion, pci_memory: &MemoryRegion) -> Re
 }
 
 fn interrupt_controllers_init(pc: &PcMachine, isa: &Arc<dyn Object>, ioapic: bool) -> Result<()> {
-    let with_pic = pc.pic.get() != OnOffAuto::Off;
-    if accel_irqchip().is_none() {
-        return if with_pic { intc::pic_init(pc, isa) } else { Ok(()) };
-    }
-    if with_pic {
+    let (with_pic, in_kernel) = (pc.pic.get() != OnOffAuto::Off, accel_irqchip().is_some());
+    if with_pic && in_kernel {
         for master in [true, false] {
             qdev_create("kvm-i8259", Some(isa), &[("master", master.into())])?;
         }
+    } else if with_pic {
+        intc::pic_init(pc, isa)?;
     }
     if ioapic {
-        qdev_create("kvm-ioapic", Some(&sysbus_get_default()), &[])?;
+        intc::ioapic_init_gsi(pc, if in_kernel { "kvm-ioapic" } else { "ioapic" })?;
     }
     debug_assert!(pc.gsi(GSI_NUM_PINS - 1).is_some());
     Ok(())

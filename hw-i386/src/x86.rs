@@ -14,6 +14,8 @@ use qom::{Class, ClassInit, Object, Property, Result, bail};
 use target_i386::X86Cpu;
 use target_i386::topology::Topology;
 
+use crate::intc;
+
 /// Number of interrupt lines: inputs of the I/O APIC.
 pub const GSI_NUM_PINS: u32 = 24;
 
@@ -176,6 +178,9 @@ impl X86Machine {
             x86.set_place(self.topology(), apic_id);
         }
         qdev_realize(&cpu, None)?;
+        if let Some(x86) = cpu.cast::<X86Cpu>().filter(|_| accel::accel_irqchip().is_none()) {
+            intc::apic_init(self, x86)?;
+        }
         self.apic_ids.lock().push(apic_id);
         Ok(())
     }
