@@ -90,6 +90,7 @@ fn masks_keep_requests_from_being_served_not_from_being_kept() {
 #[test]
 fn level_triggering_is_for_the_lines_that_can_have_it() {
     let mut vm = pics();
-    vm.outw(ELCR, 0xffff);
-    assert_eq!(vm.inw(ELCR), 0xdef8);
+    vm.outb(ELCR, 0xff);
+    vm.outb(ELCR + 1, 0xff);
+    assert_eq!([vm.inb(ELCR), vm.inb(ELCR + 1)], [0xf8, 0xde]);
 }
