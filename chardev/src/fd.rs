@@ -222,9 +222,9 @@ impl Backend for FdChardev {
     }
 }
 
-/// Opens a file that an option names.
-pub(crate) fn open(path: &str, options: &mut OpenOptions) -> Result<File, ChardevError> {
-    let file = options.open(path);
+/// Opens a file that an option names, whose access is to be that of `flags` where it is one of a set.
+pub(crate) fn open(path: &str, flags: OFlags, options: &mut OpenOptions) -> Result<File, ChardevError> {
+    let file = util::fdset::open(path, flags, options);
     file.map_err(|error| ChardevError::system(format!("Could not open '{path}'"), error))
 }
 
@@ -239,8 +239,14 @@ pub(crate) fn open_file(core: &Arc<Core>, options: &Options) -> Result<Arc<dyn B
         options.get("path").ok_or_else(|| ChardevError::options("chardev: file: no filename given"))?;
     let append = options.flag("append")?.unwrap_or(false);
     let input = options.get("input-path");
-    let output = open(path, OpenOptions::new().write(true).create(true).append(append).truncate(!append))?;
-    let input = input.map(|path| nonblocking(open(path, OpenOptions::new().read(true))?)).transpose()?;
+    let output = open(
+        path,
+        OFlags::WRONLY,
+        OpenOptions::new().write(true).create(true).append(append).truncate(!append),
+    )?;
+    let input = input
+        .map(|path| nonblocking(open(path, OFlags::RDONLY, OpenOptions::new().read(true))?))
+        .transpose()?;
     Ok(FdChardev::new(core.clone(), input, nonblocking(output)?))
 }
 
@@ -249,7 +255,7 @@ pub(crate) fn open_pipe(core: &Arc<Core>, options: &Options) -> Result<Arc<dyn B
     let path =
         options.get("path").ok_or_else(|| ChardevError::options("chardev: pipe: no device path given"))?;
     // Opened for both directions, a fifo neither waits for nor ends with the other side's opening.
-    let fifo = |path: &str| open(path, OpenOptions::new().read(true).write(true));
+    let fifo = |path: &str| open(path, OFlags::RDWR, OpenOptions::new().read(true).write(true));
     match (fifo(&format!("{path}.in")), fifo(&format!("{path}.out"))) {
         (Ok(input), Ok(output)) => {
             Ok(FdChardev::new(core.clone(), Some(nonblocking(input)?), nonblocking(output)?))

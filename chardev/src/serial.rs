@@ -65,7 +65,7 @@ pub(crate) fn open(core: &Arc<Core>, options: &Options) -> Result<Arc<dyn Backen
         .ok_or_else(|| ChardevError::options("chardev: serial/tty: no device path given"))?;
     // Without NONBLOCK the open would wait for a carrier; NOCTTY: the line must not become our terminal.
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    let tty = open_path(path, OpenOptions::new().read(true).write(true).custom_flags(flags))?;
+    let tty = open_path(path, OFlags::RDWR, OpenOptions::new().read(true).write(true).custom_flags(flags))?;
     let serial = Serial(FdChardev::new_duplex(core.clone(), nonblocking(tty)?));
     set_params(serial.0.fd(), &INITIAL)
         .map_err(|error| ChardevError::system(format!("Could not open '{path}'"), error))?;

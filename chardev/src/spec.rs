@@ -128,7 +128,7 @@ fn open_log(options: &Options) -> Result<Option<File>, ChardevError> {
     let Some(path) = options.get("logfile") else { return Ok(None) };
     let mut how = OpenOptions::new();
     how.write(true).create(true).append(append).truncate(!append);
-    fd::open(path, &mut how).map(Some)
+    fd::open(path, rustix::fs::OFlags::WRONLY, &mut how).map(Some)
 }
 
 /// What the short form of `-serial`, `-monitor` and the like stands for (qemu_chr_parse_compat), but for

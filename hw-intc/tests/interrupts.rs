@@ -301,6 +301,15 @@ fn the_pic_interrupts_through_lint0() {
     board.ioapic.gpio_in("", 1).unwrap().pulse();
     assert_eq!(board.take_all(), [Some(0x3c), None]);
     assert_eq!(cpu_get_pic_interrupt(None), Some(0x37), "spurious");
+    // LINT0 as an interrupt of the APIC's own: when the output rises.
+    board.write(0, EOI, 0);
+    board.write(0, LINT0, 0x61);
+    for port in [0xa0, 0x20] {
+        common::outb(&board.io, port, 0x20);
+    }
+    assert_eq!(board.take_all(), [None; 2]);
+    board.pic_irqs[1].set(true);
+    assert_eq!(board.take_all(), [Some(0x61), None]);
 }
 
 #[test]

@@ -1,12 +1,20 @@
 //! Host memory that guest RAM, ROM and video memory are made of (QEMU's `RAMBlock`).
 
+use std::ffi::c_void;
 use std::fs::File;
 use std::io;
+use std::ptr;
 
 use rustix::fs::MemfdFlags;
-use rustix::mm::{Advice, MprotectFlags};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
 use vm_memory::{FileOffset, MmapRegion, VolatileSlice};
+
+/// x86's huge page. Memory lies at a multiple of it, as in QEMU (`qemu_ram_mmap`): KVM maps a huge page of the
+/// host's as one only where guest and host addresses agree in their lower bits.
+const HUGE_PAGE: usize = 2 << 20;
+/// `f_type` of hugetlbfs, whose `f_bsize` is the size of its pages (`linux/magic.h`).
+const HUGETLBFS_MAGIC: i64 = 0x9584_58f6;
 
 /// What backs the memory.
 #[derive(Debug, Default)]
@@ -36,6 +44,8 @@ pub struct RamBlock {
     name: String,
     mapping: MmapRegion,
     shared: bool,
+    /// What `mapping` is in; dropped after it.
+    _host: HostRange,
 }
 
 impl RamBlock {
@@ -60,31 +70,33 @@ impl RamBlock {
     /// `size` bytes of `source`.
     ///
     /// # Errors
-    /// When the size is no multiple of the page or the host refuses the mapping.
+    /// When the host refuses the mapping.
     pub fn new(name: &str, size: u64, source: RamSource) -> io::Result<RamBlock> {
         let size = usize::try_from(size).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        let noreserve = libc_map::NORESERVE;
-        let builder = MmapRegionBuilder::new(size).with_mmap_prot(libc_map::READ_WRITE);
-        let (builder, shared) = match source {
-            RamSource::Anonymous => {
-                (builder.with_mmap_flags(libc_map::ANONYMOUS | libc_map::PRIVATE | noreserve), false)
-            }
-            RamSource::SharedAnonymous => {
-                (builder.with_mmap_flags(libc_map::ANONYMOUS | libc_map::SHARED | noreserve), true)
-            }
+        let (kind, file) = match source {
+            RamSource::Anonymous => (MapFlags::PRIVATE, None),
+            RamSource::SharedAnonymous => (MapFlags::SHARED, None),
             RamSource::File { file, offset, share } => {
-                let kind = if share { libc_map::SHARED } else { libc_map::PRIVATE };
-                (
-                    builder.with_file_offset(FileOffset::new(file, offset)).with_mmap_flags(kind | noreserve),
-                    share,
-                )
+                let kind = if share { MapFlags::SHARED } else { MapFlags::PRIVATE };
+                (kind, Some(FileOffset::new(file, offset)))
             }
         };
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let host = HostRange::map(size, protection, kind | MapFlags::NORESERVE, file.as_ref())?;
+        let mut builder = MmapRegionBuilder::new(size)
+            .with_mmap_prot(protection.bits() as i32)
+            .with_mmap_flags((kind | MapFlags::NORESERVE).bits() as i32);
+        if let Some(file) = file {
+            builder = builder.with_file_offset(file);
+        }
+        // SAFETY: the range is mapped, of this size, and unmapped only after the region is gone.
+        #[allow(unsafe_code)]
+        let builder = unsafe { builder.with_raw_mmap_pointer(host.start.cast()) };
         let mapping = builder.build().map_err(|error| match error {
             MmapRegionError::Mmap(error) => error,
             other => io::Error::other(other.to_string()),
         })?;
-        Ok(RamBlock { name: name.to_owned(), mapping, shared })
+        Ok(RamBlock { name: name.to_owned(), mapping, shared: kind == MapFlags::SHARED, _host: host })
     }
 
     /// The block's name, as in `info ramblock`.
@@ -145,14 +157,71 @@ impl RamBlock {
     }
 }
 
-/// The mmap flags that vm-memory takes as numbers.
-mod libc_map {
-    use rustix::mm::{MapFlags, ProtFlags};
+/// A mapping of this process.
+#[derive(Debug)]
+struct HostRange {
+    start: *mut c_void,
+    size: usize,
+}
 
-    pub const READ_WRITE: i32 = (ProtFlags::READ.bits() | ProtFlags::WRITE.bits()) as i32;
-    pub const PRIVATE: i32 = MapFlags::PRIVATE.bits() as i32;
-    pub const SHARED: i32 = MapFlags::SHARED.bits() as i32;
-    pub const NORESERVE: i32 = MapFlags::NORESERVE.bits() as i32;
-    /// `MAP_ANONYMOUS`, which rustix sets by itself and does not name.
-    pub const ANONYMOUS: i32 = 0x20;
+// SAFETY: the address is only ever unmapped, by the last owner.
+#[allow(unsafe_code)]
+unsafe impl Send for HostRange {}
+// SAFETY: as above; a shared reference gives no access.
+#[allow(unsafe_code)]
+unsafe impl Sync for HostRange {}
+
+impl HostRange {
+    /// Maps at least `size` bytes at a multiple of [`HUGE_PAGE`], or of the file's pages where they are larger.
+    fn map(
+        size: usize,
+        protection: ProtFlags,
+        flags: MapFlags,
+        file: Option<&FileOffset>,
+    ) -> io::Result<Self> {
+        let align = alignment(file)?;
+        let no_room = || io::Error::from(io::ErrorKind::OutOfMemory);
+        let size = size.checked_next_multiple_of(rustix::param::page_size()).ok_or_else(no_room)?;
+        let reserved = size.checked_add(align).ok_or_else(no_room)?;
+        // SAFETY: the kernel chooses the place, which nothing else uses.
+        #[allow(unsafe_code)]
+        let place = unsafe {
+            let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+            rustix::mm::mmap_anonymous(ptr::null_mut(), reserved, ProtFlags::empty(), flags)?
+        };
+        let reservation = HostRange { start: place, size: reserved };
+        let start = place.map_addr(|address| address.next_multiple_of(align));
+        // SAFETY: `size` bytes from `start` are part of the reservation, which they replace.
+        #[allow(unsafe_code)]
+        unsafe {
+            let flags = flags | MapFlags::FIXED;
+            match file {
+                Some(file) => rustix::mm::mmap(start, size, protection, flags, file.file(), file.start())?,
+                None => rustix::mm::mmap_anonymous(start, size, protection, flags)?,
+            };
+        }
+        std::mem::forget(reservation);
+        let before = start.addr() - place.addr();
+        drop(HostRange { start: place, size: before });
+        drop(HostRange { start: start.wrapping_byte_add(size), size: align - before });
+        Ok(HostRange { start, size })
+    }
+}
+
+impl Drop for HostRange {
+    fn drop(&mut self) {
+        if self.size > 0 {
+            // SAFETY: the range is this one's own, and nothing refers to it any more.
+            #[allow(unsafe_code)]
+            let _ = unsafe { rustix::mm::munmap(self.start, self.size) };
+        }
+    }
+}
+
+/// What the start of a mapping is a multiple of.
+fn alignment(file: Option<&FileOffset>) -> io::Result<usize> {
+    let Some(file) = file else { return Ok(HUGE_PAGE) };
+    let statfs = rustix::fs::fstatfs(file.file())?;
+    let page = if statfs.f_type == HUGETLBFS_MAGIC { statfs.f_bsize as usize } else { 0 };
+    Ok(page.max(HUGE_PAGE))
 }

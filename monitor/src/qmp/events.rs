@@ -3,7 +3,6 @@
 //! Source: QEMU `monitor/monitor.c` (`monitor_qapi_event_queue_no_reenter`), `qapi/qmp-event.c`.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -49,15 +48,10 @@ struct Limit {
 type Key = (&'static str, Option<String>);
 
 static LIMITS: Mutex<Option<HashMap<Key, Limit>>> = Mutex::new(None);
-static VIRTUAL: AtomicBool = AtomicBool::new(false);
 
-/// Rate limits go by the guest's clock from now on: that of a qtest, whose clock the test sets.
-pub fn use_virtual_clock() {
-    VIRTUAL.store(true, Ordering::Relaxed);
-}
-
+/// Rate limits go by the guest's clock in a qtest, which sets it.
 fn clock() -> ClockType {
-    if VIRTUAL.load(Ordering::Relaxed) { ClockType::Virtual } else { ClockType::Realtime }
+    if clock::is_manual() { ClockType::Virtual } else { ClockType::Realtime }
 }
 
 /// Has events sent to the monitors.

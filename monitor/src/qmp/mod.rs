@@ -1,8 +1,8 @@
 //! The QMP server: JSON commands on a chardev, their answers, and events.
 //!
-//! [`monitor_init_qmp`] puts a monitor on a chardev. A [session](session) begins with a greeting when the other end opens;
+//! [`monitor_init_qmp`] puts a monitor on a chardev. A session begins with a greeting when the other end opens;
 //! after `qmp_capabilities` it takes commands, which `qapi` knows. Those with `execute` run on the main loop's
-//! thread, one at a time, over all monitors in turn ([`dispatch`]). A client that asked for the capability `oob` can
+//! thread, one at a time, over all monitors in turn (`dispatch`). A client that asked for the capability `oob` can
 //! send others with `exec-oob` while one of these runs: from then on its monitor is served by a thread of its
 //! own (`io_thread.rs`). Before, nothing could be told apart, so there is no such thread.
 //!
@@ -24,6 +24,5 @@ mod output;
 mod session;
 
 pub use dispatch::finish;
-pub use events::use_virtual_clock;
 pub use fds::take_named_fd;
 pub use session::{QmpMonitor, current, monitor_init_qmp};

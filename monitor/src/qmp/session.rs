@@ -251,8 +251,14 @@ impl QmpMonitor {
     /// Takes the first request that waits, which counts as carried out until [`QmpMonitor::finish_request`].
     pub(super) fn begin_request(&self) -> Option<Request> {
         let mut state = self.state.lock();
+        let was_busy = state.is_busy();
         let request = state.requests.pop_front()?;
         state.executing = true;
+        let has_room = was_busy && !state.is_busy();
+        drop(state);
+        if has_room {
+            self.resume();
+        }
         Some(request)
     }
 
