@@ -53,8 +53,9 @@ pub fn qemu_init(arguments: &[String]) -> Result<Init> {
         return Ok(Init::Done);
     }
     let daemon = if options.daemonize { Some(daemonize()?) } else { None };
-    let pidfile = options.pidfile.as_deref().map(PidFile::create).transpose()?;
+    // Before the file that tells others whom to signal.
     let signals = signals::setup()?;
+    let pidfile = options.pidfile.as_deref().map(PidFile::create).transpose()?;
     set_actions(&options);
     overcommit(&options)?;
     options.globals.iter().cloned().for_each(global::register);
