@@ -69,6 +69,16 @@ impl AcpiRegs {
         *self = Self::new(self.gpe_sts.len() * 2, self.s4_slp_typ, self.acpi_only, now_ns);
     }
 
+    /// Takes the state of `other` over, if its registers are as many; says whether they are.
+    pub fn load(&mut self, other: Self) -> bool {
+        let sizes = |regs: &Self| (regs.gpe_sts.len(), regs.gpe_en.len());
+        let alike = sizes(self) == sizes(&other);
+        if alike {
+            *self = Self { s4_slp_typ: self.s4_slp_typ, acpi_only: self.acpi_only, ..other };
+        }
+        alike
+    }
+
     /// Reads `size` bytes at `offset` in the PM I/O block. What lies between the registers reads 0.
     pub fn read(&self, offset: u64, size: u32, now_ns: u64) -> u64 {
         let registers = u128::from(self.status(now_ns)) << (8 * spec::PM1_STS)

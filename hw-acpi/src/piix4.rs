@@ -5,13 +5,14 @@
 use std::sync::{Arc, OnceLock};
 
 use hw_core::runstate::{ShutdownCause, register_powerdown_notifier, shutdown_request};
-use hw_core::{DeviceClass, DeviceImpl, IrqPin};
+use hw_core::{DeviceClass, DeviceImpl, IrqPin, VmState, vmstate};
 use hw_pci::spec::VENDOR_ID_INTEL;
 use hw_pci::spec::{CLASS_BRIDGE_OTHER, INTERRUPT_PIN, STATUS, STATUS_DEVSEL_MEDIUM, STATUS_FAST_BACK};
 use hw_pci::{ConfigSpace, PciBus, PciDevice, PciDeviceClass, PciDeviceImpl};
 use memory::{AccessRules, MemoryRegion, RegionOps};
 use parking_lot::Mutex;
 use qom::{Class, Object, Property, Result, bail};
+use serde::{Deserialize, Serialize};
 use util::clock::{ClockType, now_ns};
 use util::timer::Timer;
 
@@ -84,6 +85,7 @@ pub struct Piix4Pm {
 qom::type_init!(Piix4Pm);
 
 fn class_init(class: &mut Class) {
+    vmstate::register::<Piix4Pm>(class);
     let device = class.get_mut::<DeviceClass>();
     device.desc = "PM";
     device.board_only = true;
@@ -93,7 +95,8 @@ fn class_init(class: &mut Class) {
     (pci.revision, pci.class_id) = (REVISION, CLASS_BRIDGE_OTHER);
 }
 
-#[derive(Default)]
+/// The APM registers.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Apm {
     control: u8,
     status: u8,
@@ -216,7 +219,35 @@ impl DeviceImpl for Piix4Pm {
     }
 }
 
+/// What the function saves beside its configuration space.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Piix4PmState {
+    regs: AcpiRegs,
+    apm: Apm,
+}
+
+impl VmState for Piix4Pm {
+    type State = Piix4PmState;
+
+    fn save(&self) -> Option<Piix4PmState> {
+        let regs = self.regs.get()?.lock().clone();
+        Some(Piix4PmState { regs, apm: self.apm.lock().clone() })
+    }
+
+    fn load(&self, state: Piix4PmState) -> Result<()> {
+        *self.apm.lock() = state.apm;
+        match self.change(|regs| regs.load(state.regs)) {
+            Some(false) => bail!("the state is of another power management function"),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl PciDeviceImpl for Piix4Pm {
+    fn config_loaded(&self) {
+        self.update_mapping();
+    }
+
     fn config_written(&self, at: usize, size: u8) {
         if ConfigSpace::touches(at, size, PMBA, 4) || ConfigSpace::touches(at, size, PMREGMISC, 1) {
             self.update_mapping();

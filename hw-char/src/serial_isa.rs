@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use chardev::{CharFrontend, CharHandlers, Event, SerialParams};
-use hw_core::{CharProperty, DeviceCategory, DeviceClass, DeviceImpl, IrqPin};
+use hw_core::{CharProperty, DeviceCategory, DeviceClass, DeviceImpl, IrqPin, VmState, vmstate};
 use hw_isa::IsaDevice;
 use memory::{AccessRules, RegionOps};
 use parking_lot::Mutex;
@@ -53,6 +53,7 @@ qom::type_init!(IsaSerial);
 
 fn class_init(class: &mut Class) {
     class.get_mut::<DeviceClass>().category = Some(DeviceCategory::Input);
+    vmstate::register::<IsaSerial>(class);
 }
 
 /// The index of the next port that says nothing about it.
@@ -173,6 +174,20 @@ impl DeviceImpl for IsaSerial {
 
     fn reset_hold(&self) {
         self.change(|uart, _| uart.reset());
+    }
+}
+
+impl VmState for IsaSerial {
+    type State = Uart;
+
+    fn save(&self) -> Option<Uart> {
+        Some(self.uart.get()?.lock().clone())
+    }
+
+    fn load(&self, state: Uart) -> Result<()> {
+        self.change(|uart, _| *uart = state);
+        self.act(UartActions::TRANSMIT | UartActions::PARAMETERS);
+        Ok(())
     }
 }
 

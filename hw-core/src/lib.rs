@@ -51,6 +51,7 @@ pub mod reset;
 pub mod runstate;
 mod runstate_events;
 pub mod sysbus;
+pub mod vmstate;
 
 pub use bus::{Bus, BusClass, qbus_new};
 pub use char_property::CharProperty;
@@ -62,3 +63,4 @@ pub use hotplug::HotplugHandler;
 pub use irq::{Irq, IrqHandler, IrqPin};
 pub use machine::{Machine, MachineClass, MachineImpl};
 pub use sysbus::SysBusDevice;
+pub use vmstate::VmState;

@@ -261,7 +261,7 @@ pub fn device_help() -> String {
 }
 
 /// The properties that every device has and nobody sets.
-const INTERNAL: [&str; 5] = ["realized", "hotplugged", "hotpluggable", "parent_bus", "type"];
+pub const INTERNAL: [&str; 6] = ["realized", "hotplugged", "hotpluggable", "parent_bus", "state", "type"];
 
 /// The text of `-device NAME,help`.
 ///

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use hw_core::runstate::{ShutdownCause, reset_request};
-use hw_core::{DeviceClass, DeviceImpl, IrqPin};
+use hw_core::{DeviceClass, DeviceImpl, IrqPin, VmState, vmstate};
 use hw_isa::IsaDevice;
 use memory::{AccessRules, MemoryRegion, RegionOps, get_system_io};
 use parking_lot::Mutex;
@@ -56,6 +56,7 @@ qom::type_init!(Port92);
 
 fn class_init(class: &mut Class) {
     class.get_mut::<DeviceClass>().board_only = true;
+    vmstate::register::<Port92>(class);
 }
 
 impl Port92 {
@@ -74,6 +75,20 @@ impl DeviceImpl for Port92 {
 
     fn reset_hold(&self) {
         *self.value.lock() &= !FAST_RESET;
+    }
+}
+
+impl VmState for Port92 {
+    type State = u8;
+
+    fn save(&self) -> Option<u8> {
+        Some(*self.value.lock())
+    }
+
+    fn load(&self, state: u8) -> Result<()> {
+        *self.value.lock() = state;
+        self.a20.set(state & A20_GATE != 0);
+        Ok(())
     }
 }
 

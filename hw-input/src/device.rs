@@ -5,7 +5,7 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use hw_core::runstate::{ShutdownCause, reset_request};
-use hw_core::{DeviceClass, DeviceImpl, IrqPin};
+use hw_core::{DeviceClass, DeviceImpl, IrqPin, VmState, vmstate};
 use hw_isa::IsaDevice;
 use memory::{AccessRules, RegionOps};
 use parking_lot::Mutex;
@@ -43,6 +43,7 @@ qom::type_init!(I8042Device);
 
 fn class_init(class: &mut Class) {
     class.get_mut::<DeviceClass>().board_only = true;
+    vmstate::register::<I8042Device>(class);
 }
 
 impl I8042Device {
@@ -99,6 +100,23 @@ impl DeviceImpl for I8042Device {
             chip.a20()
         });
         self.a20.set(a20.unwrap_or(true));
+    }
+}
+
+impl VmState for I8042Device {
+    type State = I8042;
+
+    fn save(&self) -> Option<I8042> {
+        Some(self.chip.get()?.lock().clone())
+    }
+
+    fn load(&self, state: I8042) -> Result<()> {
+        let a20 = self.change(|chip, _| {
+            *chip = state;
+            chip.a20()
+        });
+        self.a20.set(a20.unwrap_or(true));
+        Ok(())
     }
 }
 

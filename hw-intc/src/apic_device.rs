@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock, OnceLock, Weak};
 use arc_swap::ArcSwap;
 use hw_core::accel::MsiMessage;
 use hw_core::cpu::current_cpu;
-use hw_core::{Device, DeviceClass, DeviceImpl, Irq, IrqPin};
+use hw_core::{Device, DeviceClass, DeviceImpl, Irq, IrqPin, VmState, vmstate};
 use memory::{AccessRules, MemoryRegion, RegionOps, get_system_memory};
 use parking_lot::Mutex;
 use qom::{Class, ClassInit, Object, Property, Result, bail};
@@ -55,7 +55,7 @@ pub struct ApicCommon {
 
 /// An emulated local APIC.
 #[derive(Object)]
-#[object(name = "apic", parent = ApicCommon)]
+#[object(name = "apic", parent = ApicCommon, class_init = vmstate::register::<ApicDevice>)]
 pub struct ApicDevice {
     parent: ApicCommon,
     chip: Mutex<Apic>,
@@ -296,6 +296,19 @@ impl DeviceImpl for ApicDevice {
 
     fn reset_hold(&self) {
         self.change(|_| ((), None));
+    }
+}
+
+impl VmState for ApicDevice {
+    type State = Apic;
+
+    fn save(&self) -> Option<Apic> {
+        Some(self.chip.lock().clone())
+    }
+
+    fn load(&self, state: Apic) -> Result<()> {
+        self.change(|chip| (*chip = state, None));
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwapOption;
 use hw_core::intc::InterruptStatsProvider;
-use hw_core::{Device, DeviceClass, DeviceImpl, Irq, IrqPin, qdev_create};
+use hw_core::{Device, DeviceClass, DeviceImpl, Irq, IrqPin, VmState, qdev_create, vmstate};
 use hw_isa::IsaDevice;
 use memory::{AccessRules, RegionOps};
 use parking_lot::Mutex;
@@ -39,7 +39,8 @@ pub struct PicCommon {
 
 /// An emulated 8259A: inputs 0–7, one output.
 #[derive(Object)]
-#[object(name = "isa-i8259", parent = PicCommon, interfaces(dyn InterruptStatsProvider))]
+#[object(name = "isa-i8259", parent = PicCommon, interfaces(dyn InterruptStatsProvider),
+    class_init = vmstate::register::<IsaI8259>)]
 pub struct IsaI8259 {
     parent: PicCommon,
     chip: Mutex<I8259>,
@@ -131,6 +132,19 @@ impl DeviceImpl for IsaI8259 {
 
     fn reset_hold(&self) {
         self.sync(false);
+    }
+}
+
+impl VmState for IsaI8259 {
+    type State = I8259;
+
+    fn save(&self) -> Option<I8259> {
+        Some(self.chip.lock().clone())
+    }
+
+    fn load(&self, state: I8259) -> Result<()> {
+        self.change(|chip| *chip = state);
+        Ok(())
     }
 }
 

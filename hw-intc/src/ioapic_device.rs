@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use arc_swap::ArcSwap;
 use hw_core::accel::{MsiMessage, accel_irqchip};
 use hw_core::intc::InterruptStatsProvider;
-use hw_core::{Device, DeviceImpl, SysBusDevice};
+use hw_core::{Device, DeviceImpl, SysBusDevice, VmState, vmstate};
 use memory::{AccessRules, MemoryRegion, RegionOps};
 use parking_lot::Mutex;
 use qom::{Class, ClassInit, Object, Property, Result, bail};
@@ -31,7 +31,8 @@ pub struct IoApicCommon {
 
 /// An emulated 82093AA at 0xfec00000. Its 24 inputs are GSIs: number 0 leads to the chip's input 2, as ISA line 0 does.
 #[derive(Object)]
-#[object(name = "ioapic", parent = IoApicCommon, interfaces(dyn InterruptStatsProvider))]
+#[object(name = "ioapic", parent = IoApicCommon, interfaces(dyn InterruptStatsProvider),
+    class_init = vmstate::register::<IoApicDevice>)]
 pub struct IoApicDevice {
     parent: IoApicCommon,
     /// 0x11, or 0x20 with an EOI register
@@ -130,6 +131,22 @@ impl DeviceImpl for IoApicDevice {
             chip.reset();
             None
         });
+    }
+}
+
+impl VmState for IoApicDevice {
+    type State = IoApic;
+
+    fn save(&self) -> Option<IoApic> {
+        Some(self.chip.get()?.lock().clone())
+    }
+
+    fn load(&self, state: IoApic) -> Result<()> {
+        self.change(|chip| {
+            *chip = state;
+            None
+        });
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@
 use std::sync::{Arc, OnceLock};
 
 use hw_core::runstate::{ShutdownCause, reset_request};
-use hw_core::{DeviceClass, DeviceImpl, Irq, IrqPin};
+use hw_core::{DeviceClass, DeviceImpl, Irq, IrqPin, VmState, vmstate};
 use hw_pci::spec::{
     CLASS_BRIDGE_ISA, COMMAND, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, STATUS, VENDOR_ID_INTEL,
 };
@@ -88,6 +88,7 @@ pub struct Piix3 {
 qom::type_init!(Piix3);
 
 fn class_init(class: &mut Class) {
+    vmstate::register::<Piix3>(class);
     let device = class.get_mut::<DeviceClass>();
     device.desc = "ISA bridge";
     device.board_only = true;
@@ -162,6 +163,24 @@ impl PciDeviceImpl for Piix3 {
         if ConfigSpace::touches(at, size, PIRQRC, NUM_PIRQS) {
             self.update_lines();
         }
+    }
+
+    fn config_loaded(&self) {
+        self.update_lines();
+    }
+}
+
+impl VmState for Piix3 {
+    /// The reset control register.
+    type State = u8;
+
+    fn save(&self) -> Option<u8> {
+        Some(self.state.lock().reset_control)
+    }
+
+    fn load(&self, reset_control: u8) -> Result<()> {
+        self.state.lock().reset_control = reset_control & RCR_SRST;
+        Ok(())
     }
 }
 

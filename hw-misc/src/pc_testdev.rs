@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use hw_core::{DeviceCategory, DeviceClass, DeviceImpl};
+use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, VmState, vmstate};
 use hw_isa::{IsaBus, IsaDevice};
 use memory::{AccessLimits, AccessRules, MemoryRegion, RegionOps, address_space_memory};
 use parking_lot::Mutex;
-use qom::{Class, Object, Result};
+use qom::{Class, Object, Result, bail};
+use serde::{Deserialize, Serialize};
 
 /// A word that is read back.
 const IOPORT: u32 = 0xe0;
@@ -38,6 +39,7 @@ qom::type_init!(PcTestdev);
 
 fn class_init(class: &mut Class) {
     class.get_mut::<DeviceClass>().category = Some(DeviceCategory::Misc);
+    vmstate::register::<PcTestdev>(class);
 }
 
 impl DeviceImpl for PcTestdev {
@@ -51,6 +53,30 @@ impl DeviceImpl for PcTestdev {
         self.register_ioport(Arc::new(IrqLines(bus.clone())), "pc-testdev-irq-line", IRQ, IRQ_LINES)?;
         let iomem = MemoryRegion::io("pc-testdev-iomem", IOMEM_SIZE as u64, Arc::new(IoMem(this())));
         bus.memory().add_subregion(IOMEM, &iomem);
+        Ok(())
+    }
+}
+
+/// What it saves.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PcTestdevState {
+    word: u32,
+    iomem: Vec<u8>,
+}
+
+impl VmState for PcTestdev {
+    type State = PcTestdevState;
+
+    fn save(&self) -> Option<PcTestdevState> {
+        Some(PcTestdevState { word: *self.word.lock(), iomem: self.iomem.lock().clone() })
+    }
+
+    fn load(&self, state: PcTestdevState) -> Result<()> {
+        if state.iomem.len() != IOMEM_SIZE {
+            bail!("the state has {} bytes of memory instead of {IOMEM_SIZE}", state.iomem.len());
+        }
+        *self.word.lock() = state.word;
+        *self.iomem.lock() = state.iomem;
         Ok(())
     }
 }

@@ -5,12 +5,12 @@
 use std::sync::{Arc, OnceLock};
 
 use hw_core::sysbus::sysbus_get_default;
-use hw_core::{DeviceClass, DeviceImpl, SysBusDevice, qdev_create};
+use hw_core::{DeviceClass, DeviceImpl, SysBusDevice, VmState, qdev_create, vmstate};
 use memory::{AccessRules, MemTxResult, MemoryRegion, RegionOps, address_space_memory};
 use qom::{Class, Error, Object, Property, Result, bail};
 
 use crate::fw_cfg::spec::{CTL_SIZE, DMA_SIZE, PORT_DMA, PORT_SELECTOR};
-use crate::fw_cfg::{DmaError, DmaMemory, FwCfg};
+use crate::fw_cfg::{DmaError, DmaMemory, FwCfg, FwCfgState};
 
 /// The device.
 #[derive(Object)]
@@ -29,6 +29,7 @@ qom::type_init!(FwCfgIo);
 
 fn class_init(class: &mut Class) {
     class.get_mut::<DeviceClass>().desc = "Firmware configuration";
+    vmstate::register::<FwCfgIo>(class);
 }
 
 /// Makes the device of a PC, `/machine/fw_cfg`, and gives its items (`fw_cfg_init_io_dma`).
@@ -64,6 +65,21 @@ impl DeviceImpl for FwCfgIo {
         if let Some(fw_cfg) = self.fw_cfg.get() {
             fw_cfg.reset();
         }
+    }
+}
+
+impl VmState for FwCfgIo {
+    type State = FwCfgState;
+
+    fn save(&self) -> Option<FwCfgState> {
+        Some(self.fw_cfg.get()?.state())
+    }
+
+    fn load(&self, state: FwCfgState) -> Result<()> {
+        if let Some(fw_cfg) = self.fw_cfg.get() {
+            fw_cfg.set_state(state);
+        }
+        Ok(())
     }
 }
 

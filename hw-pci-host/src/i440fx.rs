@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use hw_core::sysbus::sysbus_get_default;
-use hw_core::{DeviceClass, DeviceImpl, SysBusDevice, qdev_create, qdev_new, qdev_realize};
+use hw_core::{DeviceClass, DeviceImpl, SysBusDevice, VmState, qdev_create, qdev_new, qdev_realize, vmstate};
 use hw_pci::spec::{CLASS_BRIDGE_HOST, VENDOR_ID_INTEL};
 use hw_pci::{ConfigSpace, PciDevice, PciDeviceClass, PciDeviceImpl, PciHost, devfn, pci_bus_new};
 use memory::{MemoryRegion, get_system_io, get_system_memory};
@@ -34,6 +34,8 @@ pub mod spec {
     pub const SMRAM_D_LCK: u8 = 1 << 4;
     /// SMRAM: system management RAM exists.
     pub const SMRAM_G_SMRAME: u8 = 1 << 3;
+    /// SMRAM: what can be written until it is locked.
+    pub const SMRAM_WRITABLE: u8 = SMRAM_D_OPEN | SMRAM_D_CLS | SMRAM_D_LCK | SMRAM_G_SMRAME;
     /// SMRAM: where it is; the chip knows one place, 0xa0000.
     pub const SMRAM_C_BASE_SEG: u8 = 0b010;
     /// Device id.
@@ -82,6 +84,7 @@ qom::type_init!(I440fxPciHost, I440fx);
 
 fn host_class_init(class: &mut Class) {
     class.get_mut::<DeviceClass>().desc = "i440FX host bridge";
+    vmstate::register::<I440fxPciHost>(class);
 }
 
 fn class_init(class: &mut Class) {
@@ -172,8 +175,24 @@ impl I440fxPciHost {
 impl DeviceImpl for I440fxPciHost {
     fn reset_hold(&self) {
         if let Some(host) = self.host.get() {
-            host.reset();
+            host.set_address(0);
         }
+    }
+}
+
+impl VmState for I440fxPciHost {
+    /// The configuration address.
+    type State = u32;
+
+    fn save(&self) -> Option<u32> {
+        Some(self.host.get()?.address())
+    }
+
+    fn load(&self, address: u32) -> Result<()> {
+        if let Some(host) = self.host.get() {
+            host.set_address(address);
+        }
+        Ok(())
     }
 }
 
@@ -193,6 +212,16 @@ impl I440fx {
     /// What CPUs in system management mode see before the rest of memory, once the bridge is mapped.
     pub fn smram(&self) -> Option<&MemoryRegion> {
         self.smram.get()
+    }
+
+    /// SMRAM that is locked stays closed, and so does its register.
+    fn lock_smram(&self) {
+        self.with_config(|c| {
+            if c.u8(SMRAM) & SMRAM_D_LCK != 0 {
+                c.set_u8(SMRAM, c.u8(SMRAM) & !SMRAM_D_OPEN);
+                c.set_writable_u8(SMRAM, 0);
+            }
+        });
     }
 
     fn update_memory_mappings(&self) {
@@ -227,7 +256,7 @@ impl DeviceImpl for I440fx {
                 c.set_u8(at, 0);
             }
             c.set_u8(SMRAM, SMRAM_C_BASE_SEG);
-            c.set_writable_u8(SMRAM, SMRAM_D_OPEN | SMRAM_D_CLS | SMRAM_D_LCK | SMRAM_G_SMRAME);
+            c.set_writable_u8(SMRAM, SMRAM_WRITABLE);
         });
         self.update_memory_mappings();
     }
@@ -238,12 +267,13 @@ impl PciDeviceImpl for I440fx {
         if !ConfigSpace::touches(at, size, PAM, NUM_PAM) && !ConfigSpace::touches(at, size, SMRAM, 1) {
             return;
         }
-        self.with_config(|c| {
-            if c.u8(SMRAM) & SMRAM_D_LCK != 0 {
-                c.set_u8(SMRAM, c.u8(SMRAM) & !SMRAM_D_OPEN);
-                c.set_writable_u8(SMRAM, 0);
-            }
-        });
+        self.lock_smram();
+        self.update_memory_mappings();
+    }
+
+    fn config_loaded(&self) {
+        self.with_config(|c| c.set_writable_u8(SMRAM, SMRAM_WRITABLE));
+        self.lock_smram();
         self.update_memory_mappings();
     }
 }

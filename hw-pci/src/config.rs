@@ -32,6 +32,11 @@ impl Default for ConfigSpace {
 }
 
 impl ConfigSpace {
+    /// All of it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.data
+    }
+
     /// A byte; 0 beyond the end.
     pub fn u8(&self, at: usize) -> u8 {
         self.data.get(at).copied().unwrap_or_default()

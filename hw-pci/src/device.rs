@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use hw_core::device::{RealizeFn, UnrealizeFn, call_realize, call_unrealize};
 use hw_core::reset::Phases;
-use hw_core::{Device, DeviceClass, DeviceImpl};
+use hw_core::{Device, DeviceClass, DeviceImpl, VmState, vmstate};
 use memory::MemoryRegion;
 use parking_lot::Mutex;
 use qom::property::PropertyInput;
 use qom::{Class, ClassInit, Object, Property, PropertyType, Result, Value, bail};
+use serde::{Deserialize, Serialize};
 
 use crate::bus::PciBus;
 use crate::config::ConfigSpace;
@@ -70,12 +71,15 @@ pub struct PciDeviceClass {
     unrealize: Option<UnrealizeFn>,
     phases: Phases,
     config_written: Option<fn(&Arc<dyn Object>, usize, u8)>,
+    config_loaded: Option<fn(&Arc<dyn Object>)>,
 }
 
 /// What a PCI function implements beside [`DeviceImpl`].
 pub trait PciDeviceImpl: DeviceImpl {
     /// A guest wrote `size` bytes of configuration space at `at`; called after the write, without locks.
     fn config_written(&self, _at: usize, _size: u8) {}
+    /// All of configuration space was restored: what it decides is to follow.
+    fn config_loaded(&self) {}
 }
 
 impl<T: PciDeviceImpl> ClassInit<T> for PciDevice {
@@ -87,6 +91,11 @@ impl<T: PciDeviceImpl> ClassInit<T> for PciDevice {
         class.config_written = Some(|object, at, size| {
             if let Some(device) = object.cast::<T>() {
                 device.config_written(at, size);
+            }
+        });
+        class.config_loaded = Some(|object| {
+            if let Some(device) = object.cast::<T>() {
+                device.config_loaded();
             }
         });
     }
@@ -143,6 +152,7 @@ pub struct PciDevice {
 qom::type_init!(PciDevice);
 
 fn class_init(class: &mut Class) {
+    vmstate::register::<PciDevice>(class);
     let device = class.get_mut::<DeviceClass>();
     device.bus_type = Some("PCI");
     device.realize = Some(realize);
@@ -192,6 +202,43 @@ fn unrealize(object: &Arc<dyn Object>) {
     device.unmap_bars();
     if let (Some(bus), Some(place)) = (device.bus::<PciBus>(), device.addr.get().0) {
         bus.release(place);
+    }
+}
+
+/// What every function saves.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PciDeviceState {
+    config: Vec<u8>,
+    /// Level of INTA# to INTD#, a bit each.
+    irq_state: u8,
+}
+
+impl VmState for PciDevice {
+    type State = PciDeviceState;
+
+    fn save(&self) -> Option<PciDeviceState> {
+        let config = self.config.lock().bytes().to_vec();
+        Some(PciDeviceState { config, irq_state: *self.irq_state.lock() })
+    }
+
+    fn load(&self, state: PciDeviceState) -> Result<()> {
+        {
+            let mut config = self.config.lock();
+            let ids = config.bytes().get(..4);
+            if state.config.len() != CONFIG_SPACE_SIZE || state.config.get(..4) != ids {
+                bail!("the state is of another PCI device");
+            }
+            config.set(0, &state.config);
+        }
+        self.update_mappings();
+        for pin in 0..4 {
+            self.set_irq(pin, state.irq_state & 1 << pin != 0);
+        }
+        let object = self.this();
+        if let Some(f) = pci_class(&*object).config_loaded {
+            f(&object);
+        }
+        Ok(())
     }
 }
 

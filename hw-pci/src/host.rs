@@ -34,9 +34,14 @@ impl PciHost {
         MemoryRegion::io("pci-conf-data", 4, Arc::new(DataPort(self.clone())))
     }
 
-    /// The address register as after power-on.
-    pub fn reset(&self) {
-        self.address.store(0, Ordering::Relaxed);
+    /// The address register.
+    pub fn address(&self) -> u32 {
+        self.address.load(Ordering::Relaxed)
+    }
+
+    /// Sets the address register, which is 0 after power-on.
+    pub fn set_address(&self, address: u32) {
+        self.address.store(address, Ordering::Relaxed);
     }
 
     /// Device and function, and the register, that the data port leads to now.

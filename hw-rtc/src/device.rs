@@ -5,7 +5,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, IrqPin};
+use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, IrqPin, VmState, vmstate};
 use hw_isa::IsaDevice;
 use memory::{AccessRules, RegionOps};
 use parking_lot::Mutex;
@@ -88,6 +88,7 @@ fn class_init(class: &mut Class) {
     let device = class.get_mut::<DeviceClass>();
     device.category = Some(DeviceCategory::Misc);
     device.board_only = true;
+    vmstate::register::<Mc146818Rtc>(class);
 }
 
 /// Sets a byte of an RTC's CMOS memory (`rtc_set_memory`); of any other object nothing.
@@ -143,6 +144,19 @@ impl DeviceImpl for Mc146818Rtc {
 
     fn reset_hold(&self) {
         self.change(Mc146818::reset);
+    }
+}
+
+impl VmState for Mc146818Rtc {
+    type State = Mc146818;
+
+    fn save(&self) -> Option<Mc146818> {
+        Some(self.chip.get()?.lock().clone())
+    }
+
+    fn load(&self, state: Mc146818) -> Result<()> {
+        self.change(|chip, _| *chip = state);
+        Ok(())
     }
 }
 

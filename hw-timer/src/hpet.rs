@@ -145,6 +145,19 @@ impl Hpet {
         }
     }
 
+    /// Whether `other` has the same capabilities.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let fixed = |hpet: &Self| (hpet.timers.len(), hpet.route_cap, hpet.msi);
+        fixed(self) == fixed(other)
+    }
+
+    /// What brings the outside up to the chip's state, whatever it was before.
+    #[must_use]
+    pub fn levels(&self) -> Vec<HpetAction> {
+        let lines = (0..32).map(|line| HpetAction::SetIrq { line, level: self.line_level(line) });
+        std::iter::once(HpetAction::PitEnabled(self.pit_enabled())).chain(lines).collect()
+    }
+
     /// Returns to the state after power-on: halted, all lines low, the PIT connected.
     #[must_use]
     pub fn reset(&mut self) -> Vec<HpetAction> {

@@ -5,7 +5,7 @@
 use std::sync::{Arc, OnceLock};
 
 use hw_core::accel::{MsiMessage, accel_irqchip};
-use hw_core::{DeviceClass, DeviceImpl, IrqPin, SysBusDevice};
+use hw_core::{DeviceClass, DeviceImpl, IrqPin, SysBusDevice, VmState, vmstate};
 use memory::{AccessRules, MemoryRegion, RegionOps};
 use parking_lot::Mutex;
 use qom::{Class, Object, Property, Result, bail};
@@ -43,6 +43,7 @@ qom::type_init!(HpetDevice);
 
 fn class_init(class: &mut Class) {
     class.get_mut::<DeviceClass>().desc = "High precision event timer";
+    vmstate::register::<HpetDevice>(class);
 }
 
 impl HpetDevice {
@@ -116,6 +117,26 @@ impl DeviceImpl for HpetDevice {
 
     fn reset_hold(&self) {
         self.change(Hpet::reset);
+    }
+}
+
+impl VmState for HpetDevice {
+    type State = Hpet;
+
+    fn save(&self) -> Option<Hpet> {
+        Some(self.chip.get()?.lock().clone())
+    }
+
+    fn load(&self, state: Hpet) -> Result<()> {
+        if let Some(chip) = self.chip.get() {
+            let mut chip = chip.lock();
+            if !chip.is_alike(&state) {
+                bail!("the state is of an HPET with other comparators");
+            }
+            *chip = state;
+        }
+        self.change(|chip| chip.levels());
+        Ok(())
     }
 }
 

@@ -52,6 +52,11 @@ impl I8254 {
         *self = Self { irq_enabled: self.irq_enabled, ..Self::new(now_ns) };
     }
 
+    /// Whether it is a state that the chip can come to: one read from a file may be none.
+    pub fn is_possible(&self) -> bool {
+        self.counters.iter().all(Counter::is_possible)
+    }
+
     /// Reads port `offset` (0–3).
     pub fn read(&mut self, offset: u64, now_ns: u64) -> u8 {
         self.counter_mut(offset).map_or(0, |counter| counter.read(ticks(now_ns)))

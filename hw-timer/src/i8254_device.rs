@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use hw_core::{Device, DeviceClass, DeviceImpl, Irq, IrqPin, qdev_create};
+use hw_core::{Device, DeviceClass, DeviceImpl, Irq, IrqPin, VmState, qdev_create, vmstate};
 use hw_isa::IsaDevice;
 use memory::{AccessRules, RegionOps};
 use parking_lot::Mutex;
@@ -26,7 +26,7 @@ pub struct PitCommon {
 
 /// An emulated 8254. Its output is OUT of counter 0; its input, which the HPET drives, lets that through.
 #[derive(Object)]
-#[object(name = "isa-pit", parent = PitCommon)]
+#[object(name = "isa-pit", parent = PitCommon, class_init = vmstate::register::<IsaPit>)]
 pub struct IsaPit {
     parent: PitCommon,
     chip: Mutex<I8254>,
@@ -115,6 +115,26 @@ impl DeviceImpl for IsaPit {
             chip.reset(now);
             Vec::new()
         });
+    }
+}
+
+impl VmState for IsaPit {
+    type State = I8254;
+
+    fn save(&self) -> Option<I8254> {
+        Some(self.chip.lock().clone())
+    }
+
+    fn load(&self, state: I8254) -> Result<()> {
+        if !state.is_possible() {
+            bail!("the state is none that an 8254 can have");
+        }
+        // The line is not driven: whom it leads to has a state of its own, and knows of its last edge.
+        self.change(|chip, _| {
+            *chip = state;
+            Vec::new()
+        });
+        Ok(())
     }
 }
 

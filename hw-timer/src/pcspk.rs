@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, qdev_new, qdev_realize};
+use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, VmState, qdev_new, qdev_realize, vmstate};
 use hw_isa::IsaDevice;
 use memory::{AccessRules, RegionOps};
 use parking_lot::Mutex;
@@ -30,7 +30,7 @@ mod spec {
 
 /// What the register itself remembers.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct State {
+pub struct State {
     data_on: bool,
     refresh: bool,
 }
@@ -56,6 +56,7 @@ fn class_init(class: &mut Class) {
     device.category = Some(DeviceCategory::Sound);
     // Only the board knows the timer.
     device.board_only = true;
+    vmstate::register::<PcSpeaker>(class);
 }
 
 impl DeviceImpl for PcSpeaker {
@@ -70,6 +71,19 @@ impl DeviceImpl for PcSpeaker {
 
     fn unrealize(self: &Arc<Self>) {
         self.unregister_regions();
+    }
+}
+
+impl VmState for PcSpeaker {
+    type State = State;
+
+    fn save(&self) -> Option<State> {
+        Some(self.state.lock().clone())
+    }
+
+    fn load(&self, state: State) -> Result<()> {
+        *self.state.lock() = state;
+        Ok(())
     }
 }
 

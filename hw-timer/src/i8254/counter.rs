@@ -54,6 +54,12 @@ impl Counter {
         }
     }
 
+    /// Whether its counts are such as can be loaded.
+    pub(super) fn is_possible(&self) -> bool {
+        let counts = 1..=1 << 16;
+        self.mode <= 5 && counts.contains(&self.count) && counts.contains(&self.reload)
+    }
+
     pub(super) fn gate(&self) -> bool {
         self.gate
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hw_core::qdev_monitor::INTERNAL;
 use hw_core::sysbus::sysbus_get_default;
 use hw_core::{Bus, Device, SysBusDevice};
 use hw_pci::PciDevice;
@@ -11,9 +12,6 @@ use qom::{Object, PropertyInfo, Value};
 use super::args::Args;
 use super::pci;
 use super::session::{Session, out};
-
-/// The properties that every device has and nobody sets.
-const INTERNAL: [&str; 5] = ["realized", "hotplugged", "hotpluggable", "parent_bus", "type"];
 
 pub(crate) fn info_qtree(mon: &mut Session, _: &Args) -> Result<(), String> {
     print_bus(mon, &sysbus_get_default(), 0);
