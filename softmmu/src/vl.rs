@@ -238,6 +238,7 @@ pub fn qemu_cleanup() {
     if runstate::is_running() {
         cpu::pause_all_vcpus();
     }
+    block::backend::close_all();
     monitor::qmp::finish();
     chardev::remove_all();
     debug_assert!(current_machine().is_some() || cpu::cpu_list().is_empty());

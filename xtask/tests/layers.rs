@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 8] = [
     // The object model, and what QEMU has below it.
     &["util", "qom-derive", "qom", "qapi-derive", "qapi"],
     // Host services.
-    &["memory", "backends", "chardev"],
+    &["memory", "backends", "chardev", "block"],
     // The device framework.
     &["hw-core"],
     // Accelerators.

@@ -99,24 +99,6 @@ fn set_link(name: String, #[qapi(name = "up")] _up: bool) -> Result<()> {
     Err(qom::object::device_not_found(&name))
 }
 
-/// Lists the block devices (block/qapi.c).
-#[qapi::command("query-block", preconfig)]
-fn query_block() -> Result<Vec<Value>> {
-    Ok(Vec::new())
-}
-
-/// Lists the block nodes that have names.
-#[qapi::command("query-named-block-nodes", preconfig)]
-fn query_named_block_nodes(#[qapi(name = "flat")] _flat: Option<bool>) -> Result<Vec<Value>> {
-    Ok(Vec::new())
-}
-
-/// Tells what the block devices did.
-#[qapi::command("query-blockstats", preconfig)]
-fn query_blockstats(#[qapi(name = "query-nodes")] _nodes: Option<bool>) -> Result<Vec<Value>> {
-    Ok(Vec::new())
-}
-
 /// Lists the jobs of block devices.
 #[qapi::command("query-block-jobs", preconfig)]
 fn query_block_jobs() -> Result<Vec<Value>> {

@@ -1,0 +1,474 @@
+//! What devices read and write through (`BlockBackend`, block/block-backend.c): a name, a medium that may come
+//! and go, what becomes of errors, and counts.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Instant;
+
+use arc_swap::ArcSwapOption;
+use parking_lot::{Condvar, Mutex};
+use qapi::QapiType;
+use qom::{Result, bail};
+use vm_memory::VolatileSlice;
+
+use crate::driver::Child;
+use crate::node::BlockNode;
+use crate::pool::ThreadPool;
+
+/// What becomes of an error (`rerror=`, `werror=`).
+#[derive(QapiType, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BlockdevOnError {
+    /// The guest is told.
+    Report,
+    /// The guest is told that all is well.
+    Ignore,
+    /// The machine stops where the host's disk is full; otherwise the guest is told.
+    Enospc,
+    /// The machine stops, and the request is tried again when it goes on.
+    Stop,
+    /// As the device has it: `enospc` for writes, `report` for reads.
+    #[default]
+    Auto,
+}
+
+/// What is done about an error.
+#[derive(QapiType, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockErrorAction {
+    /// The guest is told that all is well.
+    Ignore,
+    /// The guest is told.
+    Report,
+    /// The machine stops.
+    Stop,
+}
+
+/// What a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Read into memory.
+    Read,
+    /// Write from memory.
+    Write,
+    /// Make a range read as zeroes.
+    WriteZeroes {
+        /// It need not keep room.
+        may_unmap: bool,
+    },
+    /// What is in a range is not needed.
+    Discard,
+    /// What was written goes to stable storage.
+    Flush,
+}
+
+/// The memory that a request reads into or writes from, kept by it until it is done.
+pub trait RequestMemory: Send + Sync {
+    /// Its parts, in order.
+    fn parts(&self) -> Vec<VolatileSlice<'_>>;
+}
+
+/// No memory: for requests that move no data.
+impl RequestMemory for () {
+    fn parts(&self) -> Vec<VolatileSlice<'_>> {
+        Vec::new()
+    }
+}
+
+/// A request of a device.
+pub struct Request {
+    /// What it does.
+    pub op: Op,
+    /// Where, in bytes.
+    pub offset: u64,
+    /// How much.
+    pub bytes: u64,
+    /// Its memory.
+    pub memory: Box<dyn RequestMemory>,
+}
+
+/// What is called when a request is done; on any thread, with no lock held.
+pub type Completion = Box<dyn FnOnce(io::Result<()>) + Send>;
+
+/// What a device can be told and asked (`BlockDevOps`).
+pub trait BlockDevice: Send + Sync {
+    /// Its id, or its path where it has none.
+    fn id(&self) -> String;
+
+    /// Whether media come and go.
+    fn is_removable(&self) -> bool {
+        false
+    }
+
+    /// A medium came or went.
+    fn change_media(&self, load: bool) {
+        let _ = load;
+    }
+
+    /// Whether the tray is open; `None` for devices without one.
+    fn is_tray_open(&self) -> Option<bool> {
+        None
+    }
+
+    /// Whether the guest holds the medium.
+    fn is_medium_locked(&self) -> bool {
+        false
+    }
+
+    /// Asks the guest to let go of the medium.
+    fn eject_request(&self, force: bool) {
+        let _ = force;
+    }
+
+    /// The size changed.
+    fn resized(&self) {}
+}
+
+/// What is counted of one kind of requests.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Bytes moved.
+    pub bytes: AtomicU64,
+    /// Requests that went well.
+    pub operations: AtomicU64,
+    /// Requests that failed.
+    pub failed: AtomicU64,
+    /// Requests that made no sense.
+    pub invalid: AtomicU64,
+    /// Time that they took, ns.
+    pub time_ns: AtomicU64,
+}
+
+/// What is counted.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Reads.
+    pub read: Counts,
+    /// Writes, of zeroes too.
+    pub write: Counts,
+    /// Discards.
+    pub unmap: Counts,
+    /// Flushes.
+    pub flush: Counts,
+    last_access: Mutex<Option<Instant>>,
+}
+
+impl Stats {
+    /// The counts of a kind.
+    pub fn of(&self, op: Op) -> &Counts {
+        match op {
+            Op::Read => &self.read,
+            Op::Write | Op::WriteZeroes { .. } => &self.write,
+            Op::Discard => &self.unmap,
+            Op::Flush => &self.flush,
+        }
+    }
+
+    /// Time since the last request, ns.
+    pub fn idle_time_ns(&self) -> Option<u64> {
+        self.last_access.lock().map(|at| at.elapsed().as_nanos() as u64)
+    }
+
+    fn count(&self, request: (Op, u64), begun: Instant, result: &io::Result<()>) {
+        let counts = self.of(request.0);
+        match result {
+            Ok(()) => {
+                counts.bytes.fetch_add(request.1, Ordering::Relaxed);
+                counts.operations.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(_) => {
+                counts.failed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let now = Instant::now();
+        counts.time_ns.fetch_add((now - begun).as_nanos() as u64, Ordering::Relaxed);
+        // Whoever holds it notes a time as good.
+        if let Some(mut last) = self.last_access.try_lock() {
+            *last = Some(now);
+        }
+    }
+}
+
+/// What a device reads and writes through.
+pub struct BlockBackend {
+    name: String,
+    root: ArcSwapOption<Child>,
+    device: Mutex<Option<Weak<dyn BlockDevice>>>,
+    /// A device took it for itself.
+    attached: AtomicBool,
+    on_error: Mutex<(BlockdevOnError, BlockdevOnError)>,
+    /// An error stopped the machine: what `query-block` tells as `io-status`.
+    io_status: Mutex<Option<&'static str>>,
+    write_cache: AtomicBool,
+    in_flight: Mutex<u64>,
+    idle: Condvar,
+    pool: OnceLock<ThreadPool>,
+    /// Counts.
+    pub stats: Stats,
+}
+
+impl fmt::Debug for BlockBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlockBackend").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+static BACKENDS: Mutex<Vec<Arc<BlockBackend>>> = Mutex::new(Vec::new());
+/// Backends that devices made for a node of theirs, which have no name.
+static NAMELESS: Mutex<Vec<Weak<BlockBackend>>> = Mutex::new(Vec::new());
+
+/// The backend of this name.
+pub fn find(name: &str) -> Option<Arc<BlockBackend>> {
+    BACKENDS.lock().iter().find(|backend| backend.name == name).cloned()
+}
+
+/// All backends that users gave names to, in the order in which they came.
+pub fn named_backends() -> Vec<Arc<BlockBackend>> {
+    BACKENDS.lock().clone()
+}
+
+/// All backends: those with names, and those of devices.
+pub fn all_backends() -> Vec<Arc<BlockBackend>> {
+    let mut all = named_backends();
+    all.extend(NAMELESS.lock().iter().filter_map(Weak::upgrade));
+    all
+}
+
+/// Makes a backend with a name, which commands can refer to (`monitor_add_blk`).
+///
+/// # Errors
+/// A name that is no id, or taken.
+pub fn new_named(name: &str) -> Result<Arc<BlockBackend>> {
+    if !util::option::id_wellformed(name) {
+        bail!("Invalid device name");
+    }
+    if crate::node::find_node(name).is_some() {
+        bail!("Device name '{name}' conflicts with an existing node name");
+    }
+    let backend = Arc::new(BlockBackend::new(name));
+    let mut backends = BACKENDS.lock();
+    if backends.iter().any(|other| other.name == name) {
+        bail!("Device with id '{name}' already exists");
+    }
+    backends.push(backend.clone());
+    Ok(backend)
+}
+
+/// Makes a backend of a device's own on `node` (`blk_new` and `blk_insert_bs`).
+pub fn new_nameless(node: Arc<BlockNode>) -> Arc<BlockBackend> {
+    let backend = Arc::new(BlockBackend::new(""));
+    backend.insert(node);
+    let mut nameless = NAMELESS.lock();
+    nameless.retain(|other| other.strong_count() > 0);
+    nameless.push(Arc::downgrade(&backend));
+    drop(nameless);
+    backend
+}
+
+/// Forgets the name of a backend: it lives as long as its device does (`monitor_remove_blk`).
+pub fn forget(backend: &Arc<BlockBackend>) {
+    let mut backends = BACKENDS.lock();
+    let at = backends.iter().position(|other| Arc::ptr_eq(other, backend));
+    let removed = at.map(|at| backends.remove(at));
+    drop(backends);
+    drop(removed);
+}
+
+/// Waits for all requests, and brings everything to the disk: at the program's end (`bdrv_close_all`).
+pub fn close_all() {
+    for backend in all_backends() {
+        backend.drain();
+        if let Some(node) = backend.node() {
+            // Nobody is left to be told.
+            let _ = node.flush();
+        }
+        backend.remove();
+    }
+    for node in crate::node::monitor_nodes() {
+        crate::node::monitor_remove(&node);
+    }
+    BACKENDS.lock().clear();
+}
+
+impl BlockBackend {
+    fn new(name: &str) -> Self {
+        BlockBackend {
+            name: name.to_owned(),
+            root: ArcSwapOption::empty(),
+            device: Mutex::new(None),
+            attached: AtomicBool::new(false),
+            on_error: Mutex::new((BlockdevOnError::Auto, BlockdevOnError::Auto)),
+            io_status: Mutex::new(None),
+            write_cache: AtomicBool::new(true),
+            in_flight: Mutex::new(0),
+            idle: Condvar::new(),
+            pool: OnceLock::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// The name; empty for a device's own.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The medium.
+    pub fn node(&self) -> Option<Arc<BlockNode>> {
+        self.root.load().as_ref().map(|child| child.node.clone())
+    }
+
+    /// Puts a medium in.
+    pub fn insert(&self, node: Arc<BlockNode>) {
+        self.root.store(Some(Arc::new(Child::new("root", node))));
+    }
+
+    /// Takes the medium out.
+    pub fn remove(&self) {
+        self.drain();
+        self.root.store(None);
+    }
+
+    /// Gives it to a device, which is the only one (`blk_attach_dev`); `false` when another has it.
+    pub fn attach(&self, device: Weak<dyn BlockDevice>) -> bool {
+        if self.attached.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        *self.device.lock() = Some(device);
+        true
+    }
+
+    /// The device is done with it.
+    pub fn detach(&self) {
+        *self.device.lock() = None;
+        self.attached.store(false, Ordering::Release);
+    }
+
+    /// Whether a device has it.
+    pub fn is_attached(&self) -> bool {
+        self.attached.load(Ordering::Acquire)
+    }
+
+    /// The device that has it.
+    pub fn device(&self) -> Option<Arc<dyn BlockDevice>> {
+        self.device.lock().as_ref().and_then(Weak::upgrade)
+    }
+
+    /// Says what becomes of errors of reads and of writes.
+    pub fn set_on_error(&self, read: BlockdevOnError, write: BlockdevOnError) {
+        *self.on_error.lock() = (read, write);
+    }
+
+    /// What becomes of errors of reads and of writes.
+    pub fn on_error(&self) -> (BlockdevOnError, BlockdevOnError) {
+        *self.on_error.lock()
+    }
+
+    /// What is done about an error (`blk_get_error_action`).
+    pub fn error_action(&self, is_read: bool, error: &io::Error) -> BlockErrorAction {
+        let (read, write) = self.on_error();
+        let no_space = error.kind() == io::ErrorKind::StorageFull;
+        match if is_read { read } else { write } {
+            BlockdevOnError::Ignore => BlockErrorAction::Ignore,
+            BlockdevOnError::Stop => BlockErrorAction::Stop,
+            BlockdevOnError::Enospc if no_space => BlockErrorAction::Stop,
+            // A device that cares has set one of the others.
+            BlockdevOnError::Auto if no_space && !is_read => BlockErrorAction::Stop,
+            _ => BlockErrorAction::Report,
+        }
+    }
+
+    /// Whether its errors can stop the machine, so that how it is going is worth telling.
+    pub fn has_io_status(&self) -> bool {
+        let (read, write) = self.on_error();
+        let stops = |action| matches!(action, BlockdevOnError::Stop | BlockdevOnError::Enospc);
+        stops(write)
+            || read == BlockdevOnError::Stop
+            || (write == BlockdevOnError::Auto && read == BlockdevOnError::Auto)
+    }
+
+    /// Notes that an error stopped the machine.
+    pub fn set_io_status(&self, error: &io::Error) {
+        let status = if error.kind() == io::ErrorKind::StorageFull { "nospace" } else { "failed" };
+        self.io_status.lock().get_or_insert(status);
+    }
+
+    /// The machine goes on.
+    pub fn reset_io_status(&self) {
+        *self.io_status.lock() = None;
+    }
+
+    /// `ok`, or the error that stopped the machine.
+    pub fn io_status(&self) -> &'static str {
+        self.io_status.lock().unwrap_or("ok")
+    }
+
+    /// Whether writes may stay in the host's cache until a flush.
+    pub fn write_cache(&self) -> bool {
+        self.write_cache.load(Ordering::Relaxed)
+    }
+
+    /// Says whether writes may stay in the host's cache until a flush; without, each is flushed.
+    pub fn set_write_cache(&self, on: bool) {
+        self.write_cache.store(on, Ordering::Relaxed);
+    }
+
+    /// Carries a request out, `done` is called when it is. Where nothing has to be waited for that happens before
+    /// this returns.
+    pub fn submit(self: &Arc<Self>, request: Request, done: Completion) {
+        *self.in_flight.lock() += 1;
+        let begun = Instant::now();
+        let backend = self.clone();
+        let what = (request.op, request.bytes);
+        let finish = move |result: io::Result<()>| {
+            backend.stats.count(what, begun, &result);
+            done(result);
+            let mut in_flight = backend.in_flight.lock();
+            *in_flight -= 1;
+            if *in_flight == 0 {
+                backend.idle.notify_all();
+            }
+        };
+        let Some(node) = self.node() else { return finish(Err(no_medium())) };
+        let write_through = !self.write_cache();
+        let work = move || finish(carry_out(&node, &request, write_through));
+        self.pool.get_or_init(ThreadPool::new).run(Box::new(work));
+    }
+
+    /// Carries a request out and waits for it.
+    ///
+    /// # Errors
+    /// No medium, or what the medium says.
+    pub fn carry_out(&self, request: &Request) -> io::Result<()> {
+        let node = self.node().ok_or_else(no_medium)?;
+        let begun = Instant::now();
+        let result = carry_out(&node, request, !self.write_cache());
+        self.stats.count((request.op, request.bytes), begun, &result);
+        result
+    }
+
+    /// Waits until no request is under way.
+    pub fn drain(&self) {
+        let mut in_flight = self.in_flight.lock();
+        while *in_flight > 0 {
+            self.idle.wait(&mut in_flight);
+        }
+    }
+}
+
+/// ENOMEDIUM, which `std` has no kind for.
+fn no_medium() -> io::Error {
+    const ENOMEDIUM: i32 = 123;
+    io::Error::from_raw_os_error(ENOMEDIUM)
+}
+
+fn carry_out(node: &BlockNode, request: &Request, write_through: bool) -> io::Result<()> {
+    let Request { op, offset, bytes, memory } = request;
+    match *op {
+        Op::Read => return node.preadv(*offset, &memory.parts()),
+        Op::Flush => return node.flush(),
+        Op::Write => node.pwritev(*offset, &memory.parts())?,
+        Op::WriteZeroes { may_unmap } => node.pwrite_zeroes(*offset, *bytes, may_unmap)?,
+        Op::Discard => return node.pdiscard(*offset, *bytes),
+    }
+    if write_through { node.flush() } else { Ok(()) }
+}

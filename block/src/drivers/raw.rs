@@ -1,0 +1,112 @@
+//! `raw`: what the file has is the disk, or a part of it (block/raw-format.c).
+
+use std::io;
+
+use qom::{Result, bail};
+
+use crate::driver::{BlockDriver, Child, DebugEvent, ImageDetails, IoVec};
+use crate::node::{Inherited, open_ref};
+use crate::options::BlockdevOptionsRaw;
+
+/// Size of a sector in bytes, which sizes are multiples of.
+const SECTOR: u64 = 512;
+
+/// The disk is a range of the file.
+pub struct Raw {
+    file: Child,
+    offset: u64,
+    /// `None`: up to the file's end.
+    size: Option<u64>,
+}
+
+impl Raw {
+    pub(crate) fn open(options: &BlockdevOptionsRaw, mode: Inherited) -> Result<Self> {
+        let file = open_ref(&options.file, mode)?;
+        let Ok(offset) = u64::try_from(options.offset.unwrap_or(0)) else {
+            bail!("Parameter 'offset' expects a size")
+        };
+        let size = match options.size.map(u64::try_from).transpose() {
+            Ok(size) => size,
+            Err(_) => bail!("Parameter 'size' expects a size"),
+        };
+        let whole = file.length().map_err(|e| {
+            qom::Error::new(format!("Could not refresh total sector count: {}", util::log::OsError(e)))
+        })?;
+        if offset > whole {
+            bail!("Offset ({offset}) cannot be greater than size of the containing file ({whole})");
+        }
+        if let Some(size) = size
+            && size > whole - offset
+        {
+            bail!(
+                "The sum of offset ({offset}) and size ({size}) has to be smaller or equal to the actual size of \
+                 the containing file ({whole})"
+            );
+        }
+        if size.is_some_and(|size| size % SECTOR != 0) {
+            bail!("Specified size is not multiple of {SECTOR}");
+        }
+        Ok(Raw { file: Child::new("file", file), offset, size })
+    }
+}
+
+impl BlockDriver for Raw {
+    fn format_name(&self) -> &'static str {
+        "raw"
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        match self.size {
+            Some(size) => Ok(size),
+            None => Ok(self.file.node.length()?.saturating_sub(self.offset)),
+        }
+    }
+
+    fn preadv(&self, offset: u64, to: IoVec<'_, '_>) -> io::Result<()> {
+        self.file.node.driver().debug_event(DebugEvent::ReadAio);
+        self.file.node.preadv(self.offset + offset, to)
+    }
+
+    fn pwritev(&self, offset: u64, from: IoVec<'_, '_>) -> io::Result<()> {
+        self.file.node.driver().debug_event(DebugEvent::WriteAio);
+        self.file.node.pwritev(self.offset + offset, from)
+    }
+
+    fn pwrite_zeroes(&self, offset: u64, bytes: u64, may_unmap: bool) -> io::Result<()> {
+        self.file.node.pwrite_zeroes(self.offset + offset, bytes, may_unmap)
+    }
+
+    fn pdiscard(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        self.file.node.pdiscard(self.offset + offset, bytes)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.file.node.flush()
+    }
+
+    fn truncate(&self, size: u64) -> Result<()> {
+        if self.size.is_some() {
+            bail!("Cannot resize fixed-size raw disks");
+        }
+        let Some(end) = size.checked_add(self.offset) else {
+            bail!("Disk size too large for the chosen offset")
+        };
+        self.file.node.truncate(end)
+    }
+
+    fn children(&self) -> Vec<&Child> {
+        vec![&self.file]
+    }
+
+    fn filename(&self) -> Option<String> {
+        (self.offset == 0 && self.size.is_none()).then(|| self.file.node.driver().filename())?
+    }
+
+    fn debug_event(&self, event: DebugEvent) {
+        self.file.node.driver().debug_event(event);
+    }
+
+    fn image_details(&self) -> ImageDetails {
+        ImageDetails::default()
+    }
+}

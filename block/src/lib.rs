@@ -1,0 +1,22 @@
+//! Disks: what devices read and write through ([`BlockBackend`]), the graph of nodes below ([`BlockNode`]), and the
+//! drivers that nodes are instances of ([`BlockDriver`]).
+//!
+//! A driver's functions wait; several threads may be in them at once. [`BlockBackend::submit`] gives requests to
+//! threads, so that a device has as many under way as its guest likes. Nothing is started before it is used.
+//!
+//! Source: QEMU `block.c`, `blockdev.c`, `block/`, `qapi/block-core.json`.
+#![forbid(unsafe_code)]
+
+pub mod backend;
+pub mod driver;
+mod drivers;
+mod info;
+pub mod node;
+pub mod options;
+mod pool;
+mod qmp;
+
+pub use backend::BlockBackend;
+pub use driver::{BlockDriver, IoVec};
+pub use drivers::NAMES as DRIVER_NAMES;
+pub use node::BlockNode;
