@@ -329,4 +329,8 @@ impl Accelerator for KvmAccel {
         let irqchip = self.state.get()?.irqchip()?.clone();
         Some(irqchip)
     }
+
+    fn has_ioeventfds(&self) -> bool {
+        true
+    }
 }

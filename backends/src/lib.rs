@@ -1,8 +1,11 @@
-//! Host resources as objects that `-object` makes. So far: memory (`memory-backend-ram`, `-file`, `-memfd`).
+//! Host resources as objects that `-object` makes. So far: memory (`memory-backend-ram`, `-file`, `-memfd`) and
+//! random bytes (`rng-builtin`, `rng-random`).
 //!
 //! Source followed: QEMU `backends/`.
 #![forbid(unsafe_code)]
 
 mod hostmem;
+mod rng;
 
 pub use hostmem::{HostMemory, default_memory_backend, find_memory_backend, memory_region};
+pub use rng::{EntropyReceiver, RngBackend, RngBackendImpl, rng_backend_request_entropy};

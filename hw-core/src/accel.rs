@@ -55,6 +55,11 @@ pub trait Accelerator: Send + Sync {
 
     /// The interrupt controller the accelerator brings, if it brings one.
     fn irqchip(&self) -> Option<Arc<dyn AccelIrqchip>>;
+
+    /// Whether guests' writes signal the eventfds of memory regions (`kvm_eventfds_enabled`).
+    fn has_ioeventfds(&self) -> bool {
+        false
+    }
 }
 
 impl Interface for dyn Accelerator {
@@ -133,6 +138,11 @@ pub fn current_accel() -> Option<&'static Arc<dyn Accelerator>> {
 /// What the chosen accelerator is called, once one was chosen (`current_accel_name`).
 pub fn current_accel_name() -> Option<&'static str> {
     NAME.get().copied()
+}
+
+/// Whether guests' writes signal the eventfds of memory regions; otherwise they reach the regions' handlers.
+pub fn has_ioeventfds() -> bool {
+    current_accel().is_some_and(|accel| accel.has_ioeventfds())
 }
 
 /// The in-kernel interrupt controller, once there is one.

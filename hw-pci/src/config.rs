@@ -1,5 +1,7 @@
 //! Configuration space as bytes with masks: what can be written, what a one clears.
 
+use qom::{Result, bail};
+
 use crate::spec::*;
 
 /// 256 bytes of registers.
@@ -10,6 +12,8 @@ pub struct ConfigSpace {
     writable: [u8; CONFIG_SPACE_SIZE],
     /// Bits a guest clears by writing a one.
     write_one_clears: [u8; CONFIG_SPACE_SIZE],
+    /// Bytes of capabilities.
+    used: [bool; CONFIG_SPACE_SIZE],
 }
 
 impl Default for ConfigSpace {
@@ -19,6 +23,7 @@ impl Default for ConfigSpace {
             data: [0; CONFIG_SPACE_SIZE],
             writable: [0; CONFIG_SPACE_SIZE],
             write_one_clears: [0; CONFIG_SPACE_SIZE],
+            used: [false; CONFIG_SPACE_SIZE],
         };
         config.writable[CACHE_LINE_SIZE] = 0xff;
         config.writable[INTERRUPT_LINE] = 0xff;
@@ -26,7 +31,7 @@ impl Default for ConfigSpace {
         config.set_writable_u16(COMMAND, command);
         config.set_write_one_clears_u16(STATUS, STATUS_W1C);
         // Device-specific registers: QEMU lets a guest write them unless the device says otherwise.
-        config.writable[0x40..].fill(0xff);
+        config.writable[CONFIG_HEADER_SIZE..].fill(0xff);
         config
     }
 }
@@ -90,6 +95,35 @@ impl ConfigSpace {
     /// Says which of 16 bits a guest clears by writing ones.
     pub fn set_write_one_clears_u16(&mut self, at: usize, mask: u16) {
         self.write_one_clears.iter_mut().skip(at).zip(mask.to_le_bytes()).for_each(|(m, b)| *m = b);
+    }
+
+    /// Adds a capability of `size` bytes at the head of the list, at `at` or where it fits first; gives where it
+    /// is (`pci_add_capability`). None of its bytes can be written, unless the device says so afterwards.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn add_capability(&mut self, id: u8, at: Option<usize>, size: usize) -> Result<usize> {
+        let fits = |at: usize| self.used.get(at..at + size).is_some_and(|used| !used.contains(&true));
+        let mut places = (CONFIG_HEADER_SIZE..CONFIG_SPACE_SIZE).step_by(4);
+        let place = at.filter(|at| fits(*at)).or_else(|| places.find(|place| at.is_none() && fits(*place)));
+        let Some(place) = place else { bail!("out of PCI config space") };
+        // As 32 bits words, which keeps the next capability aligned.
+        self.used.iter_mut().skip(place).take(size.next_multiple_of(4)).for_each(|used| *used = true);
+        self.writable.iter_mut().skip(place).take(size).for_each(|mask| *mask = 0);
+        self.set(place, &[id, self.u8(CAPABILITY_LIST)]);
+        self.set_u8(CAPABILITY_LIST, place as u8);
+        self.set_u16(STATUS, self.u16(STATUS) | STATUS_CAP_LIST);
+        Ok(place)
+    }
+
+    /// Where the capability `id` is, if there is one.
+    pub fn find_capability(&self, id: u8) -> Option<usize> {
+        let mut at = usize::from(self.u8(CAPABILITY_LIST));
+        // Only the device makes the list: it has no loop.
+        while at != 0 && self.u8(at) != id {
+            at = self.u8(at + CAP_LIST_NEXT).into();
+        }
+        (at != 0).then_some(at)
     }
 
     /// A guest's read of `size` bytes (1, 2 or 4).

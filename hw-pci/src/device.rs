@@ -1,19 +1,27 @@
 //! A PCI function.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use hw_core::accel::{MsiMessage, accel_irqchip};
 use hw_core::device::{RealizeFn, UnrealizeFn, call_realize, call_unrealize};
 use hw_core::reset::Phases;
 use hw_core::{Device, DeviceClass, DeviceImpl, VmState, vmstate};
-use memory::MemoryRegion;
+use memory::{FlatView, MemoryRegion, address_space_memory};
 use parking_lot::Mutex;
 use qom::property::PropertyInput;
 use qom::{Class, ClassInit, Object, Property, PropertyType, Result, Value, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::bar::{Bar, BarInfo, BarKind};
 use crate::bus::PciBus;
 use crate::config::ConfigSpace;
+use crate::msix::MsiX;
+use crate::rom;
 use crate::spec::*;
+
+/// Where local APICs take messages (Intel SDM, volume 3, section 11.11.1).
+const APIC_MESSAGES: std::ops::Range<u64> = 0xfee0_0000..0xff00_0000;
 
 /// Device and function number as one byte.
 pub const fn devfn(device: u8, function: u8) -> u8 {
@@ -70,12 +78,17 @@ pub struct PciDeviceClass {
     realize: Option<RealizeFn>,
     unrealize: Option<UnrealizeFn>,
     phases: Phases,
-    config_written: Option<fn(&Arc<dyn Object>, usize, u8)>,
+    config_reading: Option<ConfigHook>,
+    config_written: Option<ConfigHook>,
     config_loaded: Option<fn(&Arc<dyn Object>)>,
 }
 
+type ConfigHook = fn(&Arc<dyn Object>, usize, u8);
+
 /// What a PCI function implements beside [`DeviceImpl`].
 pub trait PciDeviceImpl: DeviceImpl {
+    /// A guest is about to read `size` bytes of configuration space at `at`; called without locks.
+    fn config_reading(&self, _at: usize, _size: u8) {}
     /// A guest wrote `size` bytes of configuration space at `at`; called after the write, without locks.
     fn config_written(&self, _at: usize, _size: u8) {}
     /// All of configuration space was restored: what it decides is to follow.
@@ -88,6 +101,11 @@ impl<T: PciDeviceImpl> ClassInit<T> for PciDevice {
         class.realize = Some(call_realize::<T>);
         class.unrealize = Some(call_unrealize::<T>);
         class.phases = Phases::of::<T>();
+        class.config_reading = Some(|object, at, size| {
+            if let Some(device) = object.cast::<T>() {
+                device.config_reading(at, size);
+            }
+        });
         class.config_written = Some(|object, at, size| {
             if let Some(device) = object.cast::<T>() {
                 device.config_written(at, size);
@@ -101,38 +119,6 @@ impl<T: PciDeviceImpl> ClassInit<T> for PciDevice {
     }
 }
 
-/// What a base address register decodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BarKind {
-    /// Ports.
-    Io,
-    /// Memory below 4 GiB.
-    Memory32,
-    /// Memory anywhere, prefetchable; takes two registers.
-    Memory64Prefetch,
-}
-
-struct Bar {
-    number: usize,
-    kind: BarKind,
-    region: MemoryRegion,
-    /// Where it shows now.
-    mapped: Option<u64>,
-}
-
-/// A base address register as seen from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BarInfo {
-    /// Its number.
-    pub number: usize,
-    /// What it decodes.
-    pub kind: BarKind,
-    /// How much, in bytes.
-    pub size: u64,
-    /// Where it shows now.
-    pub address: Option<u64>,
-}
-
 /// The root part of every PCI function.
 #[derive(Object)]
 #[object(name = "pci-device", parent = Device, abstract, class_init = class_init)]
@@ -144,8 +130,30 @@ pub struct PciDevice {
     /// on/off
     #[property]
     multifunction: Property<bool>,
+    /// File with the contents of the expansion ROM
+    #[property]
+    romfile: Property<Option<String>>,
+    /// Size of the expansion ROM in bytes, a power of two
+    #[property(default = u32::MAX)]
+    romsize: Property<u32>,
+    /// Whether the expansion ROM has a base address register
+    #[property(default = 1)]
+    rombar: Property<u32>,
+    /// on/off
+    #[property(name = "x-pcie-lnksta-dllla", default = true)]
+    x_pcie_lnksta_dllla: Property<bool>,
+    /// on/off
+    #[property(name = "x-pcie-extcap-init", default = true)]
+    x_pcie_extcap_init: Property<bool>,
+    #[property(name = "failover_pair_id")]
+    failover_pair_id: Property<Option<String>>,
+    #[property(name = "acpi-index")]
+    acpi_index: Property<u32>,
     config: Mutex<ConfigSpace>,
     bars: Mutex<Vec<Bar>>,
+    /// What the command register says, for those who look without a lock.
+    bus_master: AtomicBool,
+    msix: OnceLock<Arc<MsiX>>,
     /// Level of INTA# to INTD#, a bit each.
     irq_state: Mutex<u8>,
 }
@@ -183,13 +191,23 @@ fn realize(object: &Arc<dyn Object>) -> Result<()> {
     let Some(device) = object.cast::<PciDevice>() else { bail!("not a PCI device") };
     let Some(bus) = device.bus::<PciBus>() else { bail!("'{}' needs a PCI bus", object.type_name()) };
     let class = pci_class(&**object);
+    let romsize = device.romsize.get();
+    if romsize != u32::MAX && !romsize.is_power_of_two() {
+        bail!("ROM size {romsize} is not a power of two");
+    }
     device.init_header(&class);
-    let place = bus.claim(object, device.addr.get().0)?;
+    let wanted = device.addr.get();
+    let place = bus.claim(object, wanted.0)?;
     device.addr.set(PciAddress(Some(place)));
     let result = class.realize.map_or(Ok(()), |f| f(object));
+    if let Err(error) = result {
+        device.leave(&bus, place);
+        device.addr.set(wanted);
+        return Err(error);
+    }
+    let result = device.check_realized().and_then(|()| rom::add_option_rom(device));
     if result.is_err() {
-        device.unmap_bars();
-        bus.release(place);
+        unrealize(object);
     }
     result
 }
@@ -199,9 +217,8 @@ fn unrealize(object: &Arc<dyn Object>) {
     if let Some(f) = pci_class(&**object).unrealize {
         f(object);
     }
-    device.unmap_bars();
     if let (Some(bus), Some(place)) = (device.bus::<PciBus>(), device.addr.get().0) {
-        bus.release(place);
+        device.leave(&bus, place);
     }
 }
 
@@ -257,6 +274,31 @@ impl PciDevice {
         }
     }
 
+    /// What only shows once the device is there.
+    fn check_realized(&self) -> Result<()> {
+        if self.failover_pair_id.get().is_some() {
+            bail!("failover primary device must be on PCIExpress bus");
+        }
+        if self.acpi_index.get() != 0 {
+            bail!("acpi-index is not supported yet");
+        }
+        Ok(())
+    }
+
+    /// Takes it off its bus, with all that it shows.
+    fn leave(&self, bus: &PciBus, place: u8) {
+        (0..4).for_each(|pin| self.set_irq(pin, false));
+        self.bars.lock().drain(..).for_each(|bar| bar.region.unmap());
+        bus.release(place);
+    }
+
+    /// The file of the expansion ROM, if it is to have one, its size (`u32::MAX` for the file's) and whether it has a
+    /// base address register.
+    pub(crate) fn rom_options(&self) -> (Option<String>, u32, bool) {
+        let file = self.romfile.get().filter(|file| !file.is_empty());
+        (file, self.romsize.get(), self.rombar.get() != 0)
+    }
+
     /// Whether its slot may hold other functions beside it.
     pub(crate) fn is_multifunction(&self) -> bool {
         self.multifunction.get()
@@ -274,51 +316,77 @@ impl PciDevice {
 
     /// Has base address register `number` decode `region`, whose size must be a power of two.
     pub fn register_bar(&self, number: usize, kind: BarKind, region: &MemoryRegion) {
-        let size = u64::try_from(region.size()).unwrap_or_default();
-        let at = BASE_ADDRESS_0 + 4 * number;
-        let mask = !(size.wrapping_sub(1));
-        let mut config = self.config.lock();
-        match kind {
-            BarKind::Io => config.set_u32(at, BAR_IO),
-            BarKind::Memory32 => config.set_u32(at, 0),
-            BarKind::Memory64Prefetch => {
-                config.set_u32(at, BAR_MEM_64 | BAR_PREFETCH);
-                config.set_writable_u32(at + 4, (mask >> 32) as u32);
-            }
-        }
-        let fixed = if kind == BarKind::Io { 0x3 } else { 0xf };
-        config.set_writable_u32(at, mask as u32 & !fixed);
-        drop(config);
-        self.bars.lock().push(Bar { number, kind, region: region.clone(), mapped: None });
+        let bar = Bar { number, kind, region: region.clone(), mapped: None };
+        bar.init(&mut self.config.lock());
+        self.bars.lock().push(bar);
     }
 
     /// The base address registers that decode something, in order of number.
     pub fn bars(&self) -> Vec<BarInfo> {
-        let info = |bar: &Bar| BarInfo {
-            number: bar.number,
-            kind: bar.kind,
-            size: u64::try_from(bar.region.size()).unwrap_or_default(),
-            address: bar.mapped,
-        };
-        let mut bars: Vec<_> = self.bars.lock().iter().map(info).collect();
+        let mut bars: Vec<_> = self.bars.lock().iter().map(Bar::info).collect();
         bars.sort_by_key(|bar| bar.number);
         bars
     }
 
+    /// Whether the guest lets it master the bus: read and write memory, and send messages.
+    pub fn is_bus_master(&self) -> bool {
+        self.bus_master.load(Ordering::Acquire)
+    }
+
+    /// Memory as the device sees it now; `None` while it may not master the bus.
+    pub fn dma_view(&self) -> Option<Arc<FlatView>> {
+        self.is_bus_master().then(|| address_space_memory().view())
+    }
+
+    /// Sends a message-signalled interrupt, if the guest lets the device master the bus. Without a controller in the
+    /// accelerator it is the write that it is on the bus, to memory or to the local APICs (`pci_msi_trigger`).
+    pub fn send_msi(&self, message: MsiMessage) {
+        if !self.is_bus_master() {
+            return;
+        }
+        match accel_irqchip() {
+            Some(irqchip) => irqchip.send_msi(message),
+            None => write_message(message),
+        }
+    }
+
+    /// Gives the function MSI-X with `vectors` vectors, in base address register `bar`, which holds nothing else.
+    ///
+    /// # Errors
+    /// When there are none or more than 2048, or no room for the capability.
+    pub fn msix_init_exclusive_bar(&self, vectors: usize, bar: usize) -> Result<Arc<MsiX>> {
+        let msix = MsiX::new(self, vectors, bar)?;
+        let _ = self.msix.set(msix.clone());
+        Ok(msix)
+    }
+
+    /// The function's MSI-X, if it has it.
+    pub fn msix(&self) -> Option<&Arc<MsiX>> {
+        self.msix.get()
+    }
+
     /// A guest's read of configuration space.
     pub fn config_read(&self, at: usize, size: u8) -> u32 {
+        let object = self.this();
+        if let Some(f) = pci_class(&*object).config_reading {
+            f(&object, at, size);
+        }
         self.config.lock().read(at, size)
     }
 
     /// A guest's write of configuration space.
     pub fn config_write(&self, at: usize, value: u32, size: u8) {
         self.config.lock().write(at, value, size);
-        let bars = ConfigSpace::touches(at, size, BASE_ADDRESS_0, 4 * NUM_BARS);
+        let bars = ConfigSpace::touches(at, size, BASE_ADDRESS_0, 4 * NUM_BARS)
+            || ConfigSpace::touches(at, size, ROM_ADDRESS, 4);
         if bars || ConfigSpace::touches(at, size, COMMAND, 2) {
             self.update_mappings();
         }
         if ConfigSpace::touches(at, size, COMMAND, 2) {
             self.update_irq_disabled();
+        }
+        if let Some(msix) = self.msix() {
+            msix.config_written(self, at, size);
         }
         let object = self.this();
         if let Some(f) = pci_class(&*object).config_written {
@@ -326,30 +394,14 @@ impl PciDevice {
         }
     }
 
-    /// Where a BAR shows by what its registers say; nowhere while its decoder is off or it is all ones.
-    fn bar_address(config: &ConfigSpace, bar: &Bar) -> Option<u64> {
-        let at = BASE_ADDRESS_0 + 4 * bar.number;
-        let size = u64::try_from(bar.region.size()).ok()?;
-        let command = config.u16(COMMAND);
-        let low = u64::from(config.u32(at));
-        let (enabled, address, limit) = match bar.kind {
-            BarKind::Io => (command & COMMAND_IO != 0, low & !0x3, 0xffff),
-            BarKind::Memory32 => (command & COMMAND_MEMORY != 0, low & !0xf, u64::from(u32::MAX)),
-            BarKind::Memory64Prefetch => {
-                let high = u64::from(config.u32(at + 4)) << 32;
-                (command & COMMAND_MEMORY != 0, high | (low & !0xf), u64::MAX)
-            }
-        };
-        let last = address.checked_add(size.checked_sub(1)?)?;
-        (enabled && address != 0 && last < limit).then_some(address)
-    }
-
     fn update_mappings(&self) {
         let Some(bus) = self.bus::<PciBus>() else { return };
-        let config = self.config.lock().clone();
         let _transaction = memory::transaction();
+        // Under the lock on the topology, so that of two writers the last is right.
+        let config = self.config.lock().clone();
+        self.bus_master.store(config.u16(COMMAND) & COMMAND_MASTER != 0, Ordering::Release);
         for bar in self.bars.lock().iter_mut() {
-            let address = Self::bar_address(&config, bar);
+            let address = bar.address(&config);
             if address == bar.mapped {
                 continue;
             }
@@ -359,12 +411,6 @@ impl PciDevice {
                 space.add_subregion_overlap(address, &bar.region, 1);
             }
             bar.mapped = address;
-        }
-    }
-
-    fn unmap_bars(&self) {
-        for bar in self.bars.lock().drain(..) {
-            bar.region.unmap();
         }
     }
 
@@ -379,12 +425,10 @@ impl PciDevice {
             config.write(STATUS, u32::from(STATUS_W1C), 2);
             config.write(INTERRUPT_LINE, 0, 1);
             config.write(CACHE_LINE_SIZE, 0, 1);
-            for bar in self.bars.lock().iter() {
-                config.write(BASE_ADDRESS_0 + 4 * bar.number, 0, 4);
-                if bar.kind == BarKind::Memory64Prefetch {
-                    config.write(BASE_ADDRESS_0 + 4 * bar.number + 4, 0, 4);
-                }
-            }
+            self.bars.lock().iter().for_each(|bar| bar.reset(&mut config));
+        }
+        if let Some(msix) = self.msix() {
+            msix.reset(self);
         }
         self.update_mappings();
     }
@@ -416,5 +460,16 @@ impl PciDevice {
         for pin in (0..4).filter(|pin| state & 1 << pin != 0) {
             bus.change_irq(self.devfn(), pin, !disabled);
         }
+    }
+}
+
+/// The write that a message is. Of what answers on the bus only memory and the interrupt controllers take it: a guest
+/// cannot have one device write another's registers, or its own.
+fn write_message(message: MsiMessage) {
+    let space = address_space_memory();
+    let is_memory = space.view().lookup(message.address).is_some_and(|range| range.writable_ram().is_some());
+    if is_memory || APIC_MESSAGES.contains(&message.address) {
+        // What nothing takes is lost, as on the bus.
+        let _ = space.write(message.address, &message.data.to_le_bytes());
     }
 }

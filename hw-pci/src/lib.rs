@@ -6,15 +6,20 @@
 //! Sources followed: PCI Local Bus Specification 3.0; QEMU `hw/pci/pci.c`, `hw/pci/pci_host.c`.
 #![forbid(unsafe_code)]
 
+mod bar;
 mod bus;
 mod class;
 mod config;
 mod device;
 mod host;
+mod msix;
+mod rom;
 pub mod spec;
 
+pub use bar::{BarInfo, BarKind, ROM_SLOT};
 pub use bus::{PciBus, PciIrqController, pci_bus_new};
 pub use class::class_desc;
 pub use config::ConfigSpace;
-pub use device::{BarInfo, BarKind, PciDevice, PciDeviceClass, PciDeviceImpl, devfn};
+pub use device::{PciDevice, PciDeviceClass, PciDeviceImpl, devfn};
 pub use host::PciHost;
+pub use msix::MsiX;

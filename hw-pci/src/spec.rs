@@ -34,6 +34,8 @@ pub const SUBSYSTEM_VENDOR_ID: usize = 0x2c;
 pub const SUBSYSTEM_ID: usize = 0x2e;
 /// Expansion ROM base address, 32 bits.
 pub const ROM_ADDRESS: usize = 0x30;
+/// Where the list of capabilities begins.
+pub const CAPABILITY_LIST: usize = 0x34;
 /// Interrupt line.
 pub const INTERRUPT_LINE: usize = 0x3c;
 /// Interrupt pin.
@@ -56,6 +58,8 @@ pub const COMMAND_INTX_DISABLE: u16 = 1 << 10;
 
 /// Status: INTx is asserted.
 pub const STATUS_INTERRUPT: u16 = 1 << 3;
+/// Status: there is a list of capabilities.
+pub const STATUS_CAP_LIST: u16 = 1 << 4;
 /// Status: fast back-to-back capable.
 pub const STATUS_FAST_BACK: u16 = 1 << 7;
 /// Status: DEVSEL timing medium.
@@ -63,9 +67,43 @@ pub const STATUS_DEVSEL_MEDIUM: u16 = 1 << 9;
 /// Status: bits that a write of one clears.
 pub const STATUS_W1C: u16 = 0xf900;
 
+/// First byte that capabilities can lie at.
+pub const CONFIG_HEADER_SIZE: usize = 0x40;
+/// Capability: offset of the next one's offset, behind the id.
+pub const CAP_LIST_NEXT: usize = 1;
+/// Capability id: message-signalled interrupts.
+pub const CAP_ID_MSI: u8 = 0x05;
+/// Capability id: vendor-specific.
+pub const CAP_ID_VENDOR: u8 = 0x09;
+/// Capability id: MSI-X.
+pub const CAP_ID_MSIX: u8 = 0x11;
+
+/// MSI-X: message control, 16 bits, from the start of the capability (PCI 3.0, section 6.8.2).
+pub const MSIX_CONTROL: usize = 2;
+/// MSI-X: offset and BAR of the table, 32 bits.
+pub const MSIX_TABLE: usize = 4;
+/// MSI-X: offset and BAR of the pending bits, 32 bits.
+pub const MSIX_PBA: usize = 8;
+/// MSI-X: size of the capability in bytes.
+pub const MSIX_CAP_SIZE: usize = 12;
+/// MSI-X message control: on.
+pub const MSIX_CONTROL_ENABLE: u16 = 1 << 15;
+/// MSI-X message control: all vectors masked.
+pub const MSIX_CONTROL_FUNCTION_MASK: u16 = 1 << 14;
+/// MSI-X message control: number of vectors less one.
+pub const MSIX_CONTROL_TABLE_SIZE: u16 = 0x7ff;
+/// MSI-X: bytes of a table entry: address, data, vector control.
+pub const MSIX_ENTRY_SIZE: usize = 16;
+/// MSI-X vector control: masked.
+pub const MSIX_ENTRY_MASKED: u32 = 1 << 0;
+
 /// Header type: the device has several functions.
 pub const HEADER_MULTI_FUNCTION: u8 = 0x80;
 
+/// Expansion ROM: decoded.
+pub const ROM_ENABLE: u32 = 1 << 0;
+/// Expansion ROM: bits that are no address.
+pub const ROM_FLAGS: u32 = 0x7ff;
 /// BAR: I/O space.
 pub const BAR_IO: u32 = 1 << 0;
 /// BAR: 64 bits wide.
@@ -73,6 +111,8 @@ pub const BAR_MEM_64: u32 = 1 << 2;
 /// BAR: prefetchable.
 pub const BAR_PREFETCH: u32 = 1 << 3;
 
+/// Base class and sub-class: no class.
+pub const CLASS_OTHERS: u16 = 0x00ff;
 /// Base class and sub-class: host bridge.
 pub const CLASS_BRIDGE_HOST: u16 = 0x0600;
 /// Base class and sub-class: ISA bridge.

@@ -19,8 +19,8 @@
 //! vCPU may still be inside an access to a region that was just removed, and the view it holds keeps that
 //! region alive until it is done.
 //!
-//! Guest RAM is reached through vm-memory's volatile slices only. `unsafe` is used for `mprotect` and
-//! `madvise` on such a mapping only.
+//! Guest RAM is reached through vm-memory's volatile slices only; a view is that crate's
+//! [`GuestMemory`](vm_memory::GuestMemory). `unsafe` is used for such mappings, and to lend an eventfd's descriptor.
 //!
 //! Source followed: QEMU `softmmu/memory.c`, `softmmu/physmem.c`, `docs/devel/memory.rst`.
 #![deny(unsafe_code)]
@@ -28,6 +28,7 @@
 mod access;
 mod address_space;
 mod flat_view;
+mod guest_memory;
 mod io;
 mod listener;
 mod ram;
@@ -38,7 +39,7 @@ pub use address_space::{
     AddressSpace, SpaceReader, address_space_io, address_space_memory, get_system_io, get_system_memory,
 };
 pub use flat_view::{FlatRange, FlatView};
-pub use listener::{IoEventFd, MemoryListener};
+pub use listener::{EventNotifier, IoEventFd, MemoryListener};
 pub use ram::{RamBlock, RamSource};
 pub use region::{MemoryRegion, RegionKind, Transaction, transaction};
 pub use vm_memory;

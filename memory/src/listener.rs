@@ -1,6 +1,6 @@
 //! Who wants to know what an address space shows: accelerators, vhost, dirty tracking.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
 use vmm_sys_util::eventfd::EventFd;
@@ -24,6 +24,20 @@ impl PartialEq for IoEventFd {
     fn eq(&self, other: &IoEventFd) -> bool {
         (self.address, self.size, self.data) == (other.address, other.size, other.data)
             && self.eventfd.as_raw_fd() == other.eventfd.as_raw_fd()
+    }
+}
+
+/// An eventfd that an event loop can watch while others signal it (`EventNotifier`).
+#[derive(Clone, Debug)]
+pub struct EventNotifier(pub Arc<EventFd>);
+
+impl AsFd for EventNotifier {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open as long as the EventFd, which lives as long as the borrow.
+        #[allow(unsafe_code)]
+        unsafe {
+            BorrowedFd::borrow_raw(self.0.as_raw_fd())
+        }
     }
 }
 

@@ -308,6 +308,13 @@ property_enum! {
     pub enum OnOffAuto: "OnOffAuto" { Auto = "auto", On = "on", Off = "off" }
 }
 
+#[allow(clippy::derivable_impls)] // The macro declares it.
+impl Default for OnOffAuto {
+    fn default() -> Self {
+        OnOffAuto::Auto
+    }
+}
+
 /// The property that a field of `O` is; `#[derive(Object)]` calls this.
 pub fn field<O: Object, T: PropertyType>(
     name: &'static str,

@@ -16,7 +16,7 @@ mod signals;
 mod vl;
 
 // Crates whose devices users name; without a mention they would not be linked.
-use {hw_char as _, hw_i386 as _, hw_misc as _};
+use {hw_char as _, hw_i386 as _, hw_misc as _, hw_virtio as _};
 
 use std::process::ExitCode;
 

@@ -19,6 +19,7 @@ const LAYERS: [&[&str]; 8] = [
     &[
         "hw-pci",
         "hw-pci-host",
+        "hw-virtio",
         "hw-isa",
         "hw-intc",
         "hw-timer",

@@ -1,0 +1,137 @@
+//! What a driver offers with one descriptor chain: buffers to be read, then buffers to be written.
+
+use std::sync::Arc;
+
+use memory::FlatView;
+use memory::vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions, VolatileSlice};
+use virtio_queue::DescriptorChain;
+
+use crate::spec::QUEUE_SIZE_MAX;
+
+/// A buffer in guest memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Buffer {
+    address: GuestAddress,
+    len: u32,
+}
+
+/// The buffers of one descriptor chain, taken from a queue with [`VirtQueue::pop`](crate::VirtQueue::pop) and given
+/// back with [`VirtQueue::push`](crate::VirtQueue::push).
+///
+/// All of it is memory, as the map was when the element was taken; the guest may change the contents at any time.
+/// Positions count from the start of the buffers of one direction, whatever pieces they come in.
+#[derive(Debug)]
+pub struct VirtQueueElement {
+    pub(crate) head: u16,
+    /// The queue's life that it belongs to: a reset begins another.
+    pub(crate) generation: u32,
+    memory: Arc<FlatView>,
+    readable: Vec<Buffer>,
+    writable: Vec<Buffer>,
+}
+
+impl VirtQueueElement {
+    /// Checks a chain to its end.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the log: it loops, is too long, has buffers in the wrong order, of no length or
+    /// outside memory.
+    pub(crate) fn new(
+        chain: DescriptorChain<Arc<FlatView>>,
+        memory: Arc<FlatView>,
+        generation: u32,
+    ) -> Result<VirtQueueElement, &'static str> {
+        let head = chain.head_index();
+        let mut element =
+            VirtQueueElement { head, generation, memory, readable: Vec::new(), writable: Vec::new() };
+        let mut goes_on = true;
+        for descriptor in chain {
+            goes_on = descriptor.has_next();
+            element.add(descriptor.addr(), descriptor.len(), descriptor.is_write_only())?;
+        }
+        // The iterator ends where it cannot go on, too.
+        if goes_on { Err("a descriptor chain loops or leaves its table") } else { Ok(element) }
+    }
+
+    fn add(&mut self, address: GuestAddress, len: u32, is_writable: bool) -> Result<(), &'static str> {
+        let (buffers, access) = match is_writable {
+            true => (&mut self.writable, Permissions::Write),
+            false if !self.writable.is_empty() => return Err("a readable buffer follows a writable one"),
+            false => (&mut self.readable, Permissions::Read),
+        };
+        if len == 0 {
+            return Err("zero sized buffers are not allowed");
+        }
+        if buffers.len() >= QUEUE_SIZE_MAX.into() {
+            return Err("a descriptor chain is too long");
+        }
+        if !self.memory.check_range(address, len as usize, access) {
+            return Err("a buffer is not in memory");
+        }
+        buffers.push(Buffer { address, len });
+        Ok(())
+    }
+
+    /// Bytes that the driver offers for reading.
+    pub fn readable_len(&self) -> u64 {
+        self.readable.iter().map(|buffer| u64::from(buffer.len)).sum()
+    }
+
+    /// Bytes that it offers for writing.
+    pub fn writable_len(&self) -> u64 {
+        self.writable.iter().map(|buffer| u64::from(buffer.len)).sum()
+    }
+
+    /// Copies from the readable buffers, `offset` bytes into them; gives how many bytes there were.
+    pub fn read(&self, offset: u64, data: &mut [u8]) -> usize {
+        let mut done = 0;
+        for piece in self.pieces(&self.readable, Permissions::Read, offset, data.len() as u64) {
+            done += piece.copy_to(data.get_mut(done..).unwrap_or_default());
+        }
+        done
+    }
+
+    /// Copies into the writable buffers, `offset` bytes into them; gives how many bytes fitted.
+    pub fn write(&self, offset: u64, data: &[u8]) -> usize {
+        let mut done = 0;
+        for piece in self.pieces(&self.writable, Permissions::Write, offset, data.len() as u64) {
+            let rest = data.get(done..).unwrap_or_default();
+            // A piece is as long as it says, and a write up to its length cannot fail.
+            done += piece.write(rest, 0).unwrap_or_default();
+        }
+        done
+    }
+
+    /// The memory of `len` readable bytes from `offset`, in pieces: for system calls that take several.
+    pub fn readable_slices(&self, offset: u64, len: u64) -> impl Iterator<Item = VolatileSlice<'_>> {
+        self.pieces(&self.readable, Permissions::Read, offset, len)
+    }
+
+    /// The memory of `len` writable bytes from `offset`, in pieces.
+    pub fn writable_slices(&self, offset: u64, len: u64) -> impl Iterator<Item = VolatileSlice<'_>> {
+        self.pieces(&self.writable, Permissions::Write, offset, len)
+    }
+
+    fn pieces<'a>(
+        &'a self,
+        buffers: &'a [Buffer],
+        access: Permissions,
+        offset: u64,
+        len: u64,
+    ) -> impl Iterator<Item = VolatileSlice<'a>> {
+        let (mut skip, mut left) = (offset, len);
+        let parts = buffers.iter().filter_map(move |buffer| {
+            let len = u64::from(buffer.len);
+            let skipped = skip.min(len);
+            skip -= skipped;
+            let part = (len - skipped).min(left);
+            left -= part;
+            // It lies in memory, so it does not overflow.
+            (part > 0).then_some((GuestAddress(buffer.address.0.wrapping_add(skipped)), part as usize))
+        });
+        // Checked when the element was made, in the same view.
+        parts.flat_map(move |(address, len)| {
+            self.memory.get_slices(address, len, access).into_iter().flatten().filter_map(Result::ok)
+        })
+    }
+}
