@@ -4,6 +4,7 @@ use std::io;
 
 use thiserror::Error;
 use util::log::OsError;
+use util::sockets::SocketError;
 
 /// Why a chardev cannot be made, found or attached: one line, in QEMU's words where it has them.
 #[derive(Debug, Error)]
@@ -26,5 +27,14 @@ impl ChardevError {
 
     pub(crate) fn system(what: impl Into<String>, error: impl Into<io::Error>) -> Self {
         ChardevError::System(what.into(), OsError(error.into()))
+    }
+}
+
+impl From<SocketError> for ChardevError {
+    fn from(error: SocketError) -> Self {
+        match error {
+            SocketError::Address(text) => ChardevError::Options(text),
+            SocketError::System(what, error) => ChardevError::System(what, error),
+        }
     }
 }

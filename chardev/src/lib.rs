@@ -16,13 +16,11 @@
 //! ```
 #![forbid(unsafe_code)]
 
-mod address;
 mod backend;
 mod chr;
 mod error;
 mod fd;
 mod fe;
-mod inet;
 mod mux;
 mod options;
 mod pty;
@@ -34,7 +32,6 @@ mod spec;
 mod stdio;
 mod telnet;
 mod udp;
-mod unix;
 
 pub use chr::{CharHandlers, Chardev, Event, Parity, SerialParams};
 pub use error::ChardevError;

@@ -2,6 +2,8 @@
 
 use util::cutils::{SizeUnit, parse_bool, strtosz, strtou64};
 
+use util::sockets::{InetSocketAddress, SocketAddress, UnixSocketAddress};
+
 use crate::error::ChardevError;
 
 /// What to make a chardev from: the words of `-chardev`, or those that `-serial` stands for.
@@ -105,6 +107,34 @@ impl<'a> Options<'a> {
     pub fn size(&self, key: &str) -> Result<Option<u64>, ChardevError> {
         let expected = "a non-negative number below 2^64";
         self.parsed(key, expected, |text| strtosz(text, SizeUnit::Bytes).ok())
+    }
+
+    /// A host and port, with the families that the options allow.
+    pub fn inet(&self, host: &str, port: &str) -> Result<InetSocketAddress, ChardevError> {
+        Ok(InetSocketAddress::new(host, port, self.flag("ipv4")?, self.flag("ipv6")?)?)
+    }
+
+    /// The address of a stream socket: `path`, `fd`, or `host` and `port`.
+    pub fn address(&self) -> Result<SocketAddress, ChardevError> {
+        let (path, fd, host) = (self.get("path"), self.get("fd"), self.get("host"));
+        match (path, fd, host) {
+            (Some(path), None, None) => Ok(SocketAddress::Unix(UnixSocketAddress {
+                path: path.to_owned(),
+                is_abstract: self.flag("abstract")?.unwrap_or(false),
+                tight: self.flag("tight")?.unwrap_or(true),
+            })),
+            (None, fd, None) => Ok(SocketAddress::Fd(fd.unwrap_or_default().to_owned())),
+            (None, None, Some(host)) => {
+                let port = self.get("port");
+                let port = port.ok_or_else(|| ChardevError::options("chardev: socket: no port given"))?;
+                let mut address = self.inet(host, port)?;
+                let to = self.number("to")?;
+                let range = || ChardevError::options("Parameter 'to' expects a port number");
+                address.to = to.map(u16::try_from).transpose().map_err(|_| range())?;
+                Ok(SocketAddress::Inet(address))
+            }
+            _ => Err(ChardevError::options("None or one of 'path', 'fd' or 'host' option required.")),
+        }
     }
 
     fn parsed<T>(

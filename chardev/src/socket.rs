@@ -14,14 +14,13 @@ use rustix::net::{
 };
 use util::clock::{self, ClockType, NANOSECONDS_PER_SECOND};
 use util::event_loop::{BottomHalf, EventLoop, Interest, Ready};
+use util::sockets::{self, SocketAddress};
 use util::timer::Timer;
 
-use crate::address::Address;
 use crate::backend::Backend;
 use crate::chr::{Core, Event, READ_BUF_LEN};
 use crate::error::ChardevError;
 use crate::fd::{Port, set_nonblocking};
-use crate::inet;
 use crate::options::Options;
 use crate::telnet::{GREETING, Piece, Telnet};
 
@@ -53,7 +52,7 @@ const MAX_FDS: usize = 16;
 
 struct Socket {
     core: Arc<Core>,
-    address: Address,
+    address: SocketAddress,
     is_server: bool,
     is_telnet: bool,
     nodelay: bool,
@@ -91,7 +90,7 @@ struct Connection {
 
 /// How the options say the socket is to be.
 struct Config {
-    address: Address,
+    address: SocketAddress,
     is_server: bool,
     is_telnet: bool,
     wait: bool,
@@ -111,7 +110,7 @@ impl Config {
                 return Err(unsupported(missing));
             }
         }
-        let address = Address::parse(options)?;
+        let address = options.address()?;
         let (delay, nodelay) = (options.flag("delay")?, options.flag("nodelay")?);
         if delay.is_some() && nodelay.is_some() {
             return Err(ChardevError::options("'delay' and 'nodelay' are mutually exclusive"));
@@ -125,7 +124,7 @@ impl Config {
         if !is_server && wait.is_some() {
             return Err(incompatible("wait", "socket in client connect mode"));
         }
-        if matches!(address, Address::Fd(_)) && reconnect.is_some() {
+        if matches!(address, SocketAddress::Fd(_)) && reconnect.is_some() {
             return Err(incompatible("reconnect", "'fd' address type"));
         }
         let reconnect = reconnect.filter(|&seconds| seconds > 0);
@@ -153,7 +152,7 @@ pub(crate) fn open(core: &Arc<Core>, options: &Options) -> Result<Arc<dyn Backen
     let config = Config::parse(options)?;
     let protocol = if config.is_telnet { "telnet" } else { "tcp" };
     let describe =
-        |address: &Address| format!("disconnected:{}", address.describe(protocol, config.is_server));
+        |address: &SocketAddress| format!("disconnected:{}", address.describe(protocol, config.is_server));
     core.set_filename(describe(&config.address));
     if !config.is_server {
         let socket = Socket::new(core, &config, config.address.clone(), None);
@@ -183,7 +182,12 @@ pub(crate) fn open(core: &Arc<Core>, options: &Options) -> Result<Arc<dyn Backen
 }
 
 impl Socket {
-    fn new(core: &Arc<Core>, config: &Config, address: Address, listener: Option<Arc<OwnedFd>>) -> Arc<Self> {
+    fn new(
+        core: &Arc<Core>,
+        config: &Config,
+        address: SocketAddress,
+        listener: Option<Arc<OwnedFd>>,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|this: &Weak<Socket>| {
             let (on_accept, on_timer) = (this.clone(), this.clone());
             let listener = listener.map(|fd| {
@@ -302,7 +306,7 @@ impl Socket {
     }
 
     fn describe(&self, connection: &Connection) -> String {
-        match inet::ends(&connection.socket) {
+        match sockets::ends(&connection.socket) {
             Ok((local, peer)) => {
                 let server = if self.is_server { ",server=on" } else { "" };
                 format!("{}:{local}{server} <-> {peer}", self.protocol())
@@ -324,7 +328,7 @@ impl Socket {
                 *self.state.lock() = State::Connecting(connection.clone());
                 connection.port.want(Interest::WRITE, true);
             }
-            Err(error) => self.connecting_failed(&error),
+            Err(error) => self.connecting_failed(&error.into()),
         }
     }
 
@@ -373,7 +377,7 @@ impl Socket {
             Ok(()) => self.established(connection),
             Err(error) => {
                 connection.port.close();
-                self.connecting_failed(&self.address.connect_error(error.into()));
+                self.connecting_failed(&self.address.connect_error(error.into()).into());
             }
         }
     }
@@ -516,7 +520,7 @@ impl Backend for Socket {
     fn close(&self) {
         let Some(listener) = &self.listener else { return };
         if listener.close()
-            && let Address::Unix(address) = &self.address
+            && let SocketAddress::Unix(address) = &self.address
         {
             address.unlink();
         }

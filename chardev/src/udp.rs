@@ -10,12 +10,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustix::net::{SocketFlags, SocketType, bind, connect, sockopt};
 use util::event_loop::{BottomHalf, EventLoop, Interest, Ready};
+use util::sockets::{InetSocketAddress, new_socket};
 
 use crate::backend::Backend;
 use crate::chr::{Core, READ_BUF_LEN};
 use crate::error::ChardevError;
 use crate::fd::Port;
-use crate::inet::{InetAddress, new_socket};
 use crate::options::Options;
 
 struct Udp {
@@ -32,8 +32,8 @@ pub(crate) fn open(core: &Arc<Core>, options: &Options) -> Result<Arc<dyn Backen
     let given = |key| options.get(key).filter(|text| !text.is_empty());
     let port =
         given("port").ok_or_else(|| ChardevError::options("chardev: udp: remote port not specified"))?;
-    let remote = InetAddress::parse(given("host").unwrap_or("localhost"), port, options)?;
-    let local = InetAddress {
+    let remote = options.inet(given("host").unwrap_or("localhost"), port)?;
+    let local = InetSocketAddress {
         host: given("localaddr").unwrap_or("").to_owned(),
         port: given("localport").unwrap_or("0").to_owned(),
         ..remote.clone()
@@ -63,7 +63,7 @@ pub(crate) fn open(core: &Arc<Core>, options: &Options) -> Result<Arc<dyn Backen
     }))
 }
 
-fn new_datagram_socket(remote: SocketAddr, local: &InetAddress) -> Result<OwnedFd, ChardevError> {
+fn new_datagram_socket(remote: SocketAddr, local: &InetSocketAddress) -> Result<OwnedFd, ChardevError> {
     let local = local.resolve(true)?.into_iter().find(|address| address.is_ipv4() == remote.is_ipv4());
     let bound = new_socket(&remote, SocketType::DGRAM, SocketFlags::NONBLOCK).and_then(|socket| {
         sockopt::set_socket_reuseaddr(&socket, true)?;

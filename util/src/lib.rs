@@ -8,5 +8,6 @@ pub mod fdset;
 pub mod keyval;
 pub mod log;
 pub mod option;
+pub mod sockets;
 pub mod timer;
 pub mod trace;

@@ -7,28 +7,33 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 
-use crate::error::ChardevError;
-use crate::options::Options;
+use super::SocketError;
 
 /// A host and port as the user names them.
 #[derive(Clone, Debug)]
-pub(crate) struct InetAddress {
+pub struct InetSocketAddress {
+    /// A name or a number; empty for this machine.
     pub host: String,
+    /// A number.
     pub port: String,
     /// The last port to try when listening.
     pub to: Option<u16>,
+    /// Whether addresses of IPv4 will do.
     pub ipv4: Option<bool>,
+    /// Whether addresses of IPv6 will do.
     pub ipv6: Option<bool>,
 }
 
-impl InetAddress {
-    /// From the options `ipv4`, `ipv6` and a host and port.
-    pub fn parse(host: &str, port: &str, options: &Options) -> Result<Self, ChardevError> {
-        let (ipv4, ipv6) = (options.flag("ipv4")?, options.flag("ipv6")?);
+impl InetSocketAddress {
+    /// A host and port, and which families will do.
+    ///
+    /// # Errors
+    /// When none will.
+    pub fn new(host: &str, port: &str, ipv4: Option<bool>, ipv6: Option<bool>) -> Result<Self, SocketError> {
         if (ipv4, ipv6) == (Some(false), Some(false)) {
-            return Err(ChardevError::options("Cannot disable IPv4 and IPv6 at same time"));
+            return Err(SocketError::address("Cannot disable IPv4 and IPv6 at same time"));
         }
-        Ok(InetAddress { host: host.to_owned(), port: port.to_owned(), to: None, ipv4, ipv6 })
+        Ok(InetSocketAddress { host: host.to_owned(), port: port.to_owned(), to: None, ipv4, ipv6 })
     }
 
     fn takes_v4(&self) -> bool {
@@ -39,17 +44,20 @@ impl InetAddress {
         self.ipv6.unwrap_or(self.ipv4 != Some(true))
     }
 
-    fn error(&self, what: &str) -> ChardevError {
-        ChardevError::options(format!("address resolution failed for {}:{}: {what}", self.host, self.port))
+    fn error(&self, what: &str) -> SocketError {
+        SocketError::address(format!("address resolution failed for {}:{}: {what}", self.host, self.port))
     }
 
-    fn port_number(&self) -> Result<u16, ChardevError> {
+    fn port_number(&self) -> Result<u16, SocketError> {
         self.port.parse().map_err(|_| self.error("Servname not supported for ai_socktype"))
     }
 
     /// The addresses to try in turn. An empty host is this machine: any of its addresses to listen on, or
     /// its loopback to connect to.
-    pub fn resolve(&self, passive: bool) -> Result<Vec<SocketAddr>, ChardevError> {
+    ///
+    /// # Errors
+    /// A name that does not resolve.
+    pub fn resolve(&self, passive: bool) -> Result<Vec<SocketAddr>, SocketError> {
         let port = self.port_number()?;
         let found: Vec<SocketAddr> = if self.host.is_empty() {
             let (v4, v6) = match passive {
@@ -75,7 +83,10 @@ impl InetAddress {
     }
 
     /// A listening socket on the first port that is free.
-    pub fn listen(&self) -> Result<OwnedFd, ChardevError> {
+    ///
+    /// # Errors
+    /// As [`InetSocketAddress::resolve`], or what the host says.
+    pub fn listen(&self) -> Result<OwnedFd, SocketError> {
         let mut error = Errno::ADDRNOTAVAIL;
         for mut address in self.resolve(true)? {
             let first = address.port();
@@ -84,11 +95,11 @@ impl InetAddress {
                 match self.try_listen(&address) {
                     Ok(socket) => return Ok(socket),
                     Err(failed @ (Errno::ADDRINUSE | Errno::AFNOSUPPORT)) => error = failed,
-                    Err(failed) => return Err(ChardevError::system("Failed to bind socket", failed)),
+                    Err(failed) => return Err(SocketError::system("Failed to bind socket", failed)),
                 }
             }
         }
-        Err(ChardevError::system("Failed to find an available port", error))
+        Err(SocketError::system("Failed to find an available port", error))
     }
 
     fn try_listen(&self, address: &SocketAddr) -> rustix::io::Result<OwnedFd> {
@@ -104,17 +115,19 @@ impl InetAddress {
 }
 
 /// A socket of the family of `address`.
-pub(crate) fn new_socket(
-    address: &SocketAddr,
-    kind: SocketType,
-    flags: SocketFlags,
-) -> rustix::io::Result<OwnedFd> {
+///
+/// # Errors
+/// What the host says.
+pub fn new_socket(address: &SocketAddr, kind: SocketType, flags: SocketFlags) -> rustix::io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     socket_with(family, kind, flags | SocketFlags::CLOEXEC, None)
 }
 
 /// The addresses at both ends of a connection.
-pub(crate) fn ends(socket: &OwnedFd) -> io::Result<(SocketAddr, SocketAddr)> {
+///
+/// # Errors
+/// What the host says.
+pub fn ends(socket: &OwnedFd) -> io::Result<(SocketAddr, SocketAddr)> {
     let local = SocketAddr::try_from(rustix::net::getsockname(socket)?)?;
     let peer = rustix::net::getpeername(socket)?.ok_or(io::ErrorKind::NotConnected)?;
     Ok((local, SocketAddr::try_from(peer)?))

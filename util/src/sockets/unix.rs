@@ -9,14 +9,15 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
 
-use crate::error::ChardevError;
+use super::SocketError;
 
 /// The bytes of `sun_path`.
 const PATH_SIZE: usize = 108;
 
 /// Where a unix socket is.
 #[derive(Clone, Debug)]
-pub(crate) struct UnixAddress {
+pub struct UnixSocketAddress {
+    /// Where it is, or its name.
     pub path: String,
     /// In Linux's abstract namespace rather than the file system.
     pub is_abstract: bool,
@@ -24,11 +25,15 @@ pub(crate) struct UnixAddress {
     pub tight: bool,
 }
 
-impl UnixAddress {
-    pub fn sockaddr(&self) -> Result<SocketAddrUnix, ChardevError> {
+impl UnixSocketAddress {
+    /// As the host takes it.
+    ///
+    /// # Errors
+    /// A path that is too long.
+    pub fn sockaddr(&self) -> Result<SocketAddrUnix, SocketError> {
         let room = if self.is_abstract { PATH_SIZE - 1 } else { PATH_SIZE };
         let too_long = || {
-            ChardevError::options(format!(
+            SocketError::address(format!(
                 "UNIX socket path '{}' is too long: it must be less than {room} bytes",
                 self.path
             ))
@@ -50,21 +55,23 @@ impl UnixAddress {
 
     /// A listening socket. A socket file that nobody listens on is a leftover and replaced; any other file
     /// is left alone (QEMU removes whatever is there).
-    pub fn listen(&self) -> Result<OwnedFd, ChardevError> {
+    ///
+    /// # Errors
+    /// As [`UnixSocketAddress::sockaddr`], or what the host says.
+    pub fn listen(&self) -> Result<OwnedFd, SocketError> {
         let address = self.sockaddr()?;
-        let socket = socket().map_err(|error| ChardevError::system("Failed to create Unix socket", error))?;
+        let socket = socket().map_err(|error| SocketError::system("Failed to create Unix socket", error))?;
         let mut bound = bind(&socket, &address);
         if bound == Err(Errno::ADDRINUSE) && !self.is_abstract && is_stale(&address) && is_socket(&self.path)
         {
             let path = &self.path;
             fs::remove_file(path)
-                .map_err(|error| ChardevError::system(format!("Failed to unlink socket {path}"), error))?;
+                .map_err(|error| SocketError::system(format!("Failed to unlink socket {path}"), error))?;
             bound = bind(&socket, &address);
         }
-        bound.map_err(|error| {
-            ChardevError::system(format!("Failed to bind socket to {}", self.path), error)
-        })?;
-        listen(&socket, 1).map_err(|error| ChardevError::system("Failed to listen on socket", error))?;
+        bound
+            .map_err(|error| SocketError::system(format!("Failed to bind socket to {}", self.path), error))?;
+        listen(&socket, 1).map_err(|error| SocketError::system("Failed to listen on socket", error))?;
         Ok(socket)
     }
 
@@ -91,6 +98,6 @@ fn is_socket(path: &str) -> bool {
 }
 
 /// A connecting socket.
-pub(crate) fn new_socket(flags: SocketFlags) -> io::Result<OwnedFd> {
+pub fn new_socket(flags: SocketFlags) -> io::Result<OwnedFd> {
     Ok(socket_with(AddressFamily::UNIX, SocketType::STREAM, flags | SocketFlags::CLOEXEC, None)?)
 }
