@@ -34,10 +34,14 @@
 //! Source: QEMU `docs/devel/qapi-code-gen.rst`, `qapi/qapi-visit-core.c`, `qapi/qobject-input-visitor.c`.
 #![forbid(unsafe_code)]
 
+// The derive macros name this crate by its own name, also inside it.
+extern crate self as qapi;
+
 mod builtin;
 mod command;
 mod event;
 mod schema;
+pub mod sockets;
 mod types;
 
 pub use builtin::Wrapper;

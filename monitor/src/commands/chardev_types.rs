@@ -2,6 +2,7 @@
 //!
 //! Source: QEMU `qapi/char.json`, `qapi/sockets.json`.
 
+use qapi::sockets::{FdName, InetSocketAddress, UnixSocketAddress};
 use qapi::{QapiType, Wrapper};
 
 /// Names and values, as `-chardev` takes them.
@@ -53,33 +54,6 @@ pub struct ChardevHostdev {
     #[qapi(flatten)]
     common: ChardevCommon,
     device: String,
-}
-
-/// Where an inet socket is.
-#[derive(QapiType)]
-pub struct InetSocketAddress {
-    host: String,
-    port: String,
-    numeric: Option<bool>,
-    to: Option<u16>,
-    ipv4: Option<bool>,
-    ipv6: Option<bool>,
-    keep_alive: Option<bool>,
-}
-
-/// Where a unix socket is.
-#[derive(QapiType)]
-pub struct UnixSocketAddress {
-    path: String,
-    r#abstract: Option<bool>,
-    tight: Option<bool>,
-}
-
-/// A descriptor's number.
-#[derive(QapiType)]
-#[qapi(name = "String")]
-pub struct FdName {
-    str: String,
 }
 
 /// Where a socket is.
