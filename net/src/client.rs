@@ -1,0 +1,423 @@
+//! Clients of the network: NICs and backends, in pairs that send each other packets (net/net.c).
+//!
+//! A packet that a client cannot take yet waits in a queue of bounded size, and its sender is told when it has
+//! been taken, so that it stops reading what it would send next: a slow side slows the fast one.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use qapi::QapiType;
+
+use crate::filter::{Direction, NetFilter};
+use crate::queue::NetQueue;
+
+/// The longest packet, with its virtio-net header (`NET_BUFSIZE`).
+pub const NET_BUFSIZE: usize = 4096 + 65536;
+
+/// A kind of client.
+#[derive(QapiType, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetClientDriver {
+    /// A network device.
+    Nic,
+    /// The network stack in this program.
+    User,
+    /// A network interface of the host.
+    Tap,
+    /// Another virtual machine.
+    Socket,
+    /// A connection.
+    Stream,
+    /// Datagrams.
+    Dgram,
+    /// A port of a hub.
+    Hubport,
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// It was taken, or dropped for good.
+    Done,
+    /// It cannot be taken now: it waits until [`NetClientState::flush`].
+    Blocked,
+}
+
+/// Offloads that a guest has agreed to (`qemu_set_offload`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offload {
+    /// Packets may come without a checksum.
+    pub csum: bool,
+    /// TCP over IPv4 may come in pieces longer than a packet.
+    pub tso4: bool,
+    /// The same over IPv6.
+    pub tso6: bool,
+    /// The same with ECN.
+    pub ecn: bool,
+    /// UDP datagrams may come whole.
+    pub ufo: bool,
+}
+
+/// What a client does (`NetClientInfo`). Called without locks.
+pub trait NetClient: Send + Sync {
+    /// Its kind.
+    fn driver(&self) -> NetClientDriver;
+    /// Whether it would take a packet on `queue`.
+    fn can_receive(&self, _queue: usize) -> bool {
+        true
+    }
+    /// Takes a packet.
+    fn receive(&self, queue: usize, packet: &[u8]) -> Received;
+    /// A packet that this client sent, and that was queued, has been taken.
+    fn sent(&self, _queue: usize) {}
+    /// What waited for the client's peer may be taken now; for hubs, whose ports have peers of their own.
+    fn flush_others(&self) -> bool {
+        false
+    }
+    /// `set_link` changed the state of its link or its peer's, or its peer went.
+    fn link_status_changed(&self) {}
+    /// The client goes: closes what it has open.
+    fn cleanup(&self) {}
+    /// What a NIC lets through.
+    fn query_rx_filter(&self) -> Option<crate::netdev::RxFilterInfo> {
+        None
+    }
+    /// Has a NIC tell its neighbours where it is.
+    fn announce(&self) {}
+    /// A backend's virtio-net headers, if it can have them.
+    fn vnet_hdr(&self) -> Option<&dyn VnetHdr> {
+        None
+    }
+    /// A backend of another type than the one that is asked for, by downcast.
+    fn user(&self) -> Option<&crate::user::UserNet> {
+        None
+    }
+}
+
+/// A backend whose packets can have virtio-net headers.
+pub trait VnetHdr {
+    /// From now on packets have headers of `len` bytes, or none.
+    fn use_vnet_hdr(&self, len: Option<usize>);
+    /// Whether the backend knows headers of this length.
+    fn has_vnet_hdr_len(&self, len: usize) -> bool;
+    /// Whether UDP datagrams may be whole.
+    fn has_ufo(&self) -> bool;
+    /// The guest agreed to offloads.
+    fn set_offload(&self, offload: Offload);
+    /// Uses a queue, or not.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn set_enabled(&self, enabled: bool) -> std::io::Result<()>;
+}
+
+/// A client: one queue of a NIC or a backend.
+pub struct NetClientState {
+    model: String,
+    name: String,
+    queue_index: usize,
+    info: Arc<dyn NetClient>,
+    peer: Mutex<Option<Arc<NetClientState>>>,
+    link_down: AtomicBool,
+    /// Made by `-netdev` or `netdev_add`, so that `netdev_del` may take it.
+    is_netdev: AtomicBool,
+    /// Packets for it.
+    incoming: NetQueue,
+    info_str: Mutex<String>,
+    filters: Mutex<Vec<Arc<dyn NetFilter>>>,
+    has_filters: AtomicBool,
+    /// The bytes before each packet it sends and takes that are a virtio-net header.
+    vnet_hdr_len: std::sync::atomic::AtomicUsize,
+    this: Weak<NetClientState>,
+}
+
+impl fmt::Debug for NetClientState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NetClientState").field("name", &self.name).field("queue", &self.queue_index).finish()
+    }
+}
+
+static CLIENTS: Mutex<Vec<Arc<NetClientState>>> = Mutex::new(Vec::new());
+
+/// All clients, in the order they came.
+pub fn clients() -> Vec<Arc<NetClientState>> {
+    CLIENTS.lock().clone()
+}
+
+/// The backend called `id` (`qemu_find_netdev`).
+pub fn find_netdev(id: &str) -> Option<Arc<NetClientState>> {
+    CLIENTS.lock().iter().find(|nc| nc.driver() != NetClientDriver::Nic && nc.name == id).cloned()
+}
+
+/// The backend's queues, in order.
+pub fn find_netdev_queues(id: &str) -> Vec<Arc<NetClientState>> {
+    let clients = CLIENTS.lock();
+    clients.iter().filter(|nc| nc.driver() != NetClientDriver::Nic && nc.name == id).cloned().collect()
+}
+
+/// A name for a client without one: the model and how many there are of it.
+fn assign_name(clients: &[Arc<NetClientState>], model: &str) -> String {
+    format!("{model}.{}", clients.iter().filter(|nc| nc.model == model).count())
+}
+
+/// Adds a client (`qemu_new_net_client`). `make` gets what it sends its packets with.
+pub fn new_client<T: NetClient + 'static>(
+    model: &str,
+    name: Option<&str>,
+    queue_index: usize,
+    peer: Option<&Arc<NetClientState>>,
+    make: impl FnOnce(&Weak<NetClientState>) -> Arc<T>,
+) -> (Arc<NetClientState>, Arc<T>) {
+    let mut made = None;
+    let nc = Arc::new_cyclic(|this: &Weak<NetClientState>| {
+        let info = make(this);
+        made = Some(info.clone());
+        let name = name.map_or_else(|| assign_name(&CLIENTS.lock(), model), str::to_owned);
+        NetClientState {
+            model: model.to_owned(),
+            name,
+            queue_index,
+            info,
+            peer: Mutex::new(peer.cloned()),
+            link_down: AtomicBool::new(false),
+            is_netdev: AtomicBool::new(false),
+            incoming: NetQueue::default(),
+            info_str: Mutex::default(),
+            filters: Mutex::default(),
+            has_filters: AtomicBool::new(false),
+            vnet_hdr_len: Default::default(),
+            this: this.clone(),
+        }
+    });
+    if let Some(peer) = peer {
+        *peer.peer.lock() = Some(nc.clone());
+    }
+    CLIENTS.lock().push(nc.clone());
+    // `make` has run: `Arc::new_cyclic` calls it.
+    let Some(info) = made else { unreachable!("the client was made") };
+    (nc, info)
+}
+
+/// Takes a backend away: all its queues (`qemu_del_net_client`). A NIC that it served keeps it as a peer with the
+/// link down.
+pub fn del_client(name: &str) {
+    for nc in take_clients(|nc| nc.driver() != NetClientDriver::Nic && nc.name == name) {
+        let filters = std::mem::take(&mut *nc.filters.lock());
+        drop(filters);
+        nc.info.cleanup();
+        nc.incoming.purge();
+        let Some(peer) = nc.peer() else { continue };
+        peer.incoming.purge_from(&nc);
+        if peer.driver() == NetClientDriver::Nic {
+            nc.link_down.store(true, Ordering::Release);
+            peer.info.link_status_changed();
+        } else {
+            nc.unpair();
+        }
+    }
+}
+
+/// Takes the queues of a NIC away (`qemu_del_nic`). Its backend stays and may serve another.
+pub fn del_nic(queues: &[Arc<NetClientState>]) {
+    for nc in take_clients(|nc| queues.iter().any(|queue| Arc::ptr_eq(queue, nc))) {
+        let peer = nc.peer();
+        nc.unpair();
+        nc.incoming.purge();
+        if let Some(peer) = peer {
+            peer.incoming.purge_from(&nc);
+        }
+    }
+}
+
+fn take_clients(wanted: impl Fn(&Arc<NetClientState>) -> bool) -> Vec<Arc<NetClientState>> {
+    let mut clients = CLIENTS.lock();
+    let (taken, left) = clients.drain(..).partition(|nc| wanted(nc));
+    *clients = left;
+    taken
+}
+
+/// Takes all clients away, at the program's end (`net_cleanup`).
+pub fn net_cleanup() {
+    for nc in take_clients(|_| true) {
+        if nc.driver() != NetClientDriver::Nic {
+            nc.info.cleanup();
+        }
+        nc.unpair();
+        nc.incoming.purge();
+    }
+}
+
+impl NetClientState {
+    /// Its kind.
+    pub fn driver(&self) -> NetClientDriver {
+        self.info.driver()
+    }
+
+    /// The kind by a finer name: a NIC's model.
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// Its id.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Which of the queues of a NIC or backend it is.
+    pub fn queue_index(&self) -> usize {
+        self.queue_index
+    }
+
+    /// What it does.
+    pub fn info(&self) -> &Arc<dyn NetClient> {
+        &self.info
+    }
+
+    /// Who gets its packets.
+    pub fn peer(&self) -> Option<Arc<NetClientState>> {
+        self.peer.lock().clone()
+    }
+
+    fn unpair(&self) {
+        if let Some(peer) = self.peer.lock().take() {
+            peer.peer.lock().take();
+        }
+    }
+
+    /// Whether its link is down.
+    pub fn link_down(&self) -> bool {
+        self.link_down.load(Ordering::Acquire)
+    }
+
+    /// Takes its link down or up.
+    pub fn set_link_down(&self, down: bool) {
+        self.link_down.store(down, Ordering::Release);
+    }
+
+    /// Whether `netdev_del` may take it.
+    pub fn is_netdev(&self) -> bool {
+        self.is_netdev.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_is_netdev(&self) {
+        self.is_netdev.store(true, Ordering::Relaxed);
+    }
+
+    /// What `info network` tells of it.
+    pub fn info_str(&self) -> String {
+        self.info_str.lock().clone()
+    }
+
+    /// Sets what `info network` tells of it.
+    pub fn set_info_str(&self, text: impl Into<String>) {
+        *self.info_str.lock() = text.into();
+    }
+
+    /// Says of how many bytes the virtio-net headers are that its packets begin with.
+    pub fn set_vnet_hdr_len(&self, len: usize) {
+        self.vnet_hdr_len.store(len, Ordering::Relaxed);
+    }
+
+    /// Its filters.
+    pub fn filters(&self) -> Vec<Arc<dyn NetFilter>> {
+        self.filters.lock().clone()
+    }
+
+    pub(crate) fn add_filter(&self, filter: &Arc<dyn NetFilter>) {
+        self.filters.lock().push(filter.clone());
+        self.has_filters.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn remove_filter(&self, filter: &dyn NetFilter) {
+        let gone = |other: &Arc<dyn NetFilter>| std::ptr::addr_eq(Arc::as_ptr(other), filter);
+        self.filters.lock().retain(|other| !gone(other));
+    }
+
+    fn filter(&self, direction: Direction, header: usize, packet: &[u8]) {
+        if self.has_filters.load(Ordering::Acquire) {
+            let filters = self.filters();
+            filters.iter().for_each(|filter| filter.receive(direction, packet.get(header..).unwrap_or_default()));
+        }
+    }
+
+    /// Whether a packet that it sends would be taken at once (`qemu_can_send_packet`).
+    pub fn can_send(&self) -> bool {
+        self.peer().is_none_or(|peer| peer.can_receive())
+    }
+
+    pub(crate) fn can_receive(&self) -> bool {
+        self.link_down() || self.info.can_receive(self.queue_index)
+    }
+
+    /// Sends a packet that has no virtio-net header, whatever the peer expects (`qemu_send_packet_raw`).
+    pub fn send_raw(&self, packet: &[u8]) {
+        let header = self.vnet_hdr_len.load(Ordering::Relaxed);
+        let mut whole = vec![0; header];
+        whole.extend_from_slice(packet);
+        self.send(&whole);
+    }
+
+    /// Sends a packet; it is lost where the peer cannot take it and too much waits already (`qemu_send_packet`).
+    pub fn send(&self, packet: &[u8]) {
+        self.send_to_peer(packet, false);
+    }
+
+    /// Sends a packet. `false`: it waits for the peer, and the sender must send no more until
+    /// [`NetClient::sent`] is called (`qemu_send_packet_async`).
+    pub fn send_async(&self, packet: &[u8]) -> bool {
+        self.send_to_peer(packet, true)
+    }
+
+    fn send_to_peer(&self, packet: &[u8], tell: bool) -> bool {
+        if packet.len() > NET_BUFSIZE || self.link_down() {
+            return true;
+        }
+        let Some(peer) = self.peer() else { return true };
+        let header = self.vnet_hdr_len.load(Ordering::Relaxed);
+        self.filter(Direction::Tx, header, packet);
+        peer.filter(Direction::Rx, header, packet);
+        peer.incoming.send(&peer, &self.this, packet, tell)
+    }
+
+    pub(crate) fn deliver(&self, packet: &[u8]) -> Received {
+        if self.link_down() {
+            return Received::Done;
+        }
+        self.info.receive(self.queue_index, packet)
+    }
+
+    pub(crate) fn tell_sent(&self) {
+        self.info.sent(self.queue_index);
+    }
+
+    /// Takes what waits for it, now that it can (`qemu_flush_queued_packets`).
+    pub fn flush(&self) {
+        let Some(this) = self.this.upgrade() else { return };
+        if let Some(peer) = self.peer() {
+            peer.info.flush_others();
+        }
+        self.incoming.flush(&this);
+    }
+
+    pub(crate) fn flush_incoming(&self) -> bool {
+        self.this.upgrade().is_some_and(|this| self.incoming.flush(&this))
+    }
+
+    /// Drops what waits for it, and tells the senders (`qemu_purge_queued_packets` of its peer).
+    pub fn purge(&self) {
+        self.incoming.purge();
+    }
+
+    /// As `info network` shows it.
+    pub fn describe(&self) -> String {
+        let (name, index, info) = (&self.name, self.queue_index, self.info_str());
+        let mut text = format!("{name}: index={index},type={},{info}\n", self.driver().as_str());
+        let filters = self.filters();
+        if !filters.is_empty() {
+            text.push_str("filters:\n");
+        }
+        filters.iter().for_each(|filter| text.push_str(&format!("  - {}\n", filter.describe())));
+        text
+    }
+}
