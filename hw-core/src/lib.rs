@@ -45,6 +45,7 @@ pub mod hotplug;
 pub mod intc;
 pub mod irq;
 pub mod machine;
+mod net_property;
 mod null_machine;
 pub mod qdev_monitor;
 pub mod reset;
@@ -62,5 +63,6 @@ pub use device::{
 pub use hotplug::HotplugHandler;
 pub use irq::{Irq, IrqHandler, IrqPin};
 pub use machine::{Machine, MachineClass, MachineImpl};
+pub use net_property::{MacProperty, NetdevProperty};
 pub use sysbus::SysBusDevice;
 pub use vmstate::VmState;

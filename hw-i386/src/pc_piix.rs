@@ -9,7 +9,7 @@ use hw_core::irq::Irq;
 use hw_core::machine::{MachineClass, add_machine_init_done_notifier};
 use hw_core::reset::{cold_reset, qemu_devices_reset, qemu_register_reset};
 use hw_core::sysbus::sysbus_get_default;
-use hw_core::{MachineImpl, qdev_create};
+use hw_core::{MachineImpl, qdev_create, qdev_new, qdev_realize};
 use hw_isa::piix3::Piix3;
 use hw_isa::{IsaBus, isa_bus_new};
 use hw_pci_host::i440fx::{I440fx, i440fx_init};
@@ -133,6 +133,7 @@ fn pc_init1(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
     }
     interrupt_controllers_init(pc, &isa, pci_enabled)?;
     pc.basic_device_init(&isa, pci_enabled && pc.hpet.get())?;
+    nic_init(pc, pci_enabled)?;
     pc.cmos_init()?;
     if pci_enabled && pc.acpi.get() != OnOffAuto::Off {
         acpi_pm_init(pc, smm)?;
@@ -163,6 +164,33 @@ fn pci_init(pc: &PcMachine, ram: &MemoryRegion, pci_memory: &MemoryRegion) -> Re
         Some(isa) => Ok(isa),
         None => bail!("PIIX3 provides no ISA bus"),
     }
+}
+
+/// The network cards of `-nic` and `-net nic` (`pc_nic_init`). The one that QEMU's PC has by default, `e1000`, is not
+/// there yet, so a model must be named.
+fn nic_init(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
+    let bus = pc.pci_bus.get().filter(|_| pci_enabled);
+    net::instantiate(|nic| {
+        let model = match nic.model.as_deref() {
+            Some("virtio") => "virtio-net-pci",
+            Some(model) => model,
+            None => bail!("-nic: model=e1000, which is taken where none is named, is not supported yet"),
+        };
+        let suits = |class: &&Class| class.is_a("pci-device") && !class.is_abstract();
+        let Some(bus) = bus.filter(|_| qom::class_by_name(model).as_ref().is_some_and(suits)) else {
+            bail!("Unsupported NIC model: {model}")
+        };
+        let card = qdev_new(model)?;
+        if let Some(address) = &nic.devaddr {
+            card.property_set_str("addr", address)?;
+        }
+        card.property_set_str("mac", &nic.mac.to_string())?;
+        card.property_set_str("netdev", nic.netdev.name())?;
+        if let Some(vectors) = nic.vectors {
+            card.property_set_str("vectors", &vectors.to_string())?;
+        }
+        qdev_realize(&card, Some(bus))
+    })
 }
 
 fn interrupt_controllers_init(pc: &PcMachine, isa: &Arc<dyn Object>, ioapic: bool) -> Result<()> {

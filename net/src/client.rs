@@ -337,7 +337,9 @@ impl NetClientState {
     fn filter(&self, direction: Direction, header: usize, packet: &[u8]) {
         if self.has_filters.load(Ordering::Acquire) {
             let filters = self.filters();
-            filters.iter().for_each(|filter| filter.receive(direction, packet.get(header..).unwrap_or_default()));
+            filters
+                .iter()
+                .for_each(|filter| filter.receive(direction, packet.get(header..).unwrap_or_default()));
         }
     }
 

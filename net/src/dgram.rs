@@ -58,7 +58,9 @@ impl Dgram {
         socket: OwnedFd,
         destination: Destination,
     ) -> Result<Arc<NetClientState>> {
-        let error = |error: std::io::Error| Error::new(format!("{id}: Can't use file descriptor: {}", OsError(error)));
+        let error = |error: std::io::Error| {
+            Error::new(format!("{id}: Can't use file descriptor: {}", OsError(error)))
+        };
         rustix::io::ioctl_fionbio(&socket, true).map_err(|e| error(e.into()))?;
         let socket = Arc::new(socket);
         let (nc, dgram) = new_client(driver.as_str(), Some(id), 0, peer, |nc| {
@@ -198,7 +200,8 @@ fn failed(what: impl Into<String>) -> impl FnOnce(Errno) -> Error {
 
 fn inet_socket() -> Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC;
-    socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None).map_err(failed("can't create datagram socket"))
+    socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)
+        .map_err(failed("can't create datagram socket"))
 }
 
 /// A socket that is bound to an address which others may have, too.

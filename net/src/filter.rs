@@ -7,7 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use qom::property::PropertyInput;
-use qom::{Class, ClassInit, Object, ObjectBase, ObjectType, Property, PropertyType, Result, UserCreatable, bail};
+use qom::{
+    Class, ClassInit, Object, ObjectBase, ObjectType, Property, PropertyType, Result, UserCreatable, bail,
+};
 use util::clock::{ClockType, now_ns};
 use util::log::OsError;
 
@@ -166,8 +168,7 @@ impl Dump {
         let now = now_ns(ClockType::Virtual) / 1000;
         let captured = &packet[..packet.len().min(self.maxlen)];
         let seconds = (now / 1_000_000).wrapping_add(self.start);
-        let words =
-            [seconds as u32, (now % 1_000_000) as u32, captured.len() as u32, packet.len() as u32];
+        let words = [seconds as u32, (now % 1_000_000) as u32, captured.len() as u32, packet.len() as u32];
         let mut record: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         record.extend_from_slice(captured);
         let mut file = self.file.lock();

@@ -59,7 +59,11 @@ impl NetClient for HubPort {
 }
 
 /// Adds a port to a hub, which comes with its first; `peer` is connected to it (`net_hub_add_port`).
-pub fn net_hub_add_port(id: i32, name: Option<&str>, peer: Option<&Arc<NetClientState>>) -> Arc<NetClientState> {
+pub fn net_hub_add_port(
+    id: i32,
+    name: Option<&str>,
+    peer: Option<&Arc<NetClientState>>,
+) -> Arc<NetClientState> {
     let number = {
         let mut hubs = HUBS.lock();
         let at = hubs.iter().position(|hub| hub.id == id).unwrap_or_else(|| {

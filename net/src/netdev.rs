@@ -12,9 +12,7 @@ use serde_json::Map;
 use util::cutils::{SizeUnit, parse_bool, strtosz};
 use util::option::{Opts, OptsDesc, id_wellformed, is_help_option};
 
-use crate::client::{
-    NetClientDriver, NetClientState, clients, del_client, find_netdev, find_netdev_queues,
-};
+use crate::client::{NetClientDriver, NetClientState, clients, del_client, find_netdev, find_netdev_queues};
 use crate::hub::{self, net_hub_add_port};
 use crate::nic::{self, NicInfo, macaddr_default_if_unset, parse_mac};
 use crate::tap::NetdevTapOptions;
@@ -105,8 +103,18 @@ pub fn netdev_help() -> String {
 
 /// Members that are not strings; the rest of the command line's are.
 const BOOLS: [&str; 12] = [
-    "restrict", "ipv4", "ipv6", "vnet_hdr", "vhost", "vhostforce", "server", "numeric", "keep-alive", "abstract",
-    "tight", "x-svq",
+    "restrict",
+    "ipv4",
+    "ipv6",
+    "vnet_hdr",
+    "vhost",
+    "vhostforce",
+    "server",
+    "numeric",
+    "keep-alive",
+    "abstract",
+    "tight",
+    "x-svq",
 ];
 const NUMBERS: [&str; 6] = ["hubid", "queues", "poll-us", "ipv6-prefixlen", "vectors", "to"];
 const LISTS: [&str; 3] = ["dnssearch", "hostfwd", "guestfwd"];
@@ -177,7 +185,10 @@ fn take_all<T: QapiObject>(mut map: Map<String, Value>) -> Result<T> {
 
 fn check_kind(map: &Map<String, Value>) -> Result<()> {
     match map.get("type").and_then(Value::as_str) {
-        Some("nic" | "none") => bail!("network backend '{}' is not compiled into this binary", map["type"].as_str().unwrap_or_default()),
+        Some("nic" | "none") => bail!(
+            "network backend '{}' is not compiled into this binary",
+            map["type"].as_str().unwrap_or_default()
+        ),
         Some(kind) if MISSING.contains(&kind) => {
             bail!("network backend '{kind}' is not compiled into this binary")
         }

@@ -86,7 +86,8 @@ fn init_fd(id: &str, fd: &str, peer: Peer<'_>) -> Result<()> {
 }
 
 fn is_unix(socket: &OwnedFd) -> bool {
-    getsockname(socket).is_ok_and(|name: SocketAddrAny| name.address_family() == rustix::net::AddressFamily::UNIX)
+    getsockname(socket)
+        .is_ok_and(|name: SocketAddrAny| name.address_family() == rustix::net::AddressFamily::UNIX)
 }
 
 fn stream_socket(address: &std::net::SocketAddr) -> Result<OwnedFd> {

@@ -10,7 +10,9 @@ use parking_lot::Mutex;
 use qapi::sockets::{FdName, InetSocketAddress, SocketAddress, UnixSocketAddress};
 use qom::Result;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SendAncillaryBuffer, SendFlags, SocketFlags, accept_with, sendmsg, sockopt};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendFlags, SocketFlags, accept_with, sendmsg, sockopt,
+};
 use util::event_loop::{BottomHalf, EventLoop, FdWatch, Interest, Ready};
 use util::sockets;
 
@@ -197,7 +199,9 @@ impl Stream {
     fn ready(&self, number: u64, ready: Ready) {
         let connecting = {
             let state = self.state.lock();
-            let Some(connection) = state.connection.as_ref().filter(|_| state.number == number) else { return };
+            let Some(connection) = state.connection.as_ref().filter(|_| state.number == number) else {
+                return;
+            };
             connection.connecting.then(|| connection.socket.clone())
         };
         if let Some(socket) = connecting {
@@ -353,7 +357,8 @@ impl Connection {
         let header = (packet.len() as u32).to_be_bytes();
         let parts = [IoSlice::new(&header), IoSlice::new(packet)];
         let mut none = SendAncillaryBuffer::default();
-        let sent = rustix::io::retry_on_intr(|| sendmsg(&self.socket, &parts, &mut none, SendFlags::NOSIGNAL));
+        let sent =
+            rustix::io::retry_on_intr(|| sendmsg(&self.socket, &parts, &mut none, SendFlags::NOSIGNAL));
         let sent = match sent {
             Ok(sent) => sent,
             Err(Errno::AGAIN) => 0,
@@ -373,7 +378,10 @@ impl NetClient for Stream {
 
     fn can_receive(&self, _: usize) -> bool {
         let state = self.state.lock();
-        state.connection.as_ref().is_none_or(|connection| !connection.connecting && connection.output.is_empty())
+        state
+            .connection
+            .as_ref()
+            .is_none_or(|connection| !connection.connecting && connection.output.is_empty())
     }
 
     fn receive(&self, _: usize, packet: &[u8]) -> Received {
@@ -431,7 +439,11 @@ fn uri(address: &SocketAddress) -> String {
 }
 
 /// `-netdev stream`. An address where nobody listens is no error: the backend then has no link.
-pub(crate) fn init(id: &str, options: &NetdevStreamOptions, peer: Option<&Arc<NetClientState>>) -> Result<()> {
+pub(crate) fn init(
+    id: &str,
+    options: &NetdevStreamOptions,
+    peer: Option<&Arc<NetClientState>>,
+) -> Result<()> {
     let address = options.addr.to_address()?;
     let fd = match &options.addr {
         SocketAddress::Fd(fd) => Some(crate::netdev::fd_param(&fd.str)?),
@@ -445,7 +457,9 @@ pub(crate) fn init(id: &str, options: &NetdevStreamOptions, peer: Option<&Arc<Ne
     } else {
         match fd {
             Some(socket) => stream.connected(socket, false).map_err(|_| ()),
-            None => connect(&address).and_then(|(socket, done)| stream.connected(socket, !done).map_err(|_| ())),
+            None => {
+                connect(&address).and_then(|(socket, done)| stream.connected(socket, !done).map_err(|_| ()))
+            }
         }
     };
     if done.is_err() {

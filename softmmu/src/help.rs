@@ -37,6 +37,7 @@ pub fn wanted(options: &Options) -> Result<Option<String>> {
             None => return Err(Error::new(format!("invalid object type: {name}"))),
         },
         Help::Chardevs => chardev::backend_help(),
+        Help::Netdevs => net::netdev_help(),
     };
     Ok(Some(text))
 }

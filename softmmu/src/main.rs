@@ -9,6 +9,7 @@ mod cli;
 mod daemon;
 mod help;
 mod main_loop;
+mod networks;
 mod options;
 mod preconfig;
 mod qtest;

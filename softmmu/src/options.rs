@@ -14,6 +14,7 @@ use util::clock::ClockType;
 use crate::accel::AccelOptions;
 use crate::chardevs::CharOptions;
 use crate::cli::{self, CliError, CommandLine, OptionId, OvercommitOptions, Request, SmpLimits};
+use crate::networks::NetOptions;
 
 /// Machine options that are the accelerator's.
 const ACCELERATOR_PROPERTIES: [&str; 2] = ["kernel-irqchip", "kvm-shadow-mem"];
@@ -62,6 +63,7 @@ pub struct Options {
     pub devices: Vec<Device>,
     pub globals: Vec<GlobalProperty>,
     pub chars: CharOptions,
+    pub nets: NetOptions,
     pub cpu: Option<String>,
     pub name: Option<String>,
     pub uuid: Option<[u8; 16]>,
@@ -113,6 +115,8 @@ pub enum Help {
     ObjectProperties(String),
     /// `-chardev help`.
     Chardevs,
+    /// `-netdev help`.
+    Netdevs,
 }
 
 fn wrong(error: CliError) -> Error {
@@ -163,6 +167,7 @@ impl Options {
         options.read_accelerators()?;
         options.read_objects_and_devices()?;
         options.read_chars()?;
+        options.read_nets();
         options.read_rtc()?;
         options.command_line.warnings.iter().for_each(|w| eprintln!("softmmu: warning: {w}"));
         Ok(options)
@@ -342,6 +347,21 @@ impl Options {
         self.chars.nographic = self.command_line.has(OptionId::Nographic);
         self.chars.defaults = !self.command_line.has(OptionId::Nodefaults);
         Ok(())
+    }
+
+    fn read_nets(&mut self) {
+        let arguments = |id| {
+            let all = self.command_line.all(id);
+            all.map(|o| (o.text().to_owned(), o.location.to_string())).collect::<Vec<_>>()
+        };
+        self.nets = NetOptions {
+            netdevs: arguments(OptionId::Netdev),
+            nics: arguments(OptionId::Nic),
+            nets: arguments(OptionId::Net),
+        };
+        if self.nets.netdevs.iter().any(|(text, _)| net::netdev_wants_help(text)) {
+            self.help = Some(Help::Netdevs);
+        }
     }
 
     fn read_rtc(&mut self) -> Result<()> {

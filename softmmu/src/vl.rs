@@ -20,7 +20,7 @@ use crate::main_loop::qemu_system_reset;
 use crate::options::Options;
 use crate::qtest::qtest_server_init;
 use crate::signals::{self, Signals};
-use crate::{chardevs, help, preconfig};
+use crate::{chardevs, help, networks, preconfig};
 
 /// What lives as long as the program runs.
 pub struct Program {
@@ -67,6 +67,7 @@ pub fn qemu_init(arguments: &[String]) -> Result<Init> {
     if let Some(chardev) = &options.qtest {
         qtest_server_init(chardev, options.qtest_log.as_deref())?;
     }
+    networks::create(&options.nets)?;
     create_objects(&options, |kind| !object_create_early(kind))?;
     let monitors = chardevs::connect(&options.chars)?;
     // Before the devices, so that of those who share the terminal the guest's port is listened to first.
@@ -191,7 +192,7 @@ fn qemu_create_machine(options: &mut Options) -> Result<Arc<dyn Object>> {
 
 /// Whether objects of a type are made before the chardevs and the accelerator (`object_create_early`).
 fn object_create_early(kind: &str) -> bool {
-    kind != "qtest"
+    kind != "qtest" && !kind.starts_with("filter-")
 }
 
 fn create_objects(options: &Options, wanted: impl Fn(&str) -> bool) -> Result<()> {
@@ -223,6 +224,8 @@ fn set_up_machine(options: &Options, machine: &Arc<dyn Object>) -> Result<()> {
         }
     }
     qdev_machine_creation_done()?;
+    let warnings = net::net_check_clients(options.qtest.is_some());
+    warnings.iter().for_each(|warning| eprintln!("softmmu: warning: {warning}"));
     if let Some(error) = global::take_error() {
         return Err(error);
     }
@@ -239,6 +242,7 @@ pub fn qemu_cleanup() {
         cpu::pause_all_vcpus();
     }
     block::backend::close_all();
+    net::net_cleanup();
     monitor::qmp::finish();
     chardev::remove_all();
     debug_assert!(current_machine().is_some() || cpu::cpu_list().is_empty());

@@ -84,21 +84,6 @@ fn query_tpm_types() -> Result<Vec<String>> {
     Ok(Vec::new())
 }
 
-/// Lists the receive filters of network devices (net/net.c).
-#[qapi::command("query-rx-filter")]
-fn query_rx_filter(name: Option<String>) -> Result<Vec<Value>> {
-    match name {
-        Some(name) => bail!("invalid net client name: {name}"),
-        None => Ok(Vec::new()),
-    }
-}
-
-/// Plugs a network device's cable in or out.
-#[qapi::command("set_link")]
-fn set_link(name: String, #[qapi(name = "up")] _up: bool) -> Result<()> {
-    Err(qom::object::device_not_found(&name))
-}
-
 /// Lists the jobs of block devices.
 #[qapi::command("query-block-jobs", preconfig)]
 fn query_block_jobs() -> Result<Vec<Value>> {

@@ -1,7 +1,6 @@
 //! Commands about disks, networks, sound and the balloon, as QEMU answers them where a machine has none.
 
 use serde_json::json;
-use util::option::{Opts, OptsDesc, is_help_option};
 
 use super::args::Args;
 use super::qmp;
@@ -54,30 +53,4 @@ pub(crate) fn drive_del(_: &mut Session, args: &Args) -> Done {
 
 pub(crate) fn wavcapture(_: &mut Session, args: &Args) -> Done {
     Err(format!("Audiodev '{}' not found", args.word("audiodev")))
-}
-
-/// What `netdev_add` takes.
-static NETDEV: OptsDesc = OptsDesc { name: "netdev", implied: Some("type"), merge: false, descs: &[] };
-
-pub(crate) fn netdev_add(mon: &mut Session, args: &Args) -> Done {
-    let opts =
-        Opts::parse(&NETDEV, args.word("netdev"), &mut Vec::new()).map_err(|e| format!("Error: {e}"))?;
-    let kind = opts.values.iter().find(|(name, _)| name == "type").map(|(_, value)| value.as_str());
-    match (kind, opts.id) {
-        (Some(kind), _) if is_help_option(kind) => {
-            mon.print("Available netdev backend types:\n");
-            Ok(())
-        }
-        (_, None) => Err("Error: Parameter 'id' is missing".to_owned()),
-        (None, _) => Err("Error: Parameter 'type' is missing".to_owned()),
-        (Some(kind), _) => Err(format!("Error: Parameter 'type' does not accept value '{kind}'")),
-    }
-}
-
-pub(crate) fn netdev_del(_: &mut Session, args: &Args) -> Done {
-    Err(format!("Error: Device '{}' not found", args.word("id")))
-}
-
-pub(crate) fn set_link(_: &mut Session, args: &Args) -> Done {
-    qmp::carry_out("set_link", [("name", json!(args.word("name"))), ("up", json!(args.is_set("up")))])
 }

@@ -2,7 +2,9 @@
 
 use super::command::Action::{Run, Text};
 use super::command::{Command, command};
-use super::{completion, cpus, info, input, interrupts, mtree, objects, page_tables, pci, qtree, x86};
+use super::{
+    completion, cpus, info, input, interrupts, mtree, networks, objects, page_tables, pci, qtree, x86,
+};
 
 /// In order of name, as `help` lists them.
 pub(crate) const INFO_COMMANDS: &[Command] = &[
@@ -28,7 +30,7 @@ pub(crate) const INFO_COMMANDS: &[Command] = &[
     command("mice", "", "", "show which guest mouse is receiving events", Run(input::info_mice)),
     command("mtree", "flatview:-f,dispatch_tree:-d,owner:-o,disabled:-D", "[-f][-d][-o][-D]", "show memory tree (-f: dump flat view for address spaces;-d: dump dispatch tree, valid with -f only);-o: dump region owners/parents;-D: dump disabled regions", Run(mtree::info_mtree)),
     command("name", "", "", "show the current VM name", Run(info::name)).preconfig(),
-    command("network", "", "", "show the network state", Text("")),
+    command("network", "", "", "show the network state", Run(networks::info_network)),
     command("numa", "", "", "show NUMA information", Text("0 nodes\n")),
     command("opcount", "", "", "show dynamic compiler opcode counters", Text("Error: Opcode count information is only available with accel=tcg\n")),
     command("pci", "", "", "show PCI info", Run(pci::info_pci)),
@@ -53,7 +55,7 @@ pub(crate) const INFO_COMMANDS: &[Command] = &[
     command("trace-events", "name:s?,vcpu:i?", "[name] [vcpu]", "show available trace-events & their state (name: event name pattern; vcpu: vCPU to query, default is any)", Run(info::trace_events)).completed_by(completion::trace_events),
     command("usb", "", "", "show guest USB devices", Text("Error: USB support not enabled\n")),
     command("usbhost", "", "", "show host USB devices", Text("")),
-    command("usernet", "", "", "show user network stack connection states", Text("")),
+    command("usernet", "", "", "show user network stack connection states", Run(networks::info_usernet)),
     command("uuid", "", "", "show the current VM UUID", Run(info::uuid)).preconfig(),
     command("version", "", "", "show the version of QEMU", Run(info::version)).preconfig(),
     command("virtio", "", "", "List all available virtio devices", Text("No VirtIO devices\n")),

@@ -26,6 +26,7 @@ mod machine;
 mod memory_commands;
 mod monitor;
 mod mtree;
+mod networks;
 mod objects;
 mod page_tables;
 mod pci;

@@ -3,12 +3,13 @@
 use super::command::Action::{Info, Run, Text};
 use super::command::{Command, command};
 use super::{
-    absent, chardevs, command as commands, completion, cpus, dump, input, machine, memory_commands, objects,
+    absent, chardevs, command as commands, completion, cpus, dump, input, machine, memory_commands, networks,
+    objects,
 };
 
 /// In order of name, as `help` lists them.
 pub(crate) const COMMANDS: &[Command] = &[
-    command("announce_self", "interfaces:s?,id:s?", "[interfaces] [id]", "Trigger GARP/RARP announcements", Text("")),
+    command("announce_self", "interfaces:s?,id:s?", "[interfaces] [id]", "Trigger GARP/RARP announcements", Run(networks::announce_self)),
     command("balloon", "value:M", "target", "request VM to change its memory allocation (in MB)", Run(absent::balloon)),
     command("block_job_cancel", "force:-f,device:B", "[-f] device", "stop an active background block operation (use -f\n\t\t\t if you want to abort the operation immediately\n\t\t\t instead of keep running until data is in sync)", Run(absent::block_job)).preconfig(),
     command("block_job_complete", "device:B", "device", "stop an active background block operation", Run(absent::block_job)).preconfig(),
@@ -41,8 +42,8 @@ pub(crate) const COMMANDS: &[Command] = &[
     command("gpa2hva", "addr:l", "addr", "print the host virtual address corresponding to a guest physical address", Run(memory_commands::gpa2hva)),
     command("gva2gpa", "addr:l", "addr", "print the guest physical address corresponding to a guest virtual address", Run(memory_commands::gva2gpa)),
     command("help|?", "name:S?", "[cmd]", "show the help", Run(commands::help)).preconfig(),
-    command("hostfwd_add", "arg1:s,arg2:s?", "[netdev_id] [tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport", "redirect TCP or UDP connections from host to guest (requires -net user)", Text("user mode network stack not in use\n")),
-    command("hostfwd_remove", "arg1:s,arg2:s?", "[netdev_id] [tcp|udp]:[hostaddr]:hostport", "remove host-to-guest TCP or UDP redirection", Text("user mode network stack not in use\n")),
+    command("hostfwd_add", "arg1:s,arg2:s?", "[netdev_id] [tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport", "redirect TCP or UDP connections from host to guest (requires -net user)", Run(networks::hostfwd_add)),
+    command("hostfwd_remove", "arg1:s,arg2:s?", "[netdev_id] [tcp|udp]:[hostaddr]:hostport", "remove host-to-guest TCP or UDP redirection", Run(networks::hostfwd_remove)),
     command("i", "fmt:/,addr:i,index:i.", "/fmt addr", "I/O port read", Run(memory_commands::ioport_read)),
     command("info", "item:s?", "[subcommand]", "show various information about the system state", Info(commands::info)).preconfig(),
     command("loadvm", "name:s", "tag", "restore a VM snapshot from its tag", Text("Error: no block device can store vmstate for snapshot\n")),
@@ -52,8 +53,8 @@ pub(crate) const COMMANDS: &[Command] = &[
     command("mouse_button", "button_state:i", "state", "change mouse button state (1=L, 2=M, 4=R)", Run(input::mouse_button)),
     command("mouse_move", "dx_str:s,dy_str:s,dz_str:s?", "dx dy [dz]", "send mouse move events", Run(input::mouse_move)),
     command("mouse_set", "index:i", "index", "set which mouse device receives events", Run(input::mouse_set)),
-    command("netdev_add", "netdev:O", "[user|tap|socket|stream|dgram|vde|bridge|hubport|netmap|vhost-user],id=str[,prop=value][,...]", "add host network device", Run(absent::netdev_add)).preconfig(),
-    command("netdev_del", "id:s", "id", "remove host network device", Run(absent::netdev_del)).preconfig(),
+    command("netdev_add", "netdev:O", "[user|tap|socket|stream|dgram|vde|bridge|hubport|netmap|vhost-user],id=str[,prop=value][,...]", "add host network device", Run(networks::netdev_add)).preconfig(),
+    command("netdev_del", "id:s", "id", "remove host network device", Run(networks::netdev_del)).preconfig(),
     command("nmi", "", "", "inject an NMI", Run(machine::nmi)),
     command("o", "fmt:/,addr:i,val:i", "/fmt addr value", "I/O port write", Run(memory_commands::ioport_write)),
     command("object_add", "object:S", "[qom-type=]type,id=str[,prop=value][,...]", "create QOM object", Run(objects::object_add)).preconfig().completed_by(completion::object_add),
@@ -72,7 +73,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     command("savevm", "name:s?", "tag", "save a VM snapshot. If no tag is provided, a new snapshot is created", Text("Error: no block device can store vmstate for snapshot\n")),
     command("screendump", "filename:F,format:-fs,device:s?,head:i?", "filename [-f format] [device [head]]", "save screen from head 'head' of display device 'device'in specified format 'format' as image 'filename'.Currently only 'png' and 'ppm' formats are supported.", Text("Error: There is no console to take a screendump from\n")),
     command("sendkey", "keys:s,hold-time:i?", "keys [hold_ms]", "send keys to the VM (e.g. 'sendkey ctrl-alt-f1', default hold time=100 ms)", Run(input::sendkey)).completed_by(completion::sendkey),
-    command("set_link", "name:s,up:b", "name on|off", "change the link status of a network adapter", Run(absent::set_link)),
+    command("set_link", "name:s,up:b", "name on|off", "change the link status of a network adapter", Run(networks::set_link)),
     command("singlestep", "option:s?", "[on|off]", "run emulation in singlestep mode or switch to normal mode", Run(machine::singlestep)),
     command("stopcapture", "n:i", "capture index", "stop capture", Text("")),
     command("stop|s", "", "", "stop emulation", Run(machine::stop)),

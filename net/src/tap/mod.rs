@@ -117,7 +117,9 @@ impl Tap {
         let mut buffer = std::mem::take(&mut self.state.lock().buffer);
         buffer.resize(NET_BUFSIZE, 0);
         for _ in 0..BATCH {
-            let Ok(size) = rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut buffer)) else { break };
+            let Ok(size) = rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut buffer)) else {
+                break;
+            };
             let skip = {
                 let mut state = self.state.lock();
                 // Before it is sent: the peer may have taken it before `send_async` returns.

@@ -64,3 +64,24 @@ pub struct UserNet;
 pub(crate) fn init(_: &str, _: &NetdevUserOptions, _: Option<&Arc<NetClientState>>) -> Result<()> {
     bail!("network backend 'user' is not supported yet")
 }
+
+/// What `info usernet` prints.
+pub fn info_usernet() -> String {
+    String::new()
+}
+
+/// `hostfwd_add`.
+///
+/// # Errors
+/// There is no such backend, or the rule makes no sense.
+pub fn hostfwd_add(_: Option<&str>, _: &str) -> Result<()> {
+    bail!("user mode network stack not in use")
+}
+
+/// `hostfwd_remove`; gives whether there was such a rule.
+///
+/// # Errors
+/// As [`hostfwd_add`].
+pub fn hostfwd_remove(_: Option<&str>, _: &str) -> Result<bool> {
+    bail!("user mode network stack not in use")
+}

@@ -213,9 +213,12 @@ options! {
         Smbios "smbios" arg Later "file=FILE|type=N[,FIELD=VALUE...]" "SMBIOS structures, or fields of them";
     }
     "Network options" {
-        Netdev "netdev" arg Later "TYPE,id=ID[,...]" "a network backend";
-        Nic "nic" arg NoneOnly "none" "a network card and its backend";
-        Net "net" arg NoneOnly "none" "a network card or backend, the old way";
+        Netdev "netdev" arg Full "TYPE,id=ID[,...]"
+            "a network backend: user, tap, socket, stream, dgram, hubport ('-netdev help' lists them)";
+        Nic "nic" arg Full "[TYPE],model=MODEL[,mac=ADDR][,...]|none"
+            "a network card and its backend (user)";
+        Net "net" arg Full "nic,model=MODEL[,macaddr=ADDR][,...]|TYPE[,...]|none"
+            "a network card or backend on hub 0, the old way";
     }
     "Character device options" {
         Chardev "chardev" arg Full "BACKEND,id=ID[,mux=on|off][,...]"
