@@ -5,7 +5,7 @@
 use std::sync::{Arc, OnceLock};
 
 use hw_core::sysbus::sysbus_get_default;
-use hw_core::{DeviceClass, DeviceImpl, SysBusDevice, VmState, qdev_create, vmstate};
+use hw_core::{DeviceClass, DeviceImpl, SysBusDevice, VmState, qdev_new, qdev_realize, vmstate};
 use memory::{AccessRules, MemTxResult, MemoryRegion, RegionOps, address_space_memory};
 use qom::{Class, Error, Object, Property, Result, bail};
 
@@ -37,10 +37,11 @@ fn class_init(class: &mut Class) {
 /// # Errors
 /// When the machine has one already.
 pub fn fw_cfg_init_io_dma() -> Result<Arc<FwCfg>> {
-    let object = qdev_create("fw_cfg_io", Some(&sysbus_get_default()), &[])?;
+    let object = qdev_new("fw_cfg_io")?;
     if let Some(machine) = hw_core::machine::current_machine() {
-        machine.property_add_link("fw_cfg", &object)?;
+        machine.property_add_child("fw_cfg", &object)?;
     }
+    qdev_realize(&object, Some(&sysbus_get_default()))?;
     match object.cast::<FwCfgIo>().and_then(|d| d.fw_cfg.get()) {
         Some(fw_cfg) => Ok(fw_cfg.clone()),
         None => bail!("fw_cfg_io is not realized"),

@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use hw_core::sysbus::sysbus_get_default;
-use hw_core::{DeviceClass, DeviceImpl, SysBusDevice, VmState, qdev_create, qdev_new, qdev_realize, vmstate};
+use hw_core::{DeviceClass, DeviceImpl, SysBusDevice, VmState, qdev_new, qdev_realize, vmstate};
 use hw_pci::spec::{CLASS_BRIDGE_HOST, VENDOR_ID_INTEL};
 use hw_pci::{ConfigSpace, PciDevice, PciDeviceClass, PciDeviceImpl, PciHost, devfn, pci_bus_new};
 use memory::{MemoryRegion, get_system_io, get_system_memory};
@@ -144,10 +144,11 @@ pub fn i440fx_init(
     ram: &MemoryRegion,
     pci_memory: &MemoryRegion,
 ) -> Result<(Arc<dyn Object>, Arc<dyn Object>)> {
-    let host = qdev_create("i440FX-pcihost", Some(&sysbus_get_default()), &[])?;
+    let host = qdev_new("i440FX-pcihost")?;
     if let Some(machine) = hw_core::machine::current_machine() {
-        machine.property_add_link("i440fx", &host)?;
+        machine.property_add_child("i440fx", &host)?;
     }
+    qdev_realize(&host, Some(&sysbus_get_default()))?;
     let bus = pci_bus_new(&host, "pci.0", pci_memory, &get_system_io())?;
     let Some(device) = host.cast::<I440fxPciHost>() else { bail!("i440FX-pcihost has another type") };
     device.attach(bus.clone());

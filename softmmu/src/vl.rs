@@ -10,6 +10,7 @@ use hw_core::machine::{
 };
 use hw_core::qdev_monitor::qdev_device_add;
 use hw_core::runstate::{self, ShutdownCause, vm_start};
+use hw_core::sysbus::sysbus_get_default;
 use hw_core::{cpu, global};
 use qom::{Class, Error, Object, Result, bail, module_call_init};
 use util::trace::{span, span_with};
@@ -170,6 +171,10 @@ fn qemu_create_machine(options: &mut Options) -> Result<Arc<dyn Object>> {
     table.compat_props.iter().cloned().for_each(global::register);
     let machine = qom::object::object_new_with_class(class)?;
     set_current_machine(&machine)?;
+    for place in ["peripheral", "peripheral-anon", "unattached"] {
+        qom::container_get(&machine, place);
+    }
+    sysbus_get_default();
     let Some(state) = machine.cast::<Machine>() else { bail!("'{}' is not a machine", class.name()) };
     let memory = options.memory(table.default_ram_size)?;
     let smp = options.smp(table.name, table.max_cpus)?;
