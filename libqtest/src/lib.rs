@@ -20,7 +20,9 @@
 //! Source followed: QEMU `tests/qtest/libqtest.c`.
 #![forbid(unsafe_code)]
 
+pub mod pci;
 mod qmp;
+pub mod virtio;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
