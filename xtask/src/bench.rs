@@ -273,7 +273,7 @@ impl Bench {
             Ok(nest)
         };
         let (mut clocked, mut plain) = (nest()?, nest()?);
-        plain.carry(&guest::initramfs(&[])?.path(), Some(&format!("{PLACE}/shell")))?;
+        plain.carry(&guest::initramfs(&[], &[])?.path(), Some(&format!("{PLACE}/shell")))?;
         let mut carry =
             |source: &Path, name: &str| clocked.carry(source, Some(&format!("{PLACE}/{name}"))).map(|_| ());
         carry(&std::env::current_exe()?, "xtask")?;

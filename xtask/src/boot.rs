@@ -114,7 +114,7 @@ impl Request {
         if let Some(initrd) = &self.initrd {
             return Ok((None, initrd.clone()));
         }
-        let made = guest::initramfs(&[("exec", self.exec.as_deref().unwrap_or_default())])?;
+        let made = guest::initramfs(&[("exec", self.exec.as_deref().unwrap_or_default())], &[])?;
         let path = made.path();
         Ok((Some(made), path))
     }

@@ -57,8 +57,13 @@ poweroff -f
     )
 }
 
-/// The guests' initramfs, with scripts by name.
-pub fn initramfs(scripts: &[(&str, &str)]) -> Result<AnonymousFile> {
+/// Loads all modules of the image, in order.
+const LOAD: &str = "#!/bin/sh
+for module in /lib/modules/*; do insmod $module || exit; done
+";
+
+/// The guests' initramfs, with scripts by name, and modules in the order in which the command `load` loads them.
+pub fn initramfs(scripts: &[(&str, &str)], modules: &[PathBuf]) -> Result<AnonymousFile> {
     let mut tree = Initramfs::with_busybox()?;
     tree.link("init", "bin/busybox");
     tree.text("etc/inittab", INITTAB);
@@ -66,6 +71,11 @@ pub fn initramfs(scripts: &[(&str, &str)]) -> Result<AnonymousFile> {
     tree.text("etc/console", &console_script());
     for (name, text) in scripts {
         tree.text(&format!("etc/scripts/{name}"), text);
+    }
+    tree.text("bin/load", LOAD);
+    for (number, module) in modules.iter().enumerate() {
+        let name = module.file_name().unwrap_or_default().to_string_lossy();
+        tree.file(&format!("lib/modules/{number:03}-{name}"), module)?;
     }
     tree.into_lz4()
 }

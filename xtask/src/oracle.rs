@@ -81,7 +81,8 @@ fn reports(vmm: &Vmm) -> Result<(Report, Report)> {
 fn report(vmm: &Vmm, whose: &str) -> Result<Report> {
     let mut nest = nest_for(vmm)?;
     nest.timeout(GUEST_TIME);
-    let script = command_line(vmm, "vmlinuz", "nokaslr nowatchdog panic=-1 script=report", ARGUMENTS);
+    let script =
+        command_line(vmm, "vmlinuz", "initrd", "nokaslr nowatchdog panic=-1 script=report", ARGUMENTS);
     let text = retry(|| {
         let console = nest.attempt(&script)?.output;
         decompressed(&guest::outcome(&console)?.output).with_context(|| format!("{whose} guest"))

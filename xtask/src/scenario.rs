@@ -41,6 +41,8 @@ pub struct Scenario {
     arguments: &'static [&'static str],
     /// More for the kernel's command line.
     append: &'static str,
+    /// The kernel's initramfs.
+    initrd: &'static str,
     steps: &'static [Step],
     /// The VMM's exit status.
     status: u8,
@@ -50,8 +52,20 @@ use Format::{BzImage, Vmlinux};
 use Step::{Expect, Type};
 
 /// What a plain guest looks like; each scenario says where it differs.
-const PLAIN: Scenario =
-    Scenario { name: "", format: BzImage, arguments: &[], append: "", steps: &[], status: 0 };
+const PLAIN: Scenario = Scenario {
+    name: "",
+    format: BzImage,
+    arguments: &[],
+    append: "",
+    initrd: "initrd",
+    steps: &[],
+    status: 0,
+};
+
+/// The modules in [`WITH_MODULES`], besides those that they need.
+const MODULES: [&str; 2] = ["virtio_pci", "virtio-rng"];
+/// The initramfs with modules, which the command `load` loads.
+const WITH_MODULES: &str = "initrd-modules";
 
 /// All of them.
 ///
@@ -176,6 +190,36 @@ pub const SCENARIOS: &[Scenario] = &[
         append: "strict",
         steps: &[Expect("ok handler-ran"), Expect("ok counted-in-smram"), Expect("ok locked")],
         status: 1,
+        ..PLAIN
+    },
+    Scenario {
+        name: "virtio-rng",
+        // A transitional function and one that is not, with MSI-X and without.
+        arguments: &[
+            "-smp",
+            "2",
+            "-device",
+            "virtio-rng-pci",
+            "-device",
+            "virtio-rng-pci-non-transitional,vectors=0,max-bytes=4096,period=100",
+        ],
+        initrd: WITH_MODULES,
+        steps: &[
+            Expect(PROMPT),
+            Type("load; cat /sys/class/misc/hw_random/rng_available\n"),
+            Expect("virtio_rng.0 virtio_rng.1"),
+            Expect(PROMPT),
+            Type("for n in 0 1; do echo virtio_rng.$n > /sys/class/misc/hw_random/rng_current; "),
+            Type("echo read-$n-$(head -c 20000 /dev/hwrng | wc -c); done\n"),
+            Expect("read-0-20000"),
+            Expect("read-1-20000"),
+            Expect(PROMPT),
+            Type("grep -c 'MSI.*virtio' /proc/interrupts; cat /sys/bus/virtio/devices/*/status\n"),
+            Expect("0x0000000f"),
+            Expect("0x0000000f"),
+            Type("poweroff\n"),
+        ],
+        ..PLAIN
     },
     Scenario {
         name: "quit-key",
@@ -212,6 +256,10 @@ pub fn run(vmm: &Vmm, scenarios: Vec<&'static Scenario>) -> Result<Vec<&'static 
     for name in BARE {
         let file = format!("{name}.pvh");
         nest.carry(&guests.path().join(&file), Some(&format!("/guest/{file}")))?;
+    }
+    if scenarios.iter().any(|scenario| scenario.initrd == WITH_MODULES) {
+        let modules = Kernel::fetch(Flavour::Cloud)?.modules(&MODULES.map(str::to_owned))?;
+        nest.carry(&guest::initramfs(&[], &modules)?.path(), Some("/guest/initrd-modules"))?;
     }
     nest.timeout(STEP * 6);
     let mut failed = Vec::new();
@@ -250,14 +298,16 @@ pub fn nest_for(vmm: &Vmm) -> Result<Nest> {
     vmm.carry_into(&mut nest)?;
     nest.carry(&kernel.vmlinuz()?, Some("/guest/vmlinuz"))?;
     nest.carry(&kernel.vmlinux()?, Some("/guest/vmlinux"))?;
-    nest.carry(&guest::initramfs(&[("report", crate::oracle::GUEST_SCRIPT)])?.path(), Some("/guest/initrd"))?;
+    let scripts = [("report", crate::oracle::GUEST_SCRIPT)];
+    nest.carry(&guest::initramfs(&scripts, &[])?.path(), Some("/guest/initrd"))?;
     Ok(nest)
 }
 
 /// The shell command that runs a VMM in the machine of [`nest_for`].
-pub fn command_line(vmm: &Vmm, kernel: &str, append: &str, arguments: &[&str]) -> String {
+pub fn command_line(vmm: &Vmm, kernel: &str, initrd: &str, append: &str, arguments: &[&str]) -> String {
     let append = format!("console=ttyS0 quiet {append}");
-    let mut line = vmm.command_line(&Path::new("/guest").join(kernel), Path::new("/guest/initrd"), &append);
+    let guest = Path::new("/guest");
+    let mut line = vmm.command_line(&guest.join(kernel), &guest.join(initrd), &append);
     line.extend(arguments.iter().map(|word| (*word).to_owned()));
     format!("stty {RAW_TERMINAL}; timeout -s KILL {GUEST_SECONDS} {}", quote_all(&line))
 }
@@ -270,7 +320,7 @@ impl Scenario {
             Format::Bare(name) => name,
         };
         let start = quote(&format!("{START_MARK}{}", self.name));
-        let line = command_line(vmm, kernel, self.append, self.arguments);
+        let line = command_line(vmm, kernel, self.initrd, self.append, self.arguments);
         format!("echo {start}\n{line}\necho '{STATUS_MARK}'$?\n")
     }
 
