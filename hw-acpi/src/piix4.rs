@@ -6,6 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use hw_core::runstate::{ShutdownCause, register_powerdown_notifier, shutdown_request};
 use hw_core::{DeviceClass, DeviceImpl, IrqPin, VmState, vmstate};
+use hw_i2c::pm_smbus::PmSmbus;
+use hw_i2c::{PmSmbusPorts, i2c_init_bus};
 use hw_pci::spec::VENDOR_ID_INTEL;
 use hw_pci::spec::{CLASS_BRIDGE_OTHER, INTERRUPT_PIN, STATUS, STATUS_DEVSEL_MEDIUM, STATUS_FAST_BACK};
 use hw_pci::{ConfigSpace, PciBus, PciDevice, PciDeviceClass, PciDeviceImpl};
@@ -46,6 +48,10 @@ pub mod spec {
     pub const SMBBA: usize = 0x90;
     /// SMBus host configuration.
     pub const SMBHSTCFG: usize = 0xd2;
+    /// SMBHSTCFG: the block at SMBBA is decoded.
+    pub const SMB_HST_EN: u8 = 1 << 0;
+    /// SMBHSTCFG: interrupts are IRQ 9's, as QEMU sets it.
+    pub const SMB_INTERRUPT: u8 = 1 << 3;
     /// Size of the block at PMBA.
     pub const PM_IO_SIZE: u64 = 64;
     /// Where QEMU shows the general-purpose event block.
@@ -79,6 +85,7 @@ pub struct Piix4Pm {
     apm: Mutex<Apm>,
     timer: OnceLock<Timer>,
     pm_region: OnceLock<MemoryRegion>,
+    smbus: OnceLock<(Arc<PmSmbusPorts>, MemoryRegion)>,
     sci: Arc<IrqPin>,
     smi: Arc<IrqPin>,
 }
@@ -128,6 +135,25 @@ impl Piix4Pm {
         let _transaction = memory::transaction();
         region.set_enabled(enabled);
         region.set_address(base.into());
+    }
+
+    fn update_smbus_mapping(&self) {
+        let Some((_, region)) = self.smbus.get() else { return };
+        let (base, enabled) =
+            self.with_config(|c| (c.u32(SMBBA) & 0xffc0, c.u8(SMBHSTCFG) & SMB_HST_EN != 0));
+        let _transaction = memory::transaction();
+        region.set_enabled(enabled);
+        region.set_address(base.into());
+    }
+
+    fn create_smbus(&self, bus: &PciBus) -> Result<()> {
+        let smbus = PmSmbusPorts::new(&i2c_init_bus(&self.this(), "i2c")?);
+        let region = smbus.region();
+        region.set_enabled(false);
+        bus.io().add_subregion(0, &region);
+        let _ = self.smbus.set((smbus, region));
+        self.update_smbus_mapping();
+        Ok(())
     }
 
     /// Says which of the first two serial ports there are; for the board, once all devices are.
@@ -187,11 +213,12 @@ impl DeviceImpl for Piix4Pm {
             c.set_u16(STATUS, STATUS_FAST_BACK | STATUS_DEVSEL_MEDIUM);
             c.set_u8(INTERRUPT_PIN, 1);
             c.set_u32(SMBBA, self.smb_io_base.get() | 1);
-            c.set_u8(SMBHSTCFG, 0x09);
+            c.set_u8(SMBHSTCFG, SMB_INTERRUPT | SMB_HST_EN);
         });
         self.init_gpio_out("sci", &self.sci);
         self.init_gpio_out("smi-irq", &self.smi);
         self.map_ports(&bus);
+        self.create_smbus(&bus)?;
         let this = Arc::downgrade(self);
         register_powerdown_notifier(Arc::new(move || {
             if let Some(this) = this.upgrade() {
@@ -214,6 +241,9 @@ impl DeviceImpl for Piix4Pm {
             }
         });
         *self.apm.lock() = Apm::default();
+        if let Some((smbus, _)) = self.smbus.get() {
+            smbus.reset();
+        }
         self.update_mapping();
         let _ = self.change(|r| r.reset(now_ns(ClockType::Virtual)));
     }
@@ -224,6 +254,7 @@ impl DeviceImpl for Piix4Pm {
 pub struct Piix4PmState {
     regs: AcpiRegs,
     apm: Apm,
+    smbus: PmSmbus,
 }
 
 impl VmState for Piix4Pm {
@@ -231,11 +262,14 @@ impl VmState for Piix4Pm {
 
     fn save(&self) -> Option<Piix4PmState> {
         let regs = self.regs.get()?.lock().clone();
-        Some(Piix4PmState { regs, apm: self.apm.lock().clone() })
+        Some(Piix4PmState { regs, apm: self.apm.lock().clone(), smbus: self.smbus.get()?.0.save() })
     }
 
     fn load(&self, state: Piix4PmState) -> Result<()> {
         *self.apm.lock() = state.apm;
+        if let Some((smbus, _)) = self.smbus.get() {
+            smbus.load(state.smbus);
+        }
         match self.change(|regs| regs.load(state.regs)) {
             Some(false) => bail!("the state is of another power management function"),
             _ => Ok(()),
@@ -246,11 +280,15 @@ impl VmState for Piix4Pm {
 impl PciDeviceImpl for Piix4Pm {
     fn config_loaded(&self) {
         self.update_mapping();
+        self.update_smbus_mapping();
     }
 
     fn config_written(&self, at: usize, size: u8) {
         if ConfigSpace::touches(at, size, PMBA, 4) || ConfigSpace::touches(at, size, PMREGMISC, 1) {
             self.update_mapping();
+        }
+        if ConfigSpace::touches(at, size, SMBBA, 4) || ConfigSpace::touches(at, size, SMBHSTCFG, 1) {
+            self.update_smbus_mapping();
         }
     }
 }

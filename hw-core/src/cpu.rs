@@ -120,6 +120,21 @@ pub fn resume_all_vcpus() {
     for_each_cpu(Cpu::resume);
 }
 
+/// Sends every CPU a non-maskable interrupt, as a button on a front panel does (`nmi_monitor_handle`); false when there
+/// is none that takes one.
+pub fn inject_nmi() -> bool {
+    let mut taken = false;
+    for object in cpu_list() {
+        let nmi = object.class().get::<CpuClass>().and_then(|class| class.nmi);
+        if let (Some(nmi), Some(cpu)) = (nmi, object.cast::<Cpu>()) {
+            let this = object.clone();
+            cpu.async_run_on_cpu(move || nmi(&this));
+            taken = true;
+        }
+    }
+    taken
+}
+
 impl Cpu {
     /// Takes the next index and a place in the list of CPUs (`cpu_list_add`).
     pub fn list_add(&self) {

@@ -9,7 +9,9 @@ use util::event_loop::EventLoop;
 
 use crate::cpu;
 use crate::debug::{self, DebugStop};
-use crate::runstate_events::{GuestPanicAction, GuestPanicked, Powerdown, Reset, Resume, Shutdown, Stop};
+use crate::runstate_events::{
+    GuestCrashloaded, GuestPanicAction, GuestPanicked, Powerdown, Reset, Resume, Shutdown, Stop,
+};
 
 qom::property_enum! {
     /// QAPI's `RunState`.
@@ -266,6 +268,11 @@ pub fn guest_panicked() {
         PanicAction::Shutdown if !pauses => shutdown_request(ShutdownCause::GuestPanic),
         _ => {}
     }
+}
+
+/// The guest said that its kernel panicked and another takes over (`qemu_system_guest_crashloaded`).
+pub fn guest_crashloaded() {
+    qapi::emit(&GuestCrashloaded { action: GuestPanicAction::Run });
 }
 
 /// Takes what was asked for since the last time; for the main loop.

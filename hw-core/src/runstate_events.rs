@@ -52,3 +52,11 @@ pub(crate) struct GuestPanicked {
     /// What is done about it.
     pub action: GuestPanicAction,
 }
+
+/// The guest's kernel panicked, and its kernel for crashes takes over.
+#[derive(QapiType, QapiEvent)]
+#[qapi(name = "q_obj_GUEST_CRASHLOADED-arg", event = "GUEST_CRASHLOADED")]
+pub(crate) struct GuestCrashloaded {
+    /// What is done about it.
+    pub action: GuestPanicAction,
+}

@@ -8,6 +8,7 @@ use hw_core::accel::accel_irqchip;
 use hw_core::irq::Irq;
 use hw_core::machine::Machine;
 use hw_core::{Device, qdev_create, qdev_new, qdev_realize};
+use hw_dma::i8257_dma_init;
 use hw_isa::IsaBus;
 use hw_nvram::fw_cfg::FwCfg;
 use hw_timer::{i8254_pit_init, pcspk_init};
@@ -162,6 +163,7 @@ impl PcMachine {
         if self.pit.get() != OnOffAuto::Off {
             self.create_pit(isa, hpet.as_ref())?;
         }
+        i8257_dma_init(isa, false)?;
         self.superio_init(isa)
     }
 

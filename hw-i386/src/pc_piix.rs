@@ -10,6 +10,7 @@ use hw_core::machine::{MachineClass, add_machine_init_done_notifier};
 use hw_core::reset::{cold_reset, qemu_devices_reset, qemu_register_reset};
 use hw_core::sysbus::sysbus_get_default;
 use hw_core::{MachineImpl, qdev_create, qdev_new, qdev_realize};
+use hw_i2c::smbus_eeprom_init;
 use hw_isa::piix3::Piix3;
 use hw_isa::{IsaBus, isa_bus_new};
 use hw_pci_host::i440fx::{I440fx, i440fx_init};
@@ -27,6 +28,8 @@ use crate::{boot, firmware, intc};
 
 /// Where the SMBus's registers start.
 const SMB_IO_BASE: u32 = 0xb100;
+/// Serial memories on the SMBus, one for each module of memory that fits into such a board.
+const MEMORY_MODULES: u8 = 8;
 /// Where SeaBIOS puts the ACPI registers.
 pub(crate) const PM_BASE: u32 = 0x600;
 /// The interrupt of ACPI events.
@@ -214,6 +217,9 @@ fn acpi_pm_init(pc: &PcMachine, smm: bool) -> Result<()> {
     let properties: [(&str, Value); 3] =
         [("addr", "01.3".into()), ("smb_io_base", SMB_IO_BASE.into()), ("smm-enabled", smm.into())];
     let pm = qdev_create("PIIX4_PM", Some(bus), &properties)?;
+    for bus in crate::pc::device(&pm).child_buses() {
+        smbus_eeprom_init(&bus, MEMORY_MODULES)?;
+    }
     if let Some(line) = pc.gsi(SCI) {
         crate::pc::device(&pm).connect_gpio_out("sci", 0, line)?;
     }

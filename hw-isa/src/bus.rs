@@ -18,6 +18,7 @@ pub struct IsaBus {
     irqs: OnceLock<Vec<Irq>>,
     memory: OnceLock<MemoryRegion>,
     io: OnceLock<MemoryRegion>,
+    dma: OnceLock<[Arc<dyn Object>; 2]>,
 }
 
 /// A device on the ISA bus.
@@ -73,6 +74,16 @@ impl IsaBus {
     /// Interrupt line `n`.
     pub fn irq(&self, n: u32) -> Option<Irq> {
         self.irqs.get()?.get(n as usize).cloned()
+    }
+
+    /// Says which DMA controllers it has, that of channels 0 to 3 first, once (`isa_bus_dma`).
+    pub fn set_dma(&self, controllers: [Arc<dyn Object>; 2]) {
+        let _ = self.dma.set(controllers);
+    }
+
+    /// DMA controller `n`.
+    pub fn dma(&self, n: usize) -> Option<Arc<dyn Object>> {
+        self.dma.get()?.get(n).cloned()
     }
 
     /// Where ports show.

@@ -3,3 +3,5 @@
 
 pub mod debugexit;
 pub mod pc_testdev;
+pub mod pci_testdev;
+pub mod pvpanic;

@@ -48,6 +48,12 @@ pub fn fw_cfg_init_io_dma() -> Result<Arc<FwCfg>> {
     }
 }
 
+/// The machine's items, if it has the device (`fw_cfg_find`).
+pub fn fw_cfg_find() -> Option<Arc<FwCfg>> {
+    let object = qom::object_resolve_path("/machine/fw_cfg").ok()?;
+    object.cast::<FwCfgIo>()?.fw_cfg.get().cloned()
+}
+
 impl DeviceImpl for FwCfgIo {
     fn realize(self: &Arc<Self>) -> Result<()> {
         let dma = self.dma_enabled.get();

@@ -7,4 +7,4 @@
 mod device;
 pub mod fw_cfg;
 
-pub use device::{FwCfgIo, fw_cfg_init_io_dma};
+pub use device::{FwCfgIo, fw_cfg_find, fw_cfg_init_io_dma};

@@ -81,6 +81,8 @@ pub struct PciDeviceClass {
     config_reading: Option<ConfigHook>,
     config_written: Option<ConfigHook>,
     config_loaded: Option<fn(&Arc<dyn Object>)>,
+    config_read_own: Option<fn(&dyn Object, usize, u8) -> Option<u32>>,
+    config_write_own: Option<fn(&dyn Object, usize, u32, u8) -> bool>,
 }
 
 type ConfigHook = fn(&Arc<dyn Object>, usize, u8);
@@ -91,6 +93,14 @@ pub trait PciDeviceImpl: DeviceImpl {
     fn config_reading(&self, _at: usize, _size: u8) {}
     /// A guest wrote `size` bytes of configuration space at `at`; called after the write, without locks.
     fn config_written(&self, _at: usize, _size: u8) {}
+    /// A read of a register that the device answers itself, not from configuration space.
+    fn config_read_own(&self, _at: usize, _size: u8) -> Option<u32> {
+        None
+    }
+    /// A write that the device takes itself, past configuration space; says whether it does.
+    fn config_write_own(&self, _at: usize, _value: u32, _size: u8) -> bool {
+        false
+    }
     /// All of configuration space was restored: what it decides is to follow.
     fn config_loaded(&self) {}
 }
@@ -110,6 +120,10 @@ impl<T: PciDeviceImpl> ClassInit<T> for PciDevice {
             if let Some(device) = object.cast::<T>() {
                 device.config_written(at, size);
             }
+        });
+        class.config_read_own = Some(|object, at, size| object.cast::<T>()?.config_read_own(at, size));
+        class.config_write_own = Some(|object, at, value, size| {
+            object.cast::<T>().is_some_and(|device| device.config_write_own(at, value, size))
         });
         class.config_loaded = Some(|object| {
             if let Some(device) = object.cast::<T>() {
@@ -371,11 +385,17 @@ impl PciDevice {
         if let Some(f) = pci_class(&*object).config_reading {
             f(&object, at, size);
         }
-        self.config.lock().read(at, size)
+        let own = pci_class(&*object).config_read_own.and_then(|f| f(&*object, at, size));
+        own.unwrap_or_else(|| self.config.lock().read(at, size))
     }
 
     /// A guest's write of configuration space.
     pub fn config_write(&self, at: usize, value: u32, size: u8) {
+        let object = self.this();
+        let class = pci_class(&*object);
+        if class.config_write_own.is_some_and(|f| f(&*object, at, value, size)) {
+            return;
+        }
         self.config.lock().write(at, value, size);
         let bars = ConfigSpace::touches(at, size, BASE_ADDRESS_0, 4 * NUM_BARS)
             || ConfigSpace::touches(at, size, ROM_ADDRESS, 4);
@@ -388,8 +408,7 @@ impl PciDevice {
         if let Some(msix) = self.msix() {
             msix.config_written(self, at, size);
         }
-        let object = self.this();
-        if let Some(f) = pci_class(&*object).config_written {
+        if let Some(f) = class.config_written {
             f(&object, at, size);
         }
     }

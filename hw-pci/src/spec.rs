@@ -119,6 +119,8 @@ pub const CLASS_BRIDGE_HOST: u16 = 0x0600;
 pub const CLASS_BRIDGE_ISA: u16 = 0x0601;
 /// Base class and sub-class: other bridge.
 pub const CLASS_BRIDGE_OTHER: u16 = 0x0680;
+/// Another base system peripheral.
+pub const CLASS_SYSTEM_OTHER: u16 = 0x0880;
 
 /// Vendor: Intel.
 pub const VENDOR_ID_INTEL: u16 = 0x8086;
@@ -126,6 +128,8 @@ pub const VENDOR_ID_INTEL: u16 = 0x8086;
 pub const SUBVENDOR_ID_QUMRANET: u16 = 0x1af4;
 /// Subsystem that QEMU's devices carry.
 pub const SUBDEVICE_ID_QEMU: u16 = 0x1100;
+/// Red Hat's vendor id, for devices that QEMU made up.
+pub const VENDOR_ID_REDHAT: u16 = 0x1b36;
 
 /// CONFADD: configuration cycles are enabled.
 pub const CONFADD_ENABLE: u32 = 1 << 31;

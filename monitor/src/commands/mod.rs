@@ -18,25 +18,10 @@ mod trace;
 mod ui;
 
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
-use std::time::Duration;
 
 use hw_core::Cpu;
 use hw_core::cpu::cpu_list;
 use qom::{Error, Object, Result, bail};
-
-/// How long a CPU's thread is waited for: it may be at work that takes long, and the monitors must go on.
-const CPU_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Has `cpu`'s thread call `work`; `None` when it does not come to that.
-fn on_cpu<R: Send + 'static>(cpu: &Arc<dyn Object>, work: impl FnOnce() -> R + Send + 'static) -> Option<R> {
-    let (sender, receiver) = sync_channel(1);
-    cpu.cast::<Cpu>()?.async_run_on_cpu(move || {
-        // Nobody waits any more.
-        let _ = sender.send(work());
-    });
-    receiver.recv_timeout(CPU_PATIENCE).ok()
-}
 
 /// The CPU of an index, the first without one (`qemu_get_cpu`).
 fn cpu_of(index: Option<i64>) -> Result<Arc<dyn Object>> {

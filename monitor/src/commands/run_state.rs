@@ -2,16 +2,13 @@
 //!
 //! Source: QEMU `monitor/qmp-cmds.c`, `softmmu/runstate-action.c`, `qapi/run-state.json`, `qapi/misc.json`.
 
-use hw_core::CpuClass;
-use hw_core::cpu::cpu_list;
-use hw_core::machine::current_machine;
 use hw_core::runstate::{
     self, PanicAction, RebootAction, RunState, ShutdownAction, ShutdownCause, WatchdogAction,
 };
 use qapi::QapiType;
 use qom::{Result, bail};
 
-use super::{on_cpu, unsupported};
+use super::unsupported;
 
 /// Whether the machine runs.
 #[derive(QapiType)]
@@ -104,15 +101,8 @@ fn watchdog_set_action(action: WatchdogAction) -> Result<()> {
 /// Sends every CPU a non-maskable interrupt.
 #[qapi::command("inject-nmi")]
 fn inject_nmi() -> Result<()> {
-    let cpus = cpu_list();
-    if current_machine().is_none() || cpus.is_empty() {
-        return Err(unsupported());
+    match hw_core::cpu::inject_nmi() {
+        true => Ok(()),
+        false => Err(unsupported()),
     }
-    for cpu in cpus {
-        if let Some(nmi) = cpu.class().get::<CpuClass>().and_then(|class| class.nmi) {
-            let this = cpu.clone();
-            on_cpu(&cpu, move || nmi(&this));
-        }
-    }
-    Ok(())
 }

@@ -157,6 +157,11 @@ impl CommandLine {
         let mut warnings = Vec::new();
         for occurrence in &self.occurrences {
             match occurrence.id {
+                OptionId::WatchdogAction => {
+                    let value = occurrence.text();
+                    let refused = format!("Parameter 'watchdog' does not accept value '{value}'");
+                    action.watchdog = watchdog_action(value).ok_or_else(|| occurrence.error(refused))?;
+                }
                 OptionId::NoReboot => action.reboot = RebootAction::Shutdown,
                 OptionId::NoShutdown => action.shutdown = ShutdownAction::Pause,
                 OptionId::Action => {
