@@ -200,7 +200,10 @@ pub struct BlockBackend {
     /// An error stopped the machine: what `query-block` tells as `io-status`.
     io_status: Mutex<Option<&'static str>>,
     write_cache: AtomicBool,
-    in_flight: Mutex<u64>,
+    in_flight: AtomicU64,
+    /// Somebody waits for the last request.
+    draining: Mutex<()>,
+    waiters: AtomicU64,
     idle: Condvar,
     pool: OnceLock<ThreadPool>,
     /// Counts.
@@ -300,7 +303,9 @@ impl BlockBackend {
             on_error: Mutex::new((BlockdevOnError::Auto, BlockdevOnError::Auto)),
             io_status: Mutex::new(None),
             write_cache: AtomicBool::new(true),
-            in_flight: Mutex::new(0),
+            in_flight: AtomicU64::new(0),
+            draining: Mutex::new(()),
+            waiters: AtomicU64::new(0),
             idle: Condvar::new(),
             pool: OnceLock::new(),
             stats: Stats::default(),
@@ -415,21 +420,30 @@ impl BlockBackend {
     /// Carries a request out, `done` is called when it is. Where nothing has to be waited for that happens before
     /// this returns.
     pub fn submit(self: &Arc<Self>, request: Request, done: Completion) {
-        *self.in_flight.lock() += 1;
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
         let begun = Instant::now();
         let backend = self.clone();
         let what = (request.op, request.bytes);
         let finish = move |result: io::Result<()>| {
             backend.stats.count(what, begun, &result);
             done(result);
-            let mut in_flight = backend.in_flight.lock();
-            *in_flight -= 1;
-            if *in_flight == 0 {
+            if backend.in_flight.fetch_sub(1, Ordering::AcqRel) == 1
+                && backend.waiters.load(Ordering::Acquire) > 0
+            {
+                drop(backend.draining.lock());
                 backend.idle.notify_all();
             }
         };
         let Some(node) = self.node() else { return finish(Err(no_medium())) };
         let write_through = !self.write_cache();
+        if request.op == Op::Read
+            && let Some(result) = node.try_preadv(request.offset, &request.memory.parts())
+        {
+            return finish(result);
+        }
+        if node.driver().never_waits() {
+            return finish(carry_out(&node, &request, write_through));
+        }
         let work = move || finish(carry_out(&node, &request, write_through));
         self.pool.get_or_init(ThreadPool::new).run(Box::new(work));
     }
@@ -448,21 +462,29 @@ impl BlockBackend {
 
     /// Waits until no request is under way.
     pub fn drain(&self) {
-        let mut in_flight = self.in_flight.lock();
-        while *in_flight > 0 {
-            self.idle.wait(&mut in_flight);
+        self.waiters.fetch_add(1, Ordering::AcqRel);
+        let mut draining = self.draining.lock();
+        while self.in_flight.load(Ordering::Acquire) > 0 {
+            self.idle.wait(&mut draining);
         }
+        drop(draining);
+        self.waiters.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 /// ENOMEDIUM, which `std` has no kind for.
 fn no_medium() -> io::Error {
-    const ENOMEDIUM: i32 = 123;
-    io::Error::from_raw_os_error(ENOMEDIUM)
+    io::Error::from_raw_os_error(libc::ENOMEDIUM)
 }
 
 fn carry_out(node: &BlockNode, request: &Request, write_through: bool) -> io::Result<()> {
     let Request { op, offset, bytes, memory } = request;
+    // A file would grow; a device does not.
+    if *op != Op::Flush
+        && offset.checked_add(*bytes).is_none_or(|end| node.length().is_ok_and(|size| end > size))
+    {
+        return Err(io::Error::from_raw_os_error(libc::EIO));
+    }
     match *op {
         Op::Read => return node.preadv(*offset, &memory.parts()),
         Op::Flush => return node.flush(),

@@ -134,6 +134,33 @@ pub trait BlockDriver: Send + Sync {
     /// What the host says, or that the image is corrupt.
     fn preadv(&self, offset: u64, to: IoVec<'_, '_>) -> io::Result<()>;
 
+    /// Reads what can be had without waiting, all or nothing: `None` when it cannot.
+    fn try_preadv(&self, offset: u64, to: IoVec<'_, '_>) -> Option<io::Result<()>> {
+        let _ = (offset, to);
+        None
+    }
+
+    /// Whether requests never wait, so that a device's own thread may carry them out.
+    fn never_waits(&self) -> bool {
+        false
+    }
+
+    /// Whether what is written beyond the end makes it longer.
+    fn is_growable(&self) -> bool {
+        false
+    }
+
+    /// Locks the files below, so that no other program writes to them, nor changes their size where `resizers` says.
+    ///
+    /// # Errors
+    /// For the user: another has the file.
+    fn keep_writers_out(&self, resizers: bool) -> Result<()> {
+        self.children()
+            .iter()
+            .filter(|c| c.name != "backing")
+            .try_for_each(|c| c.node.driver().keep_writers_out(resizers))
+    }
+
     /// Writes.
     ///
     /// # Errors
@@ -227,7 +254,11 @@ pub struct ImageDetails {
 }
 
 /// Writes zeroes as data, for drivers that know no better.
-fn write_zeroes_as_data<D: BlockDriver + ?Sized>(driver: &D, offset: u64, bytes: u64) -> io::Result<()> {
+pub(crate) fn write_zeroes_as_data<D: BlockDriver + ?Sized>(
+    driver: &D,
+    offset: u64,
+    bytes: u64,
+) -> io::Result<()> {
     const PIECE: u64 = 64 << 10;
     let mut zeroes = vec![0; bytes.min(PIECE) as usize];
     let zeroes = VolatileSlice::from(&mut zeroes[..]);

@@ -5,16 +5,20 @@
 //! threads, so that a device has as many under way as its guest likes. Nothing is started before it is used.
 //!
 //! Source: QEMU `block.c`, `blockdev.c`, `block/`, `qapi/block-core.json`.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod backend;
+pub mod drive;
 pub mod driver;
 mod drivers;
+pub mod filename;
 mod info;
+mod lock;
 pub mod node;
 pub mod options;
 mod pool;
 mod qmp;
+mod sys;
 
 pub use backend::BlockBackend;
 pub use driver::{BlockDriver, IoVec};

@@ -41,6 +41,12 @@ pub struct Inherited {
     pub unmap: bool,
     /// Locks of others do not matter.
     pub force_share: bool,
+    /// An image format is above.
+    pub format_above: bool,
+    /// The format was guessed: what would make the guess another one must not be written.
+    pub probed: bool,
+    /// Images above in a chain of backing files.
+    pub depth: u32,
 }
 
 /// A node of the graph: a driver's instance with what is common to all.
@@ -162,6 +168,7 @@ pub fn open(options: &BlockdevOptions, inherited: Inherited) -> Result<Arc<Block
         auto_read_only: options.auto_read_only.unwrap_or(inherited.auto_read_only),
         unmap: options.discard.map_or(inherited.unmap, |discard| discard == BlockdevDiscardOptions::Unmap),
         force_share: options.force_share.unwrap_or(inherited.force_share),
+        ..inherited
     };
     if mode.force_share && !mode.read_only {
         bail!("force-share=on can only be used with read-only images");
@@ -318,16 +325,20 @@ impl BlockNode {
     fn check(&self, offset: u64, bytes: u64) -> io::Result<()> {
         let end = offset.checked_add(bytes).ok_or_else(einval)?;
         if end > self.length()? {
-            return Err(io::Error::from_raw_os_error(EIO));
+            return Err(io::Error::from_raw_os_error(libc::EIO));
         }
         Ok(())
     }
 
     fn check_write(&self, offset: u64, bytes: u64) -> io::Result<()> {
         if self.is_read_only() {
-            return Err(io::Error::from_raw_os_error(EPERM));
+            return Err(io::Error::from_raw_os_error(libc::EPERM));
         }
-        self.check(offset, bytes)?;
+        if !self.driver.is_growable() {
+            self.check(offset, bytes)?;
+        } else if offset.checked_add(bytes).is_none_or(|end| end > MAX_LENGTH) {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         self.unflushed.store(true, Ordering::Release);
         self.write_highest.fetch_max(offset + bytes, Ordering::Relaxed);
         Ok(())
@@ -345,6 +356,14 @@ impl BlockNode {
     pub fn preadv(&self, offset: u64, to: IoVec<'_, '_>) -> io::Result<()> {
         self.check(offset, iov_size(to))?;
         self.driver.preadv(offset, to)
+    }
+
+    /// Reads what can be had without waiting, all or nothing: `None` when it cannot.
+    pub fn try_preadv(&self, offset: u64, to: IoVec<'_, '_>) -> Option<io::Result<()>> {
+        match self.check(offset, iov_size(to)) {
+            Ok(()) => self.driver.try_preadv(offset, to),
+            Err(error) => Some(Err(error)),
+        }
     }
 
     /// Reads; what is beyond the end reads as zeroes.
@@ -439,10 +458,6 @@ impl BlockNode {
         self.driver.truncate(size)
     }
 }
-
-/// `EIO` and `EPERM`, which have no `ErrorKind` that would give the number back.
-const EIO: i32 = 5;
-const EPERM: i32 = 1;
 
 fn is_zero(iov: IoVec<'_, '_>) -> bool {
     let mut piece = [0u8; 4096];

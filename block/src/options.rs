@@ -123,12 +123,19 @@ impl BlockdevOptions {
 pub enum BlockdevDriver {
     /// Injects errors.
     Blkdebug(BlockdevOptionsBlkdebug),
-    /// Reads of it wait for nothing.
+    /// A file of the host.
+    File(BlockdevOptionsFile),
+    /// A device of the host.
+    #[qapi(name = "host_device")]
+    HostDevice(BlockdevOptionsFile),
+    /// A disk that is not there.
     #[qapi(name = "null-aio")]
     NullAio(BlockdevOptionsNull),
-    /// Reads of it wait for nothing.
+    /// A disk that is not there.
     #[qapi(name = "null-co")]
     NullCo(BlockdevOptionsNull),
+    /// QEMU's image format.
+    Qcow2(BlockdevOptionsQcow2),
     /// What the file has is the disk.
     Raw(BlockdevOptionsRaw),
 }
@@ -138,6 +145,9 @@ impl BlockdevDriver {
     pub fn name(&self) -> &'static str {
         match self {
             BlockdevDriver::Blkdebug(_) => "blkdebug",
+            BlockdevDriver::File(_) => "file",
+            BlockdevDriver::HostDevice(_) => "host_device",
+            BlockdevDriver::Qcow2(_) => "qcow2",
             BlockdevDriver::NullAio(_) => "null-aio",
             BlockdevDriver::NullCo(_) => "null-co",
             BlockdevDriver::Raw(_) => "raw",
@@ -154,6 +164,32 @@ pub struct BlockdevOptionsNull {
     pub latency_ns: Option<u64>,
     /// Whether reads give zeroes, or leave the memory as it is.
     pub read_zeroes: Option<bool>,
+}
+
+/// Options of `file` and `host_device`.
+#[derive(QapiType, Clone, Debug)]
+pub struct BlockdevOptionsFile {
+    /// Its path.
+    pub filename: String,
+    /// Whether it is locked against other programs.
+    pub locking: Option<OnOffAuto>,
+    /// How it is read and written.
+    pub aio: Option<BlockdevAioOptions>,
+}
+
+/// Options of `qcow2`.
+#[derive(QapiType, Clone, Debug)]
+pub struct BlockdevOptionsQcow2 {
+    /// The image.
+    pub file: BlockdevRef,
+    /// What has the data that the image does not have; by default as the image says.
+    pub backing: Option<BlockdevRefOrNull>,
+    /// Whether reference counts may be written late.
+    pub lazy_refcounts: Option<bool>,
+    /// Whether the guest's discards reach the file.
+    pub pass_discard_request: Option<bool>,
+    /// Most memory for tables of addresses, in bytes.
+    pub l2_cache_size: Option<u64>,
 }
 
 /// Options of `raw`.

@@ -1,10 +1,51 @@
 //! QAPI's built-in types, arrays, and the enums that are QOM property types.
 
+use std::cell::Cell;
+
 use qom::Result;
 use serde_json::{Map, Number, Value};
 
 use crate::schema::Schema;
 use crate::types::{At, Kind, QapiType};
+
+thread_local! {
+    static TEXT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Reads a type from options of the command line, where every leaf is text (`qobject_input_visitor_new_keyval`).
+///
+/// # Errors
+/// As [`QapiType::from_json`].
+pub fn from_keyval<T: QapiType>(value: Value) -> Result<T> {
+    let before = TEXT.replace(true);
+    let result = T::from_json(value, At::Top);
+    TEXT.set(before);
+    result
+}
+
+/// The text to be read as another type.
+fn text_of(value: &Value) -> Option<&str> {
+    if TEXT.get() { value.as_str() } else { None }
+}
+
+impl QapiType for bool {
+    const KIND: Kind = Kind::Bool;
+    fn type_name() -> String {
+        "bool".to_owned()
+    }
+    fn describe(schema: &mut Schema) {
+        schema.builtin("bool", Kind::Bool);
+    }
+    fn from_json(value: Value, at: At<'_>) -> Result<Self> {
+        if let Some(text) = text_of(&value) {
+            return util::cutils::parse_bool(text).ok_or_else(|| at.expects("'on' or 'off'"));
+        }
+        value.as_bool().ok_or_else(|| at.invalid_type("boolean"))
+    }
+    fn to_json(&self) -> Value {
+        Value::Bool(*self)
+    }
+}
 
 /// A built-in type without a range of its own.
 macro_rules! builtin {
@@ -29,7 +70,6 @@ macro_rules! builtin {
     };
 }
 
-builtin!(bool, Bool, "bool", "boolean", |v| v.as_bool(), |b| Value::Bool(*b));
 builtin!(f64, Number, "number", "number", |v| v.as_f64(), |n| {
     Number::from_f64(*n).map_or(Value::Null, Value::Number)
 });
@@ -46,6 +86,14 @@ builtin!(
 );
 builtin!(Value, Any, "any", "any", Some, |v| v.clone());
 
+/// A number in text; one without a sign may be a size with a suffix.
+fn number_in(text: &str, unsigned: bool) -> Option<i128> {
+    if unsigned {
+        return util::cutils::strtosz(text, util::cutils::SizeUnit::Bytes).ok().map(i128::from);
+    }
+    text.parse().ok()
+}
+
 /// A whole number; on the wire all are `int`.
 macro_rules! integer {
     ($($type:ty: $range:literal),+) => {$(
@@ -58,6 +106,12 @@ macro_rules! integer {
                 schema.builtin("int", Kind::Int);
             }
             fn from_json(value: Value, at: At<'_>) -> Result<Self> {
+                if let Some(text) = text_of(&value) {
+                    let unsigned = <$type>::MIN == 0;
+                    return number_in(text, unsigned)
+                        .and_then(|number| <$type>::try_from(number).ok())
+                        .ok_or_else(|| at.expects(if unsigned { "a non-negative number below 2^64" } else { "integer" }));
+                }
                 let number = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));
                 let unsigned = <$type>::MIN == 0 && <$type>::BITS == 64;
                 let wrong = || if unsigned { at.no_uint64() } else { at.invalid_type("integer") };

@@ -44,7 +44,7 @@ mod schema;
 pub mod sockets;
 mod types;
 
-pub use builtin::Wrapper;
+pub use builtin::{Wrapper, from_keyval};
 pub use command::{Command, CommandOptions, commands, find_command};
 pub use event::{EventInfo, EventSink, QapiEvent, emit, events, set_event_sink};
 pub use qapi_derive::{QapiEvent, QapiType, command};

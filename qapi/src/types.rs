@@ -48,6 +48,11 @@ impl At<'_> {
         Error::new(format!("Invalid parameter type for '{}', expected: {expected}", self.named()))
     }
 
+    /// The error for text that is not what an option takes.
+    pub(crate) fn expects(&self, what: &str) -> Error {
+        Error::new(format!("Parameter '{}' expects {what}", self.named()))
+    }
+
     /// The error for a value that is no unsigned number, for which QEMU has words of its own.
     pub(crate) fn no_uint64(&self) -> Error {
         Error::new(format!("Parameter '{}' expects uint64", self.named()))

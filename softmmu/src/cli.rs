@@ -8,6 +8,7 @@ mod action;
 mod boot;
 mod config;
 mod device;
+mod drive;
 mod identity;
 mod machine;
 mod memory;

@@ -7,6 +7,7 @@ mod accel;
 mod chardevs;
 mod cli;
 mod daemon;
+mod drives;
 mod help;
 mod main_loop;
 mod networks;

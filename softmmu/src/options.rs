@@ -14,6 +14,7 @@ use util::clock::ClockType;
 use crate::accel::AccelOptions;
 use crate::chardevs::CharOptions;
 use crate::cli::{self, CliError, CommandLine, OptionId, OvercommitOptions, Request, SmpLimits};
+use crate::drives::BlockOptions;
 use crate::networks::NetOptions;
 
 /// Machine options that are the accelerator's.
@@ -64,6 +65,7 @@ pub struct Options {
     pub globals: Vec<GlobalProperty>,
     pub chars: CharOptions,
     pub nets: NetOptions,
+    pub disks: BlockOptions,
     pub cpu: Option<String>,
     pub name: Option<String>,
     pub uuid: Option<[u8; 16]>,
@@ -168,6 +170,7 @@ impl Options {
         options.read_objects_and_devices()?;
         options.read_chars()?;
         options.read_nets();
+        options.read_disks()?;
         options.read_rtc()?;
         options.command_line.warnings.iter().for_each(|w| eprintln!("softmmu: warning: {w}"));
         Ok(options)
@@ -362,6 +365,18 @@ impl Options {
         if self.nets.netdevs.iter().any(|(text, _)| net::netdev_wants_help(text)) {
             self.help = Some(Help::Netdevs);
         }
+    }
+
+    fn read_disks(&mut self) -> Result<()> {
+        for blockdev in self.command_line.blockdevs().map_err(wrong)? {
+            let location = blockdev.location.to_string();
+            self.disks.blockdevs.push((Value::Object(blockdev.options), blockdev.is_json, location));
+        }
+        for drive in self.command_line.drives().map_err(wrong)? {
+            self.disks.drives.push((drive.id, drive.values, drive.location.to_string()));
+        }
+        self.disks.snapshot = self.command_line.has(OptionId::Snapshot);
+        Ok(())
     }
 
     fn read_rtc(&mut self) -> Result<()> {

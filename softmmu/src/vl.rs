@@ -21,7 +21,7 @@ use crate::main_loop::qemu_system_reset;
 use crate::options::Options;
 use crate::qtest::qtest_server_init;
 use crate::signals::{self, Signals};
-use crate::{chardevs, help, networks, preconfig};
+use crate::{chardevs, drives, help, networks, preconfig};
 
 /// What lives as long as the program runs.
 pub struct Program {
@@ -70,6 +70,10 @@ pub fn qemu_init(arguments: &[String]) -> Result<Init> {
     }
     networks::create(&options.nets)?;
     create_objects(&options, |kind| !object_create_early(kind))?;
+    let kind = machine.class().get::<MachineClass>().map_or("", |class| class.name);
+    if !drives::create(&options.disks, kind)? {
+        return Ok(Init::Done);
+    }
     let monitors = chardevs::connect(&options.chars)?;
     // Before the devices, so that of those who share the terminal the guest's port is listened to first.
     monitors.iter().try_for_each(chardevs::Monitor::init)?;
@@ -223,11 +227,12 @@ fn set_up_machine(options: &Options, machine: &Arc<dyn Object>) -> Result<()> {
     }
     {
         let _span = span("qemu_create_cli_devices");
-        for device in &options.devices {
+        for device in options.devices.iter().chain(&drives::devices()?) {
             qdev_device_add(&device.options, false)
                 .map_err(|e| e.prepend(format!("{}: ", device.location)))?;
         }
     }
+    block::drive::check_orphaned()?;
     qdev_machine_creation_done()?;
     let warnings = net::net_check_clients(options.qtest.is_some());
     warnings.iter().for_each(|warning| eprintln!("softmmu: warning: {warning}"));

@@ -285,7 +285,10 @@ fn an_option_that_does_not_exist_or_not_yet_is_refused_by_name() {
     refused(&["-nosuch"], &["softmmu: -nosuch: invalid option"]);
     refused(&["-kernel"], &["softmmu: -kernel: requires an argument"]);
     refused(&["-vga", "std"], &["softmmu: -vga std: -vga: only 'none' is supported yet"]);
-    refused(&["-drive", "file=x"], &["softmmu: -drive file=x: -drive: not supported yet"]);
+    refused(
+        &["-drive", "file=x"],
+        &["softmmu: -drive file=x: Could not open 'x': No such file or directory"],
+    );
     refused(&["disk.img"], &["softmmu: disk.img: disk images are not supported yet"]);
     refused(&["-uuid", "x"], &["softmmu: -uuid x: failed to parse UUID string: wrong format"]);
     refused(&["-d", "nosuch"], &["softmmu: unknown log item 'nosuch' (see '-d help')"]);

@@ -4,7 +4,7 @@ use std::io;
 
 use qom::{Result, bail};
 
-use crate::driver::{BlockDriver, Child, DebugEvent, ImageDetails, IoVec};
+use crate::driver::{BlockDriver, Child, DebugEvent, ImageDetails, IoVec, iov_copy_to};
 use crate::node::{Inherited, open_ref};
 use crate::options::BlockdevOptionsRaw;
 
@@ -17,11 +17,13 @@ pub struct Raw {
     offset: u64,
     /// `None`: up to the file's end.
     size: Option<u64>,
+    /// The format was guessed: a guest must not write what would make the next guess another one.
+    probed: bool,
 }
 
 impl Raw {
     pub(crate) fn open(options: &BlockdevOptionsRaw, mode: Inherited) -> Result<Self> {
-        let file = open_ref(&options.file, mode)?;
+        let file = open_ref(&options.file, Inherited { probed: false, ..mode })?;
         let Ok(offset) = u64::try_from(options.offset.unwrap_or(0)) else {
             bail!("Parameter 'offset' expects a size")
         };
@@ -46,7 +48,12 @@ impl Raw {
         if size.is_some_and(|size| size % SECTOR != 0) {
             bail!("Specified size is not multiple of {SECTOR}");
         }
-        Ok(Raw { file: Child::new("file", file), offset, size })
+        Ok(Raw { file: Child::new("file", file), offset, size, probed: mode.probed })
+    }
+
+    /// Whether the file can only be read.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.file.node.is_read_only()
     }
 }
 
@@ -67,7 +74,23 @@ impl BlockDriver for Raw {
         self.file.node.preadv(self.offset + offset, to)
     }
 
+    fn try_preadv(&self, offset: u64, to: IoVec<'_, '_>) -> Option<io::Result<()>> {
+        self.file.node.try_preadv(self.offset + offset, to)
+    }
+
+    fn never_waits(&self) -> bool {
+        self.file.node.driver().never_waits()
+    }
+
     fn pwritev(&self, offset: u64, from: IoVec<'_, '_>) -> io::Result<()> {
+        if self.probed && offset < SECTOR {
+            let mut first = [0; SECTOR as usize];
+            self.file.node.pread(0, &mut first)?;
+            iov_copy_to(from, &mut first[offset as usize..]);
+            if crate::filename::format_of(&first) != "raw" {
+                return Err(io::Error::from_raw_os_error(libc::EPERM));
+            }
+        }
         self.file.node.driver().debug_event(DebugEvent::WriteAio);
         self.file.node.pwritev(self.offset + offset, from)
     }
@@ -107,6 +130,6 @@ impl BlockDriver for Raw {
     }
 
     fn image_details(&self) -> ImageDetails {
-        ImageDetails::default()
+        self.file.node.driver().image_details()
     }
 }

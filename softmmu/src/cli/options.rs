@@ -173,18 +173,18 @@ options! {
         Uuid "uuid" arg Full "UUID" "the machine's UUID, 8-4-4-4-12 hexadecimal digits";
     }
     "Block device options" {
-        Fda "fda" arg Later "FILE" "image for floppy disk 0";
-        Fdb "fdb" arg Later "FILE" "image for floppy disk 1";
-        Hda "hda" arg Later "FILE" "image for hard disk 0";
-        Hdb "hdb" arg Later "FILE" "image for hard disk 1";
-        Hdc "hdc" arg Later "FILE" "image for hard disk 2";
-        Hdd "hdd" arg Later "FILE" "image for hard disk 3";
-        Cdrom "cdrom" arg Later "FILE" "image for the CD-ROM drive";
-        Blockdev "blockdev" arg Later "[driver=]DRIVER[,node-name=NAME][,...]" "a block backend";
-        Drive "drive" arg Later "[file=FILE][,if=TYPE][,format=FORMAT][,id=ID][,...]" "an image as a drive";
+        Fda "fda" arg Full "FILE" "image for floppy disk 0";
+        Fdb "fdb" arg Full "FILE" "image for floppy disk 1";
+        Hda "hda" arg Full "FILE" "image for hard disk 0";
+        Hdb "hdb" arg Full "FILE" "image for hard disk 1";
+        Hdc "hdc" arg Full "FILE" "image for hard disk 2";
+        Hdd "hdd" arg Full "FILE" "image for hard disk 3";
+        Cdrom "cdrom" arg Full "FILE" "image for the CD-ROM drive";
+        Blockdev "blockdev" arg Full "[driver=]DRIVER[,node-name=NAME][,...]" "a block backend";
+        Drive "drive" arg Full "[file=FILE][,if=TYPE][,format=FORMAT][,id=ID][,...]" "an image as a drive";
         Mtdblock "mtdblock" arg Later "FILE" "image for on-board flash memory";
         Sd "sd" arg Later "FILE" "image for an SD card";
-        Snapshot "snapshot" flag Later "" "write to temporary files, not to images";
+        Snapshot "snapshot" flag Full "" "write to temporary files, not to images";
         Fsdev "fsdev" arg Later "local|proxy|synth,id=ID[,...]" "a directory to share";
         Virtfs "virtfs" arg Later "local|proxy|synth,mount_tag=TAG[,...]" "a directory to share, and the device for it";
         Iscsi "iscsi" arg Later "[user=USER][,initiator-name=NAME][,...]" "parameters of iSCSI sessions";

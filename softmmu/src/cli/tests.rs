@@ -69,7 +69,7 @@ mod arguments {
 
     #[test]
     fn what_is_not_there_yet_is_refused_by_name() {
-        assert_eq!(refused(&["-hda", "x"]), "softmmu: -hda x: -hda: not supported yet");
+        assert_eq!(refused(&["-sd", "x"]), "softmmu: -sd x: -sd: not supported yet");
         assert_eq!(refused(&["-usb"]), "softmmu: -usb: -usb: not supported yet");
         assert_eq!(refused(&["-vnc", ":1"]), "softmmu: -vnc :1: -vnc: only 'none' is supported yet");
         assert_eq!(refused(&["-g", "1x1"]), "softmmu: -g 1x1: Option not supported for this target");
@@ -110,7 +110,7 @@ mod arguments {
         assert!(help.contains("\n-h or -help     print this and exit\n"), "{help}");
         assert!(help.contains("\n-kernel FILE    boot this kernel"));
         assert!(help.contains("\n-m [size=]MIB[,slots=N,maxmem=SIZE]\n                guest memory"));
-        assert!(help.contains("\n-hda FILE       image for hard disk 0 (not supported yet)\n"));
+        assert!(help.contains("\n-sd FILE        image for an SD card (not supported yet)\n"));
         assert!(help.contains("\nDisplay options:\n"));
     }
 
@@ -175,7 +175,7 @@ mod config_files {
         assert_eq!(error("\n[foo]\n a = \"b\"\n"), "softmmu:F:3: There is no option group 'foo'");
         assert_eq!(error(" a = \"b\"\n"), "softmmu:F:1: no group defined");
         assert_eq!(error("[memory]\nfoo\n"), "softmmu:F:2: parse error");
-        assert_eq!(error("[drive]\n  file = \"x\"\n"), "softmmu:F:2: -drive: not supported yet");
+        assert_eq!(error("[fsdev]\n  type = \"x\"\n"), "softmmu:F:2: -fsdev: not supported yet");
         assert!(error("[memory]\n  size = \"64x\"\n").starts_with("softmmu:F:2: Parameter 'size' expects"));
     }
 

@@ -1,0 +1,299 @@
+//! `file` and `host_device`: files and devices of the host (block/file-posix.c).
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+use qom::{Error, Result, bail};
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate};
+use rustix::io::Errno;
+use util::log::OsError;
+use vm_memory::VolatileSlice;
+
+use crate::driver::{BlockDriver, IoVec, iov_copy_from, iov_copy_to, iov_size};
+use crate::node::Inherited;
+use crate::options::{BlockdevOptionsFile, OnOffAuto};
+use crate::{lock, sys};
+
+/// Alignment of memory and offsets where the page cache is not used: no disk's sector is larger.
+const DIRECT_ALIGNMENT: u64 = 4096;
+
+/// A file or device of the host.
+pub struct FilePosix {
+    format_name: &'static str,
+    path: String,
+    file: File,
+    /// Reads and writes go around the page cache and must be aligned.
+    direct: bool,
+    read_only: bool,
+    is_device: bool,
+    locking: bool,
+    length: AtomicU64,
+    /// Writes of parts of sectors are reads and writes of whole ones, which other writes must not come between.
+    unaligned: RwLock<()>,
+    /// The host's file system cannot read without waiting.
+    waits: AtomicBool,
+    /// Nor make holes.
+    no_holes: AtomicBool,
+}
+
+impl FilePosix {
+    /// Opens it; also gives whether it can only be read.
+    pub(crate) fn open(
+        format_name: &'static str,
+        options: &BlockdevOptionsFile,
+        mode: Inherited,
+    ) -> Result<(Self, bool)> {
+        let path = options.filename.clone();
+        let no_aio =
+            |aio| matches!(aio, Some(crate::options::BlockdevAioOptions::Native)) && !mode.cache.direct;
+        if no_aio(options.aio) {
+            bail!("aio=native was specified, but it requires cache.direct=on, which was not specified.");
+        }
+        let (file, read_only) = open_host(&path, mode)
+            .map_err(|error| Error::new(format!("Could not open '{path}': {}", OsError(error))))?;
+        let kind = file.metadata().map_err(|e| could_not_stat(&e))?.file_type();
+        let is_device = kind.is_block_device() || kind.is_char_device();
+        match format_name {
+            "file" if !kind.is_file() => bail!("'file' driver requires '{path}' to be a regular file"),
+            "host_device" if !is_device => {
+                bail!("'host_device' driver requires '{path}' to be either a character or block device")
+            }
+            _ => {}
+        }
+        let length = measure(&file).map_err(|e| could_not_stat(&e))?;
+        let locking = options.locking != Some(OnOffAuto::Off) && !mode.force_share;
+        let this = FilePosix {
+            format_name,
+            path,
+            file,
+            direct: mode.cache.direct,
+            read_only,
+            is_device,
+            locking,
+            length: AtomicU64::new(length),
+            unaligned: RwLock::new(()),
+            waits: AtomicBool::new(mode.cache.direct),
+            no_holes: AtomicBool::new(false),
+        };
+        this.lock(0)?;
+        Ok((this, read_only))
+    }
+
+    /// Locks the file against those who may not write, too: `unshared`.
+    fn lock(&self, unshared: u32) -> Result<()> {
+        if !self.locking {
+            return Ok(());
+        }
+        let held = if self.read_only { 0 } else { lock::WRITE };
+        lock::lock(&self.file, &self.path, lock::CONSISTENT_READ | held, unshared)
+    }
+
+    fn is_aligned(&self, offset: u64, iov: IoVec<'_, '_>) -> bool {
+        let mask = DIRECT_ALIGNMENT - 1;
+        let part = |p: &VolatileSlice<'_>| (p.ptr_guard().as_ptr() as u64 | p.len() as u64) & mask == 0;
+        offset & mask == 0 && iov.iter().all(part)
+    }
+
+    /// Calls `work` with aligned memory for the aligned range around `bytes` from `offset`, and where in it they are.
+    fn bounced<R>(
+        &self,
+        offset: u64,
+        bytes: u64,
+        work: impl FnOnce(u64, &mut [u8], usize) -> io::Result<R>,
+    ) -> io::Result<R> {
+        let start = offset & !(DIRECT_ALIGNMENT - 1);
+        let len = (offset + bytes).next_multiple_of(DIRECT_ALIGNMENT) - start;
+        let mut memory = vec![0u8; (len + DIRECT_ALIGNMENT) as usize];
+        let at = memory.as_ptr().align_offset(DIRECT_ALIGNMENT as usize);
+        let memory = memory.get_mut(at..at + len as usize).ok_or(io::ErrorKind::OutOfMemory)?;
+        work(start, memory, (offset - start) as usize)
+    }
+
+    fn grown(&self, end: u64) {
+        self.length.fetch_max(end, Ordering::Release);
+    }
+
+    fn punch(&self, offset: u64, bytes: u64) -> io::Result<bool> {
+        if self.no_holes.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match fallocate(&self.file, flags, offset, bytes) {
+            Ok(()) => Ok(true),
+            Err(Errno::OPNOTSUPP | Errno::NODEV | Errno::NOSYS | Errno::INVAL) => {
+                self.no_holes.store(true, Ordering::Relaxed);
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn could_not_stat(error: &io::Error) -> Error {
+    Error::new(format!("Could not stat file: {}", error.to_string().split(" (os").next().unwrap_or_default()))
+}
+
+/// Opens for reading and writing, or only for reading where that was asked for or is all that is allowed.
+fn open_host(path: &str, mode: Inherited) -> io::Result<(File, bool)> {
+    let open = |write: bool| {
+        let mut options = OpenOptions::new();
+        options.read(true).write(write);
+        if mode.cache.direct {
+            options.custom_flags(OFlags::DIRECT.bits() as i32);
+        }
+        let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
+        util::fdset::open(path, access, &options)
+    };
+    if mode.read_only {
+        return Ok((open(false)?, true));
+    }
+    match open(true) {
+        Ok(file) => Ok((file, false)),
+        Err(error) => {
+            let refused = matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EROFS));
+            if refused && mode.auto_read_only { Ok((open(false)?, true)) } else { Err(error) }
+        }
+    }
+}
+
+/// Size in bytes; a device's is where its end is.
+fn measure(file: &File) -> io::Result<u64> {
+    let metadata = file.metadata()?;
+    if metadata.file_type().is_char_device() {
+        return Ok(0);
+    }
+    if metadata.is_file() {
+        return Ok(metadata.len());
+    }
+    Ok(rustix::fs::seek(file, SeekFrom::End(0))?)
+}
+
+impl BlockDriver for FilePosix {
+    fn format_name(&self) -> &'static str {
+        self.format_name
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.length.load(Ordering::Acquire))
+    }
+
+    fn is_growable(&self) -> bool {
+        !self.is_device
+    }
+
+    fn preadv(&self, offset: u64, to: IoVec<'_, '_>) -> io::Result<()> {
+        if !self.direct || self.is_aligned(offset, to) {
+            return sys::preadv(self.file.as_fd(), offset, to);
+        }
+        self.bounced(offset, iov_size(to), |start, memory, at| {
+            sys::preadv(self.file.as_fd(), start, &[VolatileSlice::from(&mut *memory)])?;
+            iov_copy_from(to, &memory[at..]);
+            Ok(())
+        })
+    }
+
+    fn try_preadv(&self, offset: u64, to: IoVec<'_, '_>) -> Option<io::Result<()>> {
+        if self.waits.load(Ordering::Relaxed) {
+            return None;
+        }
+        match sys::preadv_nowait(self.file.as_fd(), offset, to) {
+            Ok(read) if read as u64 == iov_size(to) => Some(Ok(())),
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                self.waits.store(true, Ordering::Relaxed);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn pwritev(&self, offset: u64, from: IoVec<'_, '_>) -> io::Result<()> {
+        let bytes = iov_size(from);
+        if !self.direct {
+            sys::pwritev(self.file.as_fd(), offset, from)?;
+        } else if self.is_aligned(offset, from) {
+            let _whole = self.unaligned.read();
+            sys::pwritev(self.file.as_fd(), offset, from)?;
+        } else {
+            let _alone = self.unaligned.write();
+            let length = self.length()?;
+            self.bounced(offset, bytes, |start, memory, at| {
+                let whole = VolatileSlice::from(&mut *memory);
+                if at != 0 || !bytes.is_multiple_of(DIRECT_ALIGNMENT) {
+                    sys::preadv(self.file.as_fd(), start, &[whole])?;
+                }
+                iov_copy_to(from, &mut memory[at..at + bytes as usize]);
+                sys::pwritev(self.file.as_fd(), start, &[VolatileSlice::from(&mut *memory)])
+            })?;
+            if !self.is_device && offset + bytes > length {
+                // The rest of the last sector is not part of the file.
+                self.file.set_len(offset + bytes)?;
+            }
+        }
+        self.grown(offset + bytes);
+        Ok(())
+    }
+
+    fn pwrite_zeroes(&self, offset: u64, bytes: u64, may_unmap: bool) -> io::Result<()> {
+        let end = offset + bytes;
+        if may_unmap && end <= self.length()? && self.punch(offset, bytes)? {
+            return Ok(());
+        }
+        let _alone = self.unaligned.write();
+        let done = match fallocate(&self.file, FallocateFlags::ZERO_RANGE, offset, bytes) {
+            Ok(()) => true,
+            Err(Errno::OPNOTSUPP | Errno::NODEV | Errno::NOSYS | Errno::INVAL) => false,
+            Err(error) => return Err(error.into()),
+        };
+        drop(_alone);
+        if !done {
+            return crate::driver::write_zeroes_as_data(self, offset, bytes);
+        }
+        self.grown(end);
+        Ok(())
+    }
+
+    fn pdiscard(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        self.punch(offset, bytes).map(drop)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn truncate(&self, size: u64) -> Result<()> {
+        if self.is_device {
+            let there = measure(&self.file).map_err(|e| could_not_stat(&e))?;
+            self.length.store(there, Ordering::Release);
+            return match size.cmp(&there) {
+                std::cmp::Ordering::Greater => bail!("Cannot grow device files"),
+                _ => Ok(()),
+            };
+        }
+        self.file
+            .set_len(size)
+            .map_err(|e| Error::new(format!("Failed to resize the file: {}", OsError(e))))?;
+        self.length.store(size, Ordering::Release);
+        Ok(())
+    }
+
+    fn filename(&self) -> Option<String> {
+        Some(self.path.clone())
+    }
+
+    fn allocated_size(&self) -> Option<u64> {
+        self.file.metadata().ok().map(|m| m.blocks() * 512)
+    }
+
+    fn image_details(&self) -> crate::driver::ImageDetails {
+        crate::driver::ImageDetails { dirty: Some(false), ..Default::default() }
+    }
+
+    fn keep_writers_out(&self, resizers: bool) -> Result<()> {
+        let resize = if resizers { lock::RESIZE } else { 0 };
+        self.lock(lock::WRITE | resize)
+    }
+}

@@ -1,0 +1,73 @@
+//! `-drive`, `-hda` and its like, `-blockdev`: disks.
+
+use serde_json::{Map, Value};
+use util::keyval;
+use util::option::{OptsDesc, escape_value};
+
+use super::device::NamedOptions;
+use super::{CliError, CommandLine, Location, Occurrence, OptionId, parse_opts};
+
+static DRIVE: OptsDesc = OptsDesc { name: "drive", implied: None, merge: false, descs: &[] };
+
+/// A node of `-blockdev`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevOptions {
+    /// The tree.
+    pub options: Map<String, Value>,
+    /// Whether leaves have types, not just text.
+    pub is_json: bool,
+    /// The option.
+    pub location: Location,
+}
+
+impl CommandLine {
+    /// `-drive` and the options that stand for one, in order.
+    ///
+    /// # Errors
+    /// Text that does not parse, an id twice.
+    pub fn drives(&mut self) -> Result<Vec<NamedOptions>, CliError> {
+        let mut warnings = Vec::new();
+        let mut drives: Vec<NamedOptions> = Vec::new();
+        for occurrence in self.occurrences.iter().filter_map(as_drive) {
+            let opts = parse_opts(&DRIVE, &occurrence, &mut warnings)?;
+            let twice = |id: &&String| drives.iter().any(|other| other.id.as_ref() == Some(*id));
+            if let Some(id) = opts.id.as_ref().filter(twice) {
+                return Err(occurrence.error(format_args!("Duplicate ID '{id}' for drive")));
+            }
+            drives.push(NamedOptions { id: opts.id, values: opts.values, location: occurrence.location });
+        }
+        self.warnings.append(&mut warnings);
+        Ok(drives)
+    }
+
+    /// `-blockdev`, in order.
+    ///
+    /// # Errors
+    /// Text that does not parse.
+    pub fn blockdevs(&self) -> Result<Vec<BlockdevOptions>, CliError> {
+        let blockdev = |occurrence: &Occurrence| {
+            let tree = keyval::parse_or_json(occurrence.text(), Some("driver"));
+            let is_json = occurrence.text().starts_with('{');
+            let options = tree.map_err(|error| occurrence.error(error))?.map;
+            Ok(BlockdevOptions { options, is_json, location: occurrence.location.clone() })
+        };
+        self.all(OptionId::Blockdev).map(blockdev).collect()
+    }
+}
+
+/// The `-drive` that an option stands for (`drive_add`).
+fn as_drive(occurrence: &Occurrence) -> Option<Occurrence> {
+    let place = match occurrence.id {
+        OptionId::Drive => return Some(occurrence.clone()),
+        OptionId::Hda => "index=0,media=disk",
+        OptionId::Hdb => "index=1,media=disk",
+        OptionId::Hdc => "index=2,media=disk",
+        OptionId::Hdd => "index=3,media=disk",
+        OptionId::Cdrom => "index=2,media=cdrom",
+        OptionId::Fda => "index=0,if=floppy",
+        OptionId::Fdb => "index=1,if=floppy",
+        _ => return None,
+    };
+    let arg = Some(format!("file={},{place}", escape_value(occurrence.text())));
+    Some(Occurrence { arg, ..occurrence.clone() })
+}

@@ -1,0 +1,65 @@
+//! Disks that options ask for (`configure_blockdev` in softmmu/vl.c).
+
+use block::drive::{DriveOptions, Interface, drive_new, drives};
+use block::options::BlockdevOptions;
+use hw_core::qdev_monitor::DeviceOptions;
+use qapi::{At, QapiType, from_keyval};
+use qom::{Result, Value};
+
+use crate::options::{Device, text};
+
+/// What the options say about disks.
+#[derive(Clone, Debug, Default)]
+pub struct BlockOptions {
+    /// `-drive`: id, options, and the option as given.
+    pub drives: Vec<(Option<String>, Vec<(String, String)>, String)>,
+    /// `-blockdev`: the tree, whether it was JSON, and the option as given.
+    pub blockdevs: Vec<(Value, bool, String)>,
+    /// `-snapshot`.
+    pub snapshot: bool,
+}
+
+/// Makes nodes and drives. `false`: a text was asked for, and was printed.
+///
+/// # Errors
+/// Names the option that is wrong.
+pub fn create(options: &BlockOptions, machine: &str) -> Result<bool> {
+    for (tree, is_json, location) in &options.blockdevs {
+        let read: fn(Value) -> Result<BlockdevOptions> =
+            if *is_json { |tree| BlockdevOptions::from_json(tree, At::Top) } else { from_keyval };
+        read(tree.clone())
+            .and_then(|options| block::node::blockdev_add(&options))
+            .map_err(|error| error.prepend(format!("{location}: ")))?;
+    }
+    // Machines without disks of their own leave them to -device.
+    let default_interface = if machine == "none" { Interface::None } else { Interface::Ide };
+    for (id, values, location) in &options.drives {
+        let options = DriveOptions {
+            id: id.as_deref(),
+            values,
+            snapshot: options.snapshot,
+            default_interface,
+            location: location.clone(),
+        };
+        let made = drive_new(&options).map_err(|error| error.prepend(format!("{location}: ")))?;
+        if made.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The devices of `if=virtio`, which come after those of `-device`.
+///
+/// # Errors
+/// None: the list is well formed.
+pub fn devices() -> Result<Vec<Device>> {
+    let device = |drive: block::drive::DriveInfo| {
+        let mut list =
+            vec![("driver", "virtio-blk-pci".to_owned()), ("drive", drive.backend.name().to_owned())];
+        list.extend(drive.address.map(|address| ("addr", address)));
+        let list = list.into_iter().map(|(name, value)| (name.to_owned(), text(&value)));
+        Ok(Device { options: DeviceOptions::from_list(list)?, location: drive.location })
+    };
+    drives().into_iter().filter(|drive| drive.interface == Interface::Virtio).map(device).collect()
+}
