@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 
 mod hostmem;
+mod iothread;
 mod rng;
 
 pub use hostmem::{HostMemory, default_memory_backend, find_memory_backend, memory_region};
+pub use iothread::IoThread;
 pub use rng::{EntropyReceiver, RngBackend, RngBackendImpl, rng_backend_request_entropy};

@@ -1,6 +1,7 @@
 //! What devices read and write through (`BlockBackend`, block/block-backend.c): a name, a medium that may come
 //! and go, what becomes of errors, and counts.
 
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,20 +18,21 @@ use crate::driver::Child;
 use crate::node::BlockNode;
 use crate::pool::ThreadPool;
 
-/// What becomes of an error (`rerror=`, `werror=`).
-#[derive(QapiType, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BlockdevOnError {
-    /// The guest is told.
-    Report,
-    /// The guest is told that all is well.
-    Ignore,
-    /// The machine stops where the host's disk is full; otherwise the guest is told.
-    Enospc,
-    /// The machine stops, and the request is tried again when it goes on.
-    Stop,
-    /// As the device has it: `enospc` for writes, `report` for reads.
-    #[default]
-    Auto,
+qom::property_enum! {
+    /// What becomes of an error (`rerror=`, `werror=`): the guest is told; it is told that all is well; the machine
+    /// stops where the host's disk is full; the machine stops, and the request is tried again when it goes on; or as
+    /// the device has it, which is `enospc` for writes and `report` for reads.
+    pub enum BlockdevOnError: "BlockdevOnError" {
+        Report = "report", Ignore = "ignore", Enospc = "enospc", Stop = "stop", Auto = "auto",
+    }
+}
+qapi::property_type!(BlockdevOnError);
+
+#[allow(clippy::derivable_impls)] // The macro declares it.
+impl Default for BlockdevOnError {
+    fn default() -> Self {
+        BlockdevOnError::Auto
+    }
 }
 
 /// What is done about an error.
@@ -63,7 +65,7 @@ pub enum Op {
 }
 
 /// The memory that a request reads into or writes from, kept by it until it is done.
-pub trait RequestMemory: Send + Sync {
+pub trait RequestMemory: Any + Send + Sync {
     /// Its parts, in order.
     fn parts(&self) -> Vec<VolatileSlice<'_>>;
 }
@@ -87,8 +89,8 @@ pub struct Request {
     pub memory: Box<dyn RequestMemory>,
 }
 
-/// What is called when a request is done; on any thread, with no lock held.
-pub type Completion = Box<dyn FnOnce(io::Result<()>) + Send>;
+/// What is called when a request is done, and gets it back; on any thread, with no lock held.
+pub type Completion = Box<dyn FnOnce(Request, io::Result<()>) + Send>;
 
 /// What a device can be told and asked (`BlockDevOps`).
 pub trait BlockDevice: Send + Sync {
@@ -277,16 +279,22 @@ pub fn forget(backend: &Arc<BlockBackend>) {
     drop(removed);
 }
 
-/// Waits for all requests, and brings everything to the disk: at the program's end (`bdrv_close_all`).
-pub fn close_all() {
+/// Waits for all requests, and brings everything to the disk, as far as that goes (`bdrv_drain_all`,
+/// `bdrv_flush_all`).
+pub fn drain_and_flush_all() {
     for backend in all_backends() {
         backend.drain();
         if let Some(node) = backend.node() {
-            // Nobody is left to be told.
+            // The next flush that a guest asks for tells it.
             let _ = node.flush();
         }
-        backend.remove();
     }
+}
+
+/// Waits for all requests, and brings everything to the disk: at the program's end (`bdrv_close_all`).
+pub fn close_all() {
+    drain_and_flush_all();
+    all_backends().iter().for_each(|backend| backend.remove());
     for node in crate::node::monitor_nodes() {
         crate::node::monitor_remove(&node);
     }
@@ -424,9 +432,9 @@ impl BlockBackend {
         let begun = Instant::now();
         let backend = self.clone();
         let what = (request.op, request.bytes);
-        let finish = move |result: io::Result<()>| {
+        let finish = move |request: Request, result: io::Result<()>| {
             backend.stats.count(what, begun, &result);
-            done(result);
+            done(request, result);
             if backend.in_flight.fetch_sub(1, Ordering::AcqRel) == 1
                 && backend.waiters.load(Ordering::Acquire) > 0
             {
@@ -434,17 +442,21 @@ impl BlockBackend {
                 backend.idle.notify_all();
             }
         };
-        let Some(node) = self.node() else { return finish(Err(no_medium())) };
+        let Some(node) = self.node() else { return finish(request, Err(no_medium())) };
         let write_through = !self.write_cache();
         if request.op == Op::Read
             && let Some(result) = node.try_preadv(request.offset, &request.memory.parts())
         {
-            return finish(result);
+            return finish(request, result);
         }
         if node.driver().never_waits() {
-            return finish(carry_out(&node, &request, write_through));
+            let result = carry_out(&node, &request, write_through);
+            return finish(request, result);
         }
-        let work = move || finish(carry_out(&node, &request, write_through));
+        let work = move || {
+            let result = carry_out(&node, &request, write_through);
+            finish(request, result);
+        };
         self.pool.get_or_init(ThreadPool::new).run(Box::new(work));
     }
 

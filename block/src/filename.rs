@@ -13,8 +13,8 @@ use crate::options::{BlockdevDriver, BlockdevOptions};
 
 /// Longest chain of backing files; a file that is its own would make one without end.
 const MAX_DEPTH: u32 = 200;
-/// Protocols of QEMU's that are not there yet, for the message.
-const PROTOCOLS: [&str; 2] = ["null-co", "null-aio"];
+/// Protocols without a name of a file.
+const NULLS: [&str; 2] = ["null-co", "null-aio"];
 
 /// The protocol of `name`, when it begins with one: letters before a colon that comes before any slash.
 fn protocol(name: &str) -> Option<(&str, &str)> {
@@ -39,7 +39,7 @@ pub fn protocol_options(name: &str) -> Result<Value> {
             }
             Ok(options)
         }
-        Some((null, "//")) if PROTOCOLS.contains(&null) => Ok(json!({ "driver": null })),
+        Some((name, "//")) if NULLS.contains(&name) => Ok(json!({ "driver": name })),
         Some((unknown, _)) => bail!("Unknown protocol '{unknown}'"),
         None => Ok(file_options(name)),
     }

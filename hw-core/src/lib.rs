@@ -40,6 +40,7 @@ mod char_property;
 pub mod cpu;
 pub mod debug;
 pub mod device;
+mod drive_property;
 pub mod global;
 pub mod hotplug;
 pub mod intc;
@@ -60,6 +61,7 @@ pub use cpu::{Cpu, CpuClass};
 pub use device::{
     Device, DeviceCategory, DeviceClass, DeviceImpl, qdev_create, qdev_new, qdev_realize, qdev_unparent,
 };
+pub use drive_property::DriveProperty;
 pub use hotplug::HotplugHandler;
 pub use irq::{Irq, IrqHandler, IrqPin};
 pub use machine::{Machine, MachineClass, MachineImpl};

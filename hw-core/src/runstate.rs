@@ -359,6 +359,8 @@ pub fn vm_stop(state: RunState) {
     runstate_set(state);
     if was_running {
         tell(false, state);
+        // What the guest has under way ends, and is on the disk: others may look at it now.
+        block::backend::drain_and_flush_all();
         qapi::emit(&Stop {});
     }
 }

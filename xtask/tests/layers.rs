@@ -20,6 +20,7 @@ const LAYERS: [&[&str]; 8] = [
         "hw-pci",
         "hw-pci-host",
         "hw-virtio",
+        "hw-block",
         "hw-isa",
         "hw-dma",
         "hw-intc",

@@ -6,12 +6,6 @@ use hw_core::machine::current_machine;
 use qapi::QapiType;
 use qom::{Error, ErrorClass, Result, Value, bail};
 
-/// Lists the I/O threads (iothread.c).
-#[qapi::command("query-iothreads", preconfig)]
-fn query_iothreads() -> Result<Vec<Value>> {
-    Ok(Vec::new())
-}
-
 /// Lists plugged memory devices (hw/mem/memory-device.c).
 #[qapi::command("query-memory-devices")]
 fn query_memory_devices() -> Result<Vec<Value>> {

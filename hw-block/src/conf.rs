@@ -1,0 +1,121 @@
+//! What is common to disks: sizes of blocks, and how errors are dealt with (hw/block/block.c).
+
+use std::sync::Arc;
+
+use block::BlockBackend;
+use block::backend::{BlockErrorAction, BlockdevOnError};
+use hw_core::runstate::{self, RunState};
+use qapi::{QapiEvent, QapiType};
+use qom::{Result, bail};
+
+/// Largest size of a block, bytes.
+const MAX_BLOCK_SIZE: u32 = 2 << 20;
+/// Size of a sector, which everything is counted in.
+pub const SECTOR: u64 = 512;
+
+/// Sizes of blocks as a guest sees them, bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockSizes {
+    /// What can be read and written.
+    pub logical: u32,
+    /// What the disk does at once.
+    pub physical: u32,
+    /// Smallest efficient request; 0: nothing is said.
+    pub min_io: u32,
+    /// Best request; 0: nothing is said.
+    pub opt_io: u32,
+}
+
+impl BlockSizes {
+    /// Checks them, defaults filled in (`blkconf_blocksizes`).
+    ///
+    /// # Errors
+    /// For the user.
+    pub fn checked(mut self) -> Result<Self> {
+        for (name, size) in
+            [("logical_block_size", &mut self.logical), ("physical_block_size", &mut self.physical)]
+        {
+            if *size == 0 {
+                *size = SECTOR as u32;
+            }
+            if !(SECTOR as u32..=MAX_BLOCK_SIZE).contains(size) || !size.is_power_of_two() {
+                bail!(
+                    "Property .{name} doesn't take value {size} (minimum: 512, maximum: 2 MiB, a power of 2)"
+                );
+            }
+        }
+        if self.logical > self.physical {
+            bail!("logical_block_size > physical_block_size not supported");
+        }
+        if !self.min_io.is_multiple_of(self.logical) {
+            bail!("min_io_size must be a multiple of logical_block_size");
+        }
+        if self.min_io / self.logical > u16::MAX.into() {
+            bail!("min_io_size must not exceed {} logical blocks", u16::MAX);
+        }
+        if !self.opt_io.is_multiple_of(self.logical) {
+            bail!("opt_io_size must be a multiple of logical_block_size");
+        }
+        Ok(self)
+    }
+}
+
+/// Cylinders, heads and sectors for a disk of so many sectors (`guess_chs_for_size`).
+pub fn guess_chs(sectors: u64) -> (u16, u8, u8) {
+    let cylinders = (sectors / (16 * 63)).clamp(2, 16383);
+    (cylinders as u16, 16, 63)
+}
+
+/// What a request did.
+#[derive(QapiType)]
+enum IoOperationType {
+    Read,
+    Write,
+}
+
+/// A request failed.
+#[derive(QapiType, QapiEvent)]
+#[qapi(event = "BLOCK_IO_ERROR")]
+struct BlockIoError {
+    device: String,
+    node_name: Option<String>,
+    operation: IoOperationType,
+    action: BlockErrorAction,
+    nospace: Option<bool>,
+    reason: String,
+}
+
+/// Does about an error what was asked for: tells clients, and stops the machine (`blk_error_action`). What the
+/// device is to do is the answer.
+pub fn error_action(backend: &BlockBackend, is_read: bool, error: &std::io::Error) -> BlockErrorAction {
+    let action = backend.error_action(is_read, error);
+    if action == BlockErrorAction::Stop {
+        backend.set_io_status(error);
+        runstate::vmstop_request(RunState::IoError);
+    }
+    let nospace = error.kind() == std::io::ErrorKind::StorageFull;
+    qapi::emit(&BlockIoError {
+        device: backend.name().to_owned(),
+        node_name: backend.node().map(|node| node.node_name().to_owned()),
+        operation: if is_read { IoOperationType::Read } else { IoOperationType::Write },
+        action,
+        nospace: backend.has_io_status().then_some(nospace),
+        reason: error.to_string().split(" (os error").next().unwrap_or_default().to_owned(),
+    });
+    action
+}
+
+/// What errors lead to: the device's word, or else the drive's (`blkconf_apply_backend_options`).
+pub fn settle_on_error(backend: &Arc<BlockBackend>, read: BlockdevOnError, write: BlockdevOnError) {
+    let (drive_read, drive_write) = backend.on_error();
+    let chosen = |own, drives| if own == BlockdevOnError::Auto { drives } else { own };
+    let read = match chosen(read, drive_read) {
+        BlockdevOnError::Auto => BlockdevOnError::Report,
+        other => other,
+    };
+    let write = match chosen(write, drive_write) {
+        BlockdevOnError::Auto => BlockdevOnError::Enospc,
+        other => other,
+    };
+    backend.set_on_error(read, write);
+}

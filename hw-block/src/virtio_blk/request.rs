@@ -1,0 +1,163 @@
+//! Requests: from a chain of descriptors to the backend's, and back.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use block::backend::{Op, Request, RequestMemory};
+use hw_virtio::{VirtQueue, VirtQueueElement};
+use memory::vm_memory::VolatileSlice;
+use parking_lot::Mutex;
+
+use super::VirtIOBlock;
+use super::spec::{HEADER, RANGE, RANGE_UNMAP, kind, status};
+use crate::conf::SECTOR;
+
+/// What the driver must not do: the device is broken then.
+pub struct Bad(pub &'static str);
+
+/// A chain, as the memory of a request of the backend's.
+pub struct Transfer {
+    pub element: VirtQueueElement,
+    /// Data goes to the guest.
+    pub is_read: bool,
+}
+
+impl RequestMemory for Transfer {
+    fn parts(&self) -> Vec<VolatileSlice<'_>> {
+        // Header and status are not data.
+        if self.is_read {
+            self.element.writable_slices(0, self.element.writable_len().saturating_sub(1)).collect()
+        } else {
+            self.element.readable_slices(HEADER as u64, self.element.readable_len()).collect()
+        }
+    }
+}
+
+/// What is given back to a queue.
+pub struct QueueWork {
+    pub queue: Arc<VirtQueue>,
+    done: Mutex<Done>,
+}
+
+#[derive(Default)]
+struct Done {
+    elements: Vec<(VirtQueueElement, u32)>,
+    /// The handler is at work, and will give back what is done when it is through.
+    handling: bool,
+}
+
+impl QueueWork {
+    pub fn new(queue: Arc<VirtQueue>) -> Self {
+        QueueWork { queue, done: Mutex::default() }
+    }
+
+    /// The handler begins.
+    pub fn begin(&self) {
+        self.done.lock().handling = true;
+    }
+
+    /// The handler is through.
+    pub fn end(&self) {
+        let mut done = self.done.lock();
+        done.handling = false;
+        let elements = std::mem::take(&mut done.elements);
+        drop(done);
+        self.give_back(elements);
+    }
+
+    fn give_back(&self, elements: Vec<(VirtQueueElement, u32)>) {
+        if !elements.is_empty() {
+            self.queue.push_all(elements);
+            self.queue.notify();
+        }
+    }
+
+    /// A request is done.
+    pub fn finish(&self, memory: Box<dyn RequestMemory>, status: u8) {
+        let memory: Box<dyn Any> = memory;
+        if let Ok(transfer) = memory.downcast::<Transfer>() {
+            self.finish_element(transfer.element, status);
+        }
+    }
+
+    /// A chain is done.
+    pub fn finish_element(&self, element: VirtQueueElement, status: u8) {
+        let len = element.writable_len();
+        element.write(len.saturating_sub(1), &[status]);
+        let mut done = self.done.lock();
+        done.elements.push((element, u32::try_from(len).unwrap_or(u32::MAX)));
+        if !done.handling {
+            let elements = std::mem::take(&mut done.elements);
+            drop(done);
+            self.give_back(elements);
+        }
+    }
+}
+
+fn le32(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
+}
+
+fn le64(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+}
+
+/// Reads a chain: a request for the backend, or `None` where it is done already.
+///
+/// # Errors
+/// A chain without room for header and status.
+pub fn parse(blk: &VirtIOBlock, work: &QueueWork, element: VirtQueueElement) -> Result<Option<Request>, Bad> {
+    let (readable, writable) = (element.readable_len(), element.writable_len());
+    if readable == 0 || writable == 0 {
+        return Err(Bad("virtio-blk missing headers"));
+    }
+    let mut header = [0; HEADER];
+    if element.read(0, &mut header) < HEADER {
+        return Err(Bad("virtio-blk request outhdr too short"));
+    }
+    let (what, sector) = (le32(&header, 0) & !kind::BARRIER, le64(&header, 8));
+    let now = |element, how| {
+        work.finish_element(element, how);
+        Ok(None)
+    };
+    let request = |op, offset, bytes, element, is_read| {
+        let memory = VirtIOBlock::transfer(element, is_read);
+        Ok(Some(Request { op, offset, bytes, memory }))
+    };
+    match what {
+        kind::IN | kind::OUT => {
+            let is_read = what == kind::IN;
+            let bytes = if is_read { writable - 1 } else { readable - HEADER as u64 };
+            if !blk.is_in_range(sector, bytes) {
+                return now(element, status::IOERR);
+            }
+            let op = if is_read { Op::Read } else { Op::Write };
+            request(op, sector * SECTOR, bytes, element, is_read)
+        }
+        kind::FLUSH => request(Op::Flush, 0, 0, element, false),
+        kind::GET_ID => {
+            let serial = blk.serial_bytes();
+            let room = (writable - 1).min(serial.len() as u64) as usize;
+            element.write(0, &serial[..room]);
+            now(element, status::OK)
+        }
+        kind::DISCARD | kind::WRITE_ZEROES => {
+            let mut range = [0; RANGE];
+            if readable != (HEADER + RANGE) as u64 || element.read(HEADER as u64, &mut range) < RANGE {
+                return Err(Bad("virtio-blk discard/write_zeroes header has another length than one range"));
+            }
+            let (sector, sectors, flags) = (le64(&range, 0), le32(&range, 8), le32(&range, 12));
+            let is_discard = what == kind::DISCARD;
+            if flags & !RANGE_UNMAP != 0 || is_discard && flags != 0 {
+                return now(element, status::UNSUPP);
+            }
+            let bytes = u64::from(sectors) * SECTOR;
+            if sectors > blk.max_sectors(is_discard) || !blk.is_in_range(sector, bytes) {
+                return now(element, status::IOERR);
+            }
+            let op = if is_discard { Op::Discard } else { Op::WriteZeroes { may_unmap: flags != 0 } };
+            request(op, sector * SECTOR, bytes, element, false)
+        }
+        _ => now(element, status::UNSUPP),
+    }
+}
