@@ -160,6 +160,11 @@ pub fn is_running() -> bool {
     runstate_get() == RunState::Running
 }
 
+/// Whether the machine must be reset before it can go on (`runstate_needs_reset`).
+pub fn needs_reset() -> bool {
+    matches!(runstate_get(), RunState::InternalError | RunState::Shutdown)
+}
+
 /// Says what a guest's reboot and power-off do from now on.
 pub fn set_action(reboot: Option<RebootAction>, shutdown: Option<ShutdownAction>) {
     let mut global = GLOBAL.lock();

@@ -44,7 +44,7 @@ fn main_loop_should_exit() -> Option<i32> {
         qemu_system_reset(cause);
         if runstate::is_running() {
             resume_all_vcpus();
-        } else if matches!(runstate::runstate_get(), RunState::InternalError | RunState::Shutdown) {
+        } else if runstate::needs_reset() {
             runstate::runstate_set(RunState::Paused);
         }
     }

@@ -84,6 +84,8 @@ pub struct Options {
     pub trace: Vec<(String, String, String)>,
     pub log_items: Option<String>,
     pub log_file: Option<String>,
+    /// `-gdb` and `-s`: the device, and the option.
+    pub gdb: Vec<(String, String)>,
     /// `-qtest`: the chardev that a test is at.
     pub qtest: Option<String>,
     /// `-qtest-log`.
@@ -346,6 +348,12 @@ impl Options {
         }
         self.chars.monitors = self.command_line.monitors().map_err(wrong)?;
         self.chars.serials = self.command_line.all(OptionId::Serial).map(|o| o.text().to_owned()).collect();
+        let places = self.command_line.occurrences.iter().filter_map(|given| match given.id {
+            OptionId::Gdb => Some((given.text().to_owned(), given.location.to_string())),
+            OptionId::GdbDefault => Some(("tcp::1234".to_owned(), given.location.to_string())),
+            _ => None,
+        });
+        self.gdb = places.collect();
         self.chars.debugcon = self.last(OptionId::Debugcon);
         self.chars.nographic = self.command_line.has(OptionId::Nographic);
         self.chars.defaults = !self.command_line.has(OptionId::Nodefaults);

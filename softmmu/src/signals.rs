@@ -45,6 +45,9 @@ fn on_signal(signal: i32) {
         chardev::reapply_terminal();
         return;
     }
+    if signal == SIGINT && gdbserver::interrupt() {
+        return;
+    }
     eprintln!("softmmu: terminating on signal {signal}");
     shutdown_request(ShutdownCause::HostSignal);
 }

@@ -93,6 +93,9 @@ pub fn qemu_init(arguments: &[String]) -> Result<Init> {
 /// As [`qemu_init`].
 pub fn qmp_x_exit_preconfig(options: &Options, machine: &Arc<dyn Object>) -> Result<()> {
     set_up_machine(options, machine)?;
+    for (device, location) in &options.gdb {
+        gdbserver::gdbserver_start(device).map_err(|error| error.prepend(format!("{location}: ")))?;
+    }
     if !options.start_stopped {
         let _span = span("vm_start");
         vm_start();
@@ -139,10 +142,12 @@ fn overcommit(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// What others than this file have the program do.
 fn set_actions(options: &Options) {
     runstate::set_action(options.reboot_action, options.shutdown_action);
     runstate::set_guest_action(options.panic_action, options.watchdog_action);
     chardev::set_quit_handler(|| runstate::shutdown_request(ShutdownCause::HostUi));
+    monitor::hmp::set_gdb_server(|device| gdbserver::gdbserver_start(device).map_err(|error| error.message));
 }
 
 /// The class of machine that was chosen (`select_machine`).
@@ -254,6 +259,7 @@ pub fn qemu_cleanup() {
     block::backend::close_all();
     net::net_cleanup();
     monitor::qmp::finish();
+    gdbserver::gdb_exit(runstate::exit_status());
     chardev::remove_all();
     debug_assert!(current_machine().is_some() || cpu::cpu_list().is_empty());
 }

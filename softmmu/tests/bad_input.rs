@@ -108,6 +108,13 @@ fn an_initrd_must_exist_and_fit_in_memory() {
 }
 
 #[test]
+fn gdb_needs_a_processor_and_a_device() {
+    let line = "softmmu: -s: gdbstub: meaningless to attach gdb to a machine without any CPU.";
+    refused(&["-M", "none", "-s"], &[line]);
+    refused(&["-S", "-gdb", "foo"], &["softmmu: -gdb foo: 'foo' is not a valid char driver"]);
+}
+
+#[test]
 fn memory_sizes_that_no_machine_has_are_refused() {
     refused(&["-m", "1E"], &["softmmu: -m: ram size 0x1000000000000000 is too large"]);
     for size in ["1X", "-1", "much"] {

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 pub const NESTED: &[&str] = &["qemu-system-x86", "seabios", "lz4"];
 /// Unpacking kernels needs this one.
 pub const KERNEL: &[&str] = &["lz4"];
-/// Talks to the monitor's socket in the program's own tests.
-pub const CLIENTS: &[&str] = &["socat"];
+/// Clients of the program in its own tests: of the monitor's socket, and a debugger.
+pub const CLIENTS: &[&str] = &["socat", "gdb"];
 /// Disassembles ACPI tables (`iasl`).
 pub const ACPI: &[&str] = &["acpica-tools"];
 

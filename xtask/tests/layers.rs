@@ -38,7 +38,7 @@ const LAYERS: [&[&str]; 8] = [
     // The CPU and the board.
     &["target-i386", "hw-i386"],
     // Control.
-    &["monitor"],
+    &["monitor", "gdbserver"],
     // Programs.
     &["libqtest", "softmmu", "xtask"],
 ];

@@ -70,6 +70,7 @@ pub const CASES: &[Case] = &[
         case("platform", "debugcon", &["-device", "isa-debugcon,chardev=d", "-chardev", "null,id=d"]),
         &["ok debugcon-readback", "ok pit-not-fast"],
     ),
+    with_lines(case("debug", "released", &["-smp", "2"]), &["ready", "ok counter"]),
     Case { status: 0, ..with_lines(case("poweroff", "", &[]), &["ok sci-enabled", "poweroff"]) },
     reset("how=cf9"),
     reset("how=92"),

@@ -38,13 +38,12 @@ fn stop() -> Result<()> {
 /// Lets the machine go on.
 #[qapi::command("cont")]
 fn cont() -> Result<()> {
-    match runstate::runstate_get() {
-        RunState::InternalError | RunState::Shutdown => {
-            bail!("Resetting the Virtual Machine is required")
-        }
-        // Only a wake-up event ends it.
-        RunState::Suspended => {}
-        _ => runstate::vm_start(),
+    if runstate::needs_reset() {
+        bail!("Resetting the Virtual Machine is required");
+    }
+    // Only a wake-up event ends a suspension.
+    if runstate::runstate_get() != RunState::Suspended {
+        runstate::vm_start();
     }
     Ok(())
 }

@@ -68,7 +68,7 @@ pub(crate) fn closefd(_: &mut Session, args: &Args) -> Done {
 /// Starts a gdb server on a device, or stops it on `none`.
 ///
 /// # Errors
-/// When it cannot.
+/// Why it cannot.
 pub type GdbServer = fn(&str) -> Result<(), String>;
 
 static GDB_SERVER: Mutex<Option<GdbServer>> = Mutex::new(None);
@@ -84,7 +84,12 @@ pub(crate) fn gdbserver(mon: &mut Session, args: &Args) -> Done {
     match server.map(|start| start(device)) {
         Some(Ok(())) if device == "none" => mon.print("Disabled gdbserver\n"),
         Some(Ok(())) => out!(mon, "Waiting for gdb connection on device '{device}'\n"),
-        _ => out!(mon, "Could not open gdbserver on device '{device}'\n"),
+        refused => {
+            if let Some(Err(why)) = refused {
+                out!(mon, "{why}\n");
+            }
+            out!(mon, "Could not open gdbserver on device '{device}'\n");
+        }
     }
     Ok(())
 }

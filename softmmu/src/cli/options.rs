@@ -251,8 +251,8 @@ options! {
         Stop "S" flag Full "" "do not start the processors";
         Overcommit "overcommit" arg Full "[mem-lock=on|off][,cpu-pm=on|off]"
             "lock guest memory; let the guest idle the host's processors";
-        Gdb "gdb" arg Later "DEV" "wait for gdb on a character device";
-        GdbDefault "s" flag Later "" "the same as -gdb tcp::1234";
+        Gdb "gdb" arg Full "DEV" "wait for gdb on a character device";
+        GdbDefault "s" flag Full "" "the same as -gdb tcp::1234";
         LogItems "d" arg Full "ITEM[,...]" "what to log ('-d help' lists it)";
         LogFile "D" arg Full "FILE" "where to log to (stderr)";
         Dfilter "dfilter" arg Later "RANGE[,...]" "log only what happens in these addresses";

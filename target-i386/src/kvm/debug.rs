@@ -3,9 +3,11 @@
 //! Source: QEMU `target/i386/kvm/kvm.c` (`kvm_arch_update_guest_debug`, `kvm_arch_handle_debug`); Intel SDM volume
 //! 3B, 18.2 (17.2 in older editions).
 
-use accel_kvm::kvm_bindings::{Msrs, kvm_debug_exit_arch, kvm_guest_debug, kvm_msr_entry, kvm_sregs};
+use accel_kvm::kvm_bindings::{
+    Msrs, kvm_debug_exit_arch, kvm_fpu, kvm_guest_debug, kvm_msr_entry, kvm_sregs,
+};
 use accel_kvm::kvm_ioctls::VcpuFd;
-use accel_kvm::{DebugExit, HwBreakpoint};
+use accel_kvm::{DebugExit, HwBreakpoint, set_xsave};
 use hw_core::debug::{BreakpointError, BreakpointKind};
 
 use crate::gdbstub::GdbRegisters;
@@ -30,6 +32,8 @@ mod spec {
     pub const INT3: &[u8] = &[0xcc];
     pub const BREAKPOINTS: usize = 4;
     pub const MSR_KERNEL_GS_BASE: u32 = 0xc000_0102;
+    /// Where MXCSR is in the XSAVE area, in words (SDM volume 1, 10.5.1).
+    pub const XSAVE_MXCSR: usize = 6;
 }
 
 pub(super) use spec::{BREAKPOINTS, INT3};
@@ -124,12 +128,20 @@ pub(crate) fn get_registers(vcpu: &VcpuFd) -> Option<GdbRegisters> {
     let mut msrs = kernel_gs_base(0)?;
     // A CPU without long mode has no such MSR.
     let read = vcpu.get_msrs(&mut msrs).unwrap_or_default();
+    // KVM_GET_FPU leaves it out. A host may have no XSAVE area.
+    let mxcsr = vcpu.get_xsave().map_or(0, |xsave| xsave.region[spec::XSAVE_MXCSR]);
     Some(GdbRegisters {
         regs: vcpu.get_regs().ok()?,
         sregs: vcpu.get_sregs().ok()?,
-        fpu: vcpu.get_fpu().ok()?,
+        fpu: kvm_fpu { mxcsr, ..vcpu.get_fpu().ok()? },
         kernel_gs_base: msrs.as_slice().first().filter(|_| read == 1).map_or(0, |msr| msr.data),
     })
+}
+
+fn put_mxcsr(vcpu: &VcpuFd, value: u32) -> Option<()> {
+    let mut xsave = vcpu.get_xsave().ok()?;
+    xsave.region[spec::XSAVE_MXCSR] = value;
+    set_xsave(vcpu, &xsave).ok()
 }
 
 /// Hands to KVM what differs from `before`; whether KVM took it all.
@@ -143,6 +155,9 @@ pub(crate) fn put_registers(vcpu: &VcpuFd, before: &GdbRegisters, after: &GdbReg
     }
     if after.fpu != before.fpu {
         ok &= vcpu.set_fpu(&after.fpu).is_ok();
+    }
+    if after.fpu.mxcsr != before.fpu.mxcsr {
+        ok &= put_mxcsr(vcpu, after.fpu.mxcsr).is_some();
     }
     if after.kernel_gs_base != before.kernel_gs_base {
         ok &= kernel_gs_base(after.kernel_gs_base).is_some_and(|msrs| vcpu.set_msrs(&msrs) == Ok(1));
