@@ -107,6 +107,12 @@ impl Nest {
         Ok(self)
     }
 
+    /// Carries a text in.
+    pub fn text(&mut self, place: &str, contents: &str) -> Result<&mut Self> {
+        self.tree.text(&path_in_l1(Path::new(place))?, contents);
+        Ok(self)
+    }
+
     /// Runs a shell script; see [`retry`] for what becomes of an L1 that hangs or ends without its end mark.
     pub fn run(&self, script: &str) -> Result<Outcome> {
         retry(|| self.attempt(script))

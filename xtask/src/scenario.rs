@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::console::{Console, Failure};
+use crate::deps;
 use crate::guest::{self, PROMPT};
 use crate::kernel::{Flavour, Kernel};
 use crate::nested::{Nest, RAW_TERMINAL, quote, quote_all};
@@ -46,6 +47,8 @@ pub struct Scenario {
     steps: &'static [Step],
     /// The VMM's exit status.
     status: u8,
+    /// Whether Debian's gdb debugs the guest's kernel meanwhile.
+    gdb: bool,
 }
 
 use Format::{BzImage, Vmlinux};
@@ -60,6 +63,7 @@ const PLAIN: Scenario = Scenario {
     initrd: "initrd",
     steps: &[],
     status: 0,
+    gdb: false,
 };
 
 /// The modules in [`WITH_MODULES`], besides those that they need.
@@ -222,6 +226,39 @@ pub const SCENARIOS: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        name: "gdb",
+        arguments: &["-smp", "2", "-S", "-gdb", "unix:/tmp/gdb.sock,server=on,wait=off"],
+        append: "nokaslr",
+        steps: &[
+            Expect("GDB waits"),
+            Expect(PROMPT),
+            Type("hostname one\n"),
+            Expect("GDB hbreak one"),
+            Expect(PROMPT),
+            Type("hostname two\n"),
+            Expect("GDB break two"),
+            Expect("GDB step 1"),
+            Expect("GDB kernel's 1 1 1"),
+            Expect("(CPU#1 ["),
+            // 't', and 't' again.
+            Expect("GDB watch 116"),
+            Expect(PROMPT),
+            Type("hostname\n"),
+            Expect("GDB rwatch 116"),
+            Expect("two"),
+            Expect(PROMPT),
+            Type("hostname\n"),
+            Expect("GDB awatch 116"),
+            Expect("GDB writes"),
+            Expect(PROMPT),
+            Type("hostname\n"),
+            Expect("Two"),
+            Type("poweroff\n"),
+        ],
+        gdb: true,
+        ..PLAIN
+    },
+    Scenario {
         name: "quit-key",
         steps: &[Expect(PROMPT), Type("\x01x"), Expect("QEMU: Terminated")],
         ..PLAIN
@@ -235,6 +272,17 @@ const GUEST_SECONDS: u32 = 400;
 /// L1 hangs now and then: few guests in each.
 const GUESTS_PER_L1: usize = 3;
 const ATTEMPTS: u32 = 3;
+
+/// The shell function that debugs a guest with the kernel of the machine it runs in.
+const GDB: &str = r#"debug() {
+    symbol() { awk -v name=$1 '$3 == name { print "0x" $1; exit }' /proc/kallsyms; }
+    until [ -S /tmp/gdb.sock ]; do sleep 1; done
+    # Without KASLR a kernel is where it was linked.
+    gdb -nx -batch -ex "set \$moved = $(symbol _text) - 0xffffffff81000000" \
+        -ex "set \$sethostname = $(symbol __x64_sys_sethostname) - \$moved" \
+        -ex "set \$utsname = $(symbol init_uts_ns) - \$moved" -x /guest/kernel.gdb </dev/null
+}
+"#;
 
 const START_MARK: &str = "=== SCENARIO ";
 const STATUS_MARK: &str = "=== STATUS ";
@@ -260,6 +308,11 @@ pub fn run(vmm: &Vmm, scenarios: Vec<&'static Scenario>) -> Result<Vec<&'static 
     if scenarios.iter().any(|scenario| scenario.initrd == WITH_MODULES) {
         let modules = Kernel::fetch(Flavour::Cloud)?.modules(&MODULES.map(str::to_owned))?;
         nest.carry(&guest::initramfs(&[], &modules)?.path(), Some("/guest/initrd-modules"))?;
+    }
+    if scenarios.iter().any(|scenario| scenario.gdb) {
+        // It has fewer files than the package gdb, and shares its libraries.
+        nest.carry(&deps::unpacked("gdb-minimal")?.join("usr/bin/gdb"), Some("/bin/gdb"))?;
+        nest.text("/guest/kernel.gdb", include_str!("kernel.gdb"))?;
     }
     nest.timeout(STEP * 6);
     let mut failed = Vec::new();
@@ -321,7 +374,8 @@ impl Scenario {
         };
         let start = quote(&format!("{START_MARK}{}", self.name));
         let line = command_line(vmm, kernel, self.initrd, self.append, self.arguments);
-        format!("echo {start}\n{line}\necho '{STATUS_MARK}'$?\n")
+        let beside = if self.gdb { format!("{GDB}debug &\n") } else { String::new() };
+        format!("echo {start}\n{beside}{line}\necho '{STATUS_MARK}'$?\n")
     }
 
     /// Types and waits as the steps say.
