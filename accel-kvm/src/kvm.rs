@@ -10,6 +10,7 @@ use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use memory::{
     AddressSpace, MemoryListener, MemoryRegion, address_space_io, address_space_memory, get_system_memory,
 };
+use parking_lot::Mutex;
 use qom::{Class, Error, Object, Property, Result, Size, bail};
 use util::trace::span;
 use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref, ioctl_with_val};
@@ -76,6 +77,8 @@ pub struct KvmState {
     coalesced: Option<Arc<CoalescedRanges>>,
     memory_listener: OnceLock<Arc<KvmMemoryListener>>,
     guest_debug: OnceLock<Arc<KvmGuestDebug>>,
+    /// vCPUs that were unplugged, by id: KVM has no way to end one.
+    parked: Mutex<Vec<(u64, VcpuFd)>>,
 }
 
 static STATE: OnceLock<Arc<KvmState>> = OnceLock::new();
@@ -99,6 +102,20 @@ const REQUIRED: [(Cap, &str); 6] = [
 ];
 
 impl KvmState {
+    /// A vCPU of that id: one that was parked, or a new one (`kvm_get_vcpu`).
+    pub(crate) fn get_vcpu(&self, id: u64) -> std::result::Result<VcpuFd, kvm_ioctls::Error> {
+        let mut parked = self.parked.lock();
+        match parked.iter().position(|(other, _)| *other == id) {
+            Some(at) => Ok(parked.swap_remove(at).1),
+            None => self.vm.create_vcpu(id),
+        }
+    }
+
+    /// Keeps a vCPU for the next CPU of its id.
+    pub(crate) fn park_vcpu(&self, id: u64, vcpu: VcpuFd) {
+        self.parked.lock().push((id, vcpu));
+    }
+
     /// Opens `/dev/kvm` and makes a virtual machine in it.
     ///
     /// # Errors
@@ -131,6 +148,7 @@ impl KvmState {
             coalesced: (coalesces == [true; 2]).then(Arc::default),
             memory_listener: OnceLock::new(),
             guest_debug: OnceLock::new(),
+            parked: Mutex::default(),
         }))
     }
 

@@ -85,17 +85,16 @@ fn qemu_kvm_cpu_thread_fn(this: &VcpuThread, up: &mpsc::SyncSender<Result<()>>) 
         kvm_cpu_exec(this, &mut exec);
     }
     drop(registration);
-    VCPU.set(None);
+    if let Some(vcpu) = VCPU.take() {
+        this.state.park_vcpu(this.arch.vcpu_id(), vcpu);
+    }
 }
 
 fn kvm_init_vcpu(this: &VcpuThread) -> Result<()> {
     let _span = span("kvm_init_vcpu");
     let mut vcpu = {
         let _span = span("KVM_CREATE_VCPU");
-        this.state
-            .vm
-            .create_vcpu(this.arch.vcpu_id())
-            .map_err(|e| ioctl("kvm_init_vcpu: KVM_CREATE_VCPU", e))?
+        this.state.get_vcpu(this.arch.vcpu_id()).map_err(|e| ioctl("kvm_init_vcpu: KVM_CREATE_VCPU", e))?
     };
     if this.state.coalesced_ranges().is_some() {
         vcpu.map_coalesced_mmio_ring().map_err(|e| ioctl("mapping the coalesced MMIO ring", e))?;

@@ -89,8 +89,13 @@ impl<T: UserCreatable> ClassInit<T> for HostMemory {
 
 impl HostMemory {
     /// Whether a machine or a device uses the memory.
-    fn is_mapped(&self) -> bool {
+    pub fn is_mapped(&self) -> bool {
         self.region.get().is_some_and(MemoryRegion::is_mapped)
+    }
+
+    /// The memory, once it is complete.
+    pub fn region(&self) -> Option<MemoryRegion> {
+        self.region.get().cloned()
     }
 
     fn checked_size(&self) -> Result<u64> {

@@ -6,6 +6,7 @@
 
 pub mod spec;
 
+use hw_core::suspend::WakeupReason;
 use serde::{Deserialize, Serialize};
 use util::clock::{ticks_at, time_of_tick};
 
@@ -18,17 +19,6 @@ pub enum SleepRequest {
     SuspendToDisk,
     /// S5, soft off.
     SoftOff,
-}
-
-/// What woke the machine from S3.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WakeupReason {
-    /// The alarm of the real-time clock.
-    Rtc,
-    /// The PM timer.
-    PmTimer,
-    /// Anything else, such as a key or the monitor.
-    Other,
 }
 
 /// The registers of one ACPI power management function.
@@ -166,6 +156,11 @@ impl AcpiRegs {
     pub fn next_deadline(&self, now_ns: u64) -> Option<u64> {
         let waiting = self.pm1_en & spec::TMR != 0 && self.status(now_ns) & spec::TMR == 0;
         waiting.then(|| tick_time(self.timer_overflow))
+    }
+
+    /// Whether the PM timer raises the SCI now.
+    pub fn timer_due(&self, now_ns: u64) -> bool {
+        self.pm1_en & self.status(now_ns) & spec::TMR != 0
     }
 
     /// Presses the power button. Nothing happens if the guest has not enabled it (as QEMU).

@@ -4,5 +4,8 @@
 pub mod aml;
 pub mod bios_linker_loader;
 pub mod core;
+pub mod cpu_hotplug;
+pub mod memory_hotplug;
+pub mod pcihp;
 pub mod piix4;
 pub mod tables;

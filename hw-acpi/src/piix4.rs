@@ -2,9 +2,12 @@
 //!
 //! Sources: Intel 82371AB (PIIX4) data sheet, 290562, chapter 7; QEMU `hw/acpi/piix4.c`, `hw/isa/apm.c`.
 
+mod hotplug;
+
 use std::sync::{Arc, OnceLock};
 
 use hw_core::runstate::{ShutdownCause, register_powerdown_notifier, shutdown_request};
+use hw_core::suspend::{self, WakeupReason};
 use hw_core::{DeviceClass, DeviceImpl, IrqPin, VmState, vmstate};
 use hw_i2c::pm_smbus::PmSmbus;
 use hw_i2c::{PmSmbusPorts, i2c_init_bus};
@@ -18,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use util::clock::{ClockType, now_ns};
 use util::timer::Timer;
 
+use self::hotplug::{Hotplug, HotplugState};
 use crate::core::{AcpiRegs, SleepRequest};
 
 /// Registers (82371AB, section 7.1) and ports.
@@ -72,6 +76,12 @@ use spec::*;
 #[object(name = "PIIX4_PM", parent = PciDevice, class_init = class_init)]
 pub struct Piix4Pm {
     parent: PciDevice,
+    /// Whether S3 is not offered
+    #[property(name = "disable_s3")]
+    disable_s3: Property<u8>,
+    /// Whether S4 is not offered
+    #[property(name = "disable_s4")]
+    disable_s4: Property<u8>,
     /// The sleep type that means S4
     #[property(default = 2, name = "s4_val")]
     s4_val: Property<u8>,
@@ -81,6 +91,10 @@ pub struct Piix4Pm {
     /// Whether the machine has SMM
     #[property]
     smm_enabled: Property<bool>,
+    /// Whether devices of the root bus can come and go
+    #[property(default = true, name = "acpi-root-pci-hotplug")]
+    root_hotplug: Property<bool>,
+    hotplug: Hotplug,
     regs: OnceLock<Arc<Mutex<AcpiRegs>>>,
     apm: Mutex<Apm>,
     timer: OnceLock<Timer>,
@@ -124,9 +138,47 @@ impl Piix4Pm {
     }
 
     fn change<R>(&self, f: impl FnOnce(&mut AcpiRegs) -> R) -> Option<R> {
-        let result = f(&mut self.regs.get()?.lock());
+        let result = {
+            let mut regs = self.regs.get()?.lock();
+            let result = f(&mut regs);
+            self.enable_wakeups(&regs);
+            result
+        };
         self.update();
         Some(result)
+    }
+
+    /// The PM timer's wake-up: it fires on while the guest sleeps.
+    fn timer_fired(&self) {
+        self.update();
+        let now = now_ns(ClockType::Virtual);
+        let due = self.regs.get().is_some_and(|regs| regs.lock().timer_due(now));
+        if due {
+            // Most of the time nobody sleeps.
+            let _ = suspend::wakeup_request(WakeupReason::PmTimer);
+        }
+    }
+
+    /// Says what may wake the guest.
+    fn enable_wakeups(&self, regs: &AcpiRegs) {
+        for reason in [WakeupReason::Rtc, WakeupReason::PmTimer] {
+            suspend::wakeup_enable(reason, regs.can_wake(reason));
+        }
+    }
+
+    /// Whether the machine offers S3.
+    pub fn offers_s3(&self) -> bool {
+        self.disable_s3.get() == 0
+    }
+
+    /// The sleep type of S4, offered or not.
+    pub fn s4_number(&self) -> u8 {
+        self.s4_val.get()
+    }
+
+    /// The sleep type of S4, if the machine offers that.
+    pub fn s4_type(&self) -> Option<u8> {
+        (self.disable_s4.get() == 0).then_some(self.s4_val.get())
     }
 
     fn update_mapping(&self) {
@@ -167,11 +219,9 @@ impl Piix4Pm {
 
     fn sleep(&self, request: SleepRequest) {
         match request {
-            SleepRequest::SoftOff | SleepRequest::SuspendToDisk => {
-                shutdown_request(ShutdownCause::GuestShutdown)
-            }
-            // Offered by no table until suspending is there: a guest that asks all the same goes on.
-            SleepRequest::SuspendToRam => {}
+            SleepRequest::SoftOff => shutdown_request(ShutdownCause::GuestShutdown),
+            SleepRequest::SuspendToDisk => suspend::suspend_to_disk(),
+            SleepRequest::SuspendToRam => suspend::suspend_request(),
         }
     }
 
@@ -206,7 +256,7 @@ impl DeviceImpl for Piix4Pm {
         let this = Arc::downgrade(self);
         let _ = self.timer.set(Timer::new(ClockType::Virtual, move || {
             if let Some(this) = this.upgrade() {
-                this.update();
+                this.timer_fired();
             }
         }));
         self.with_config(|c| {
@@ -219,6 +269,14 @@ impl DeviceImpl for Piix4Pm {
         self.init_gpio_out("smi-irq", &self.smi);
         self.map_ports(&bus);
         self.create_smbus(&bus)?;
+        self.map_hotplug(&bus);
+        suspend::register_wakeup_support();
+        let this = Arc::downgrade(self);
+        suspend::register_wakeup_notifier(Arc::new(move |reason| {
+            if let Some(this) = this.upgrade() {
+                let _ = this.change(|regs| regs.wake(reason));
+            }
+        }));
         let this = Arc::downgrade(self);
         register_powerdown_notifier(Arc::new(move || {
             if let Some(this) = this.upgrade() {
@@ -246,6 +304,9 @@ impl DeviceImpl for Piix4Pm {
         }
         self.update_mapping();
         let _ = self.change(|r| r.reset(now_ns(ClockType::Virtual)));
+        if let Some(this) = qom::downcast::<Piix4Pm>(self.this()) {
+            this.reset_hotplug();
+        }
     }
 }
 
@@ -255,6 +316,7 @@ pub struct Piix4PmState {
     regs: AcpiRegs,
     apm: Apm,
     smbus: PmSmbus,
+    hotplug: HotplugState,
 }
 
 impl VmState for Piix4Pm {
@@ -262,10 +324,18 @@ impl VmState for Piix4Pm {
 
     fn save(&self) -> Option<Piix4PmState> {
         let regs = self.regs.get()?.lock().clone();
-        Some(Piix4PmState { regs, apm: self.apm.lock().clone(), smbus: self.smbus.get()?.0.save() })
+        Some(Piix4PmState {
+            regs,
+            apm: self.apm.lock().clone(),
+            smbus: self.smbus.get()?.0.save(),
+            hotplug: self.hotplug.state(),
+        })
     }
 
     fn load(&self, state: Piix4PmState) -> Result<()> {
+        if !self.hotplug.load(state.hotplug) {
+            bail!("the state is of a machine with other places for CPUs or memory modules");
+        }
         *self.apm.lock() = state.apm;
         if let Some((smbus, _)) = self.smbus.get() {
             smbus.load(state.smbus);

@@ -3,6 +3,8 @@
 //! Source followed: ACPI specification 6.4, section 5.2, and QEMU `hw/acpi/aml-build.c`. What describes one board
 //! is that board's; here is what every board needs.
 
+use thiserror::Error;
+
 use crate::bios_linker_loader::{BiosLinker, Command, Zone};
 
 /// fw_cfg name of the blob that holds all tables but the RSDP.
@@ -12,7 +14,10 @@ pub const RSDP_FILE: &str = "etc/acpi/rsdp";
 
 /// Bytes of the header that every table but the FACS begins with (5.2.6).
 pub const HEADER_SIZE: usize = 36;
+const HEADER_LENGTH: usize = 4;
 const HEADER_CHECKSUM: usize = 9;
+/// The header of a user's table that has none of its own.
+const USER_HEADER: [u8; HEADER_SIZE] = *b"QEMU\0\0\0\0\x01\0QEMUQEQEMUQEMU\x01\0\0\0QEMU\x01\0\0\0";
 /// Bytes of an ACPI 1.0 RSDP (5.2.5.3).
 const RSDP_SIZE: u32 = 20;
 const RSDP_CHECKSUM: u32 = 8;
@@ -44,6 +49,90 @@ pub struct Pointer {
     pub size: u8,
     /// What it points to: a place in the blob.
     pub target: u32,
+}
+
+/// A field of the header of a table that the user gives: its value is cut to its size, or filled up with zeros.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeaderField {
+    /// Where it is, in bytes from the start of the table.
+    pub at: usize,
+    /// Bytes of it.
+    pub size: usize,
+    /// What to put there.
+    pub value: Vec<u8>,
+}
+
+/// Why a table of the user's cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum UserTableError {
+    /// It is to have a header, and is shorter than one.
+    #[error("ACPI table claiming to have header is too short, available: {0}, expected: {HEADER_SIZE}")]
+    TooShort(usize),
+    /// fw_cfg has 16 bits for its length.
+    #[error("ACPI table too big, requested: {0}, max: 65535")]
+    TooLarge(usize),
+}
+
+/// A whole table that the user gives (`-acpitable`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserTable {
+    bytes: Vec<u8>,
+    warnings: Vec<String>,
+}
+
+impl UserTable {
+    /// A table of `blob`, which begins with a header if `has_header`, and otherwise gets QEMU's; then `fields` of the
+    /// header are set, its length and its checksum.
+    ///
+    /// # Errors
+    /// When it is too short for a header, or too large for fw_cfg.
+    pub fn new(blob: &[u8], has_header: bool, fields: &[HeaderField]) -> Result<Self, UserTableError> {
+        if has_header && blob.len() < HEADER_SIZE {
+            return Err(UserTableError::TooShort(blob.len()));
+        }
+        let mut bytes = if has_header { Vec::new() } else { USER_HEADER.to_vec() };
+        bytes.extend_from_slice(blob);
+        let length =
+            u32::from(u16::try_from(bytes.len()).map_err(|_| UserTableError::TooLarge(bytes.len()))?);
+        let mut warnings = Vec::new();
+        let told = bytes[HEADER_LENGTH..HEADER_LENGTH + 4].iter().rev();
+        let told = told.fold(0, |value, byte| value << 8 | u32::from(*byte));
+        if has_header && told != length {
+            warnings
+                .push(format!("ACPI table has wrong length, header says {told}, actual size {length} bytes"));
+        }
+        if !has_header && fields.is_empty() {
+            warnings.push("ACPI table: no headers are specified".to_owned());
+        }
+        bytes[HEADER_LENGTH..HEADER_LENGTH + 4].copy_from_slice(&length.to_le_bytes());
+        for field in fields {
+            let value = field.value.iter().copied().chain(std::iter::repeat(0));
+            bytes[field.at..field.at + field.size].iter_mut().zip(value).for_each(|(to, from)| *to = from);
+        }
+        bytes[HEADER_CHECKSUM] = 0;
+        bytes[HEADER_CHECKSUM] = bytes.iter().fold(0u8, |sum, byte| sum.wrapping_sub(*byte));
+        Ok(Self { bytes, warnings })
+    }
+
+    /// The table.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What is odd about it, for the user.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
+/// The user's tables as fw_cfg hands them out: their number, then each with its length before it.
+pub fn user_tables_item(tables: &[UserTable]) -> Vec<u8> {
+    let mut item = (tables.len() as u16).to_le_bytes().to_vec();
+    for table in tables {
+        item.extend((table.bytes.len() as u16).to_le_bytes());
+        item.extend(&table.bytes);
+    }
+    item
 }
 
 /// The tables blob and its script.

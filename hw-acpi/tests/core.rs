@@ -1,6 +1,7 @@
 //! The ACPI registers as a guest sees them (ACPI 6.4, section 4.8).
 
-use hw_acpi::core::{AcpiRegs, SleepRequest, WakeupReason};
+use hw_acpi::core::{AcpiRegs, SleepRequest};
+use hw_core::suspend::WakeupReason;
 use proptest::prelude::*;
 
 const PM1_STS: u64 = 0;

@@ -221,8 +221,9 @@ impl Device {
         self.hotplugged.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that it is to go; gives whether that was known.
-    pub(crate) fn set_unplug_pending(&self, pending: bool) -> bool {
+    /// Notes that it is to go; gives whether that was known. A handler whose guest may miss the request takes it back,
+    /// so that a user can ask again.
+    pub fn set_unplug_pending(&self, pending: bool) -> bool {
         self.unplug_pending.swap(pending, Ordering::Relaxed)
     }
 

@@ -22,6 +22,8 @@ pub trait HotplugHandler: Send + Sync {
         crate::qdev_monitor::qdev_unplugged(device);
         Ok(())
     }
+    /// The device goes, before it is unrealized: it is no part of the machine any more.
+    fn unplug(&self, _device: &Arc<dyn Object>) {}
     /// After realize: the device becomes part of the machine.
     ///
     /// # Errors

@@ -34,7 +34,6 @@
 #![forbid(unsafe_code)]
 
 pub mod accel;
-pub mod balloon;
 pub mod bootdevice;
 pub mod bus;
 mod char_property;
@@ -49,10 +48,12 @@ pub mod irq;
 pub mod machine;
 mod net_property;
 mod null_machine;
+pub mod numa;
 pub mod qdev_monitor;
 pub mod reset;
 pub mod runstate;
 mod runstate_events;
+pub mod suspend;
 pub mod sysbus;
 pub mod vmstate;
 

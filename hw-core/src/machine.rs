@@ -12,6 +12,7 @@ use qom::{Class, ClassInit, Object, ObjectBase, ObjectType, Property, Result, ba
 
 use crate::global::GlobalProperty;
 use crate::hotplug::HotplugHandler;
+use crate::numa::{self, NumaState};
 
 /// How many CPUs, and how they are arranged (`-smp`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +96,8 @@ pub struct MachineClass {
     pub default_ram_id: Option<&'static str>,
     /// The places for CPUs, in order of index; for machines whose CPUs have a place in a topology.
     pub possible_cpus: Option<fn(&Arc<dyn Object>) -> Vec<PossibleCpu>>,
+    /// Memory that can be plugged makes a NUMA node of what there is.
+    pub auto_enable_numa: bool,
     /// Devices' properties that differ from their defaults.
     pub compat_props: Vec<GlobalProperty>,
 }
@@ -114,6 +117,7 @@ impl Default for MachineClass {
             default_boot_order: "",
             default_ram_id: None,
             possible_cpus: None,
+            auto_enable_numa: false,
             compat_props: Vec::new(),
         }
     }
@@ -164,6 +168,8 @@ pub struct BootConfig {
     pub reboot_timeout: Option<i32>,
     /// Whether nothing else is booted from.
     pub strict: bool,
+    /// Whether firmware boots from a floppy disk without a boot signature (`-no-fd-bootchk`).
+    pub no_fd_bootchk: bool,
 }
 
 /// What the options said about the machine beside its properties.
@@ -187,6 +193,14 @@ pub struct MachineConfig {
     pub boot: BootConfig,
 }
 
+/// Addresses that memory devices go to.
+pub struct DeviceMemory {
+    /// Guest physical address.
+    pub base: u64,
+    /// What shows there.
+    pub region: MemoryRegion,
+}
+
 /// The root part of every machine.
 #[derive(Object)]
 #[object(name = "machine", parent = ObjectBase, abstract)]
@@ -204,11 +218,16 @@ pub struct Machine {
     /// Firmware image
     #[property]
     pub firmware: Property<Option<String>>,
+    /// Set on/off to enable/disable graphics emulation
+    #[property(default = true)]
+    pub graphics: Property<bool>,
     /// Set RAM backend
     #[property]
     pub memory_backend: Property<Option<String>>,
     config: OnceLock<MachineConfig>,
     ram: OnceLock<MemoryRegion>,
+    numa: Mutex<NumaState>,
+    device_memory: OnceLock<DeviceMemory>,
 }
 qom::type_init!(Machine);
 
@@ -232,8 +251,12 @@ pub fn set_current_machine(machine: &Arc<dyn Object>) -> Result<()> {
 
 /// The board's say when `device` is plugged, if it wants one for this kind of device.
 pub(crate) fn hotplug_handler_for(device: &Arc<dyn Object>) -> Option<Arc<dyn HotplugHandler>> {
-    // CPUs are plugged into the board itself; everything else into its bus.
-    if device.is_a("cpu") { current_machine()?.interface::<dyn HotplugHandler>() } else { None }
+    // CPUs and memory are plugged into the board itself; everything else into its bus.
+    if device.is_a("cpu") || device.is_a("memory-device") {
+        current_machine()?.interface::<dyn HotplugHandler>()
+    } else {
+        None
+    }
 }
 
 impl Machine {
@@ -257,8 +280,27 @@ impl Machine {
         self.class().get::<MachineClass>().cloned().unwrap_or_default()
     }
 
-    fn init_ram(&self, class: &MachineClass) -> Result<()> {
+    /// Where memory devices go.
+    pub fn device_memory(&self) -> Option<&DeviceMemory> {
+        self.device_memory.get()
+    }
+
+    /// Says where memory devices go, once; for the board.
+    pub fn set_device_memory(&self, place: DeviceMemory) {
+        let _ = self.device_memory.set(place);
+    }
+
+    /// Its NUMA nodes.
+    pub fn numa(&self) -> &Mutex<NumaState> {
+        &self.numa
+    }
+
+    fn init_ram(&self, class: &MachineClass, nodes: Option<MemoryRegion>) -> Result<()> {
         let size = self.config().ram_size;
+        if let Some(region) = nodes {
+            let _ = self.ram.set(region);
+            return Ok(());
+        }
         let backend = match (self.memory_backend.get(), class.default_ram_id) {
             (Some(id), _) => backends::find_memory_backend(&id)?,
             (None, Some(name)) if size > 0 => backends::default_memory_backend(name, size)?,
@@ -283,7 +325,8 @@ pub fn machine_run_board_init(object: &Arc<dyn Object>) -> Result<()> {
     let _span = util::trace::span("machine_run_board_init");
     let Some(machine) = object.cast::<Machine>() else { bail!("'{}' is not a machine", object.type_name()) };
     let class = machine.machine_class();
-    machine.init_ram(&class)?;
+    let nodes = numa::complete_configuration(object, machine, &class)?;
+    machine.init_ram(&class, nodes)?;
     if let Some(cpu_type) = &machine.config().cpu_type
         && qom::class_by_name(cpu_type).is_none()
     {

@@ -209,6 +209,11 @@ pub fn qdev_unplug(object: &Arc<dyn Object>) -> Result<()> {
 pub fn qdev_unplugged(object: &Arc<dyn Object>) {
     let path = object.canonical_path().unwrap_or_default();
     let id = object.cast::<Device>().and_then(Device::id).map(str::to_owned);
+    if let Some(device) = object.cast::<Device>()
+        && let Some(handler) = crate::device::hotplug_handler(object, device)
+    {
+        handler.unplug(object);
+    }
     qdev_unparent(object);
     qapi::emit(&DeviceDeleted { device: id, path });
 }

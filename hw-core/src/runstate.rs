@@ -12,6 +12,7 @@ use crate::debug::{self, DebugStop};
 use crate::runstate_events::{
     GuestCrashloaded, GuestPanicAction, GuestPanicked, Powerdown, Reset, Resume, Shutdown, Stop,
 };
+use crate::suspend::WakeupReason;
 
 qom::property_enum! {
     /// QAPI's `RunState`.
@@ -107,6 +108,10 @@ pub struct Requests {
     pub vmstop: Option<RunState>,
     /// A breakpoint was hit.
     pub debug: bool,
+    /// The guest wants to sleep.
+    pub suspend: bool,
+    /// The guest is to be woken up.
+    pub wakeup: Option<WakeupReason>,
 }
 
 struct Global {
@@ -128,7 +133,15 @@ pub type StateHandler = Arc<dyn Fn(bool, RunState) + Send + Sync>;
 
 static GLOBAL: Mutex<Global> = Mutex::new(Global {
     state: RunState::PreLaunch,
-    requests: Requests { shutdown: None, reset: None, powerdown: false, vmstop: None, debug: false },
+    requests: Requests {
+        shutdown: None,
+        reset: None,
+        powerdown: false,
+        vmstop: None,
+        debug: false,
+        suspend: false,
+        wakeup: None,
+    },
     reboot_action: RebootAction::Reset,
     shutdown_action: ShutdownAction::Poweroff,
     panic_action: PanicAction::Shutdown,
@@ -190,19 +203,24 @@ pub fn shutdown_action() -> ShutdownAction {
     GLOBAL.lock().shutdown_action
 }
 
-fn request(change: impl FnOnce(&mut Global)) {
+fn change(change: impl FnOnce(&mut Global)) {
     change(&mut GLOBAL.lock());
     EventLoop::main().notify();
 }
 
+/// Adds to what the main loop is asked for.
+pub(crate) fn request(add: impl FnOnce(&mut Requests)) {
+    change(|global| add(&mut global.requests));
+}
+
 /// Asks for the end of the program, or a pause where `-no-shutdown` says so.
 pub fn shutdown_request(cause: ShutdownCause) {
-    request(|g| g.requests.shutdown = Some(cause));
+    request(|requests| requests.shutdown = Some(cause));
 }
 
 /// Asks for the end of the program with an exit status (`isa-debug-exit`).
 pub fn shutdown_request_with_code(cause: ShutdownCause, status: i32) {
-    request(|g| {
+    change(|g| {
         g.exit_status = status;
         g.requests.shutdown = Some(cause);
     });
@@ -211,7 +229,7 @@ pub fn shutdown_request_with_code(cause: ShutdownCause, status: i32) {
 /// Asks for a reset of the machine, which is a shutdown for a guest's reset under `-no-reboot`. The CPU that
 /// asked runs no further: its thread stops at its next exit.
 pub fn reset_request(cause: ShutdownCause) {
-    request(|g| match (g.reboot_action, cause) {
+    change(|g| match (g.reboot_action, cause) {
         (RebootAction::Shutdown, ShutdownCause::GuestReset) => g.requests.shutdown = Some(cause),
         _ => g.requests.reset = Some(cause),
     });
@@ -231,12 +249,12 @@ pub fn leave_guest() {
 
 /// Presses the power button.
 pub fn powerdown_request() {
-    request(|g| g.requests.powerdown = true);
+    request(|requests| requests.powerdown = true);
 }
 
 /// Asks for a stop in `state`.
 pub fn vmstop_request(state: RunState) {
-    request(|g| g.requests.vmstop = Some(state));
+    request(|requests| requests.vmstop = Some(state));
     leave_guest();
 }
 
@@ -244,7 +262,7 @@ pub fn vmstop_request(state: RunState) {
 /// (`qemu_system_debug_request`).
 pub fn debug_request(stop: DebugStop) {
     debug::note_stop(stop);
-    request(|g| g.requests.debug = true);
+    request(|requests| requests.debug = true);
     leave_guest();
 }
 

@@ -14,6 +14,21 @@ pub(crate) struct Stop {}
 #[qapi(name = "q_obj_RESUME-arg", event = "RESUME")]
 pub(crate) struct Resume {}
 
+/// The guest sleeps with its memory kept.
+#[derive(QapiType, QapiEvent)]
+#[qapi(name = "q_obj_SUSPEND-arg", event = "SUSPEND")]
+pub(crate) struct Suspend {}
+
+/// The guest saved itself and wants the power off.
+#[derive(QapiType, QapiEvent)]
+#[qapi(name = "q_obj_SUSPEND_DISK-arg", event = "SUSPEND_DISK")]
+pub(crate) struct SuspendDisk {}
+
+/// The guest was woken up.
+#[derive(QapiType, QapiEvent)]
+#[qapi(name = "q_obj_WAKEUP-arg", event = "WAKEUP")]
+pub(crate) struct Wakeup {}
+
 /// The power button was pressed.
 #[derive(QapiType, QapiEvent)]
 #[qapi(name = "q_obj_POWERDOWN-arg", event = "POWERDOWN")]

@@ -9,16 +9,19 @@
 mod cpus;
 mod dsdt;
 mod fixed;
+mod hmat;
 mod isa;
+mod memory;
 mod numa;
 mod pci;
 mod pcihp;
 
 use std::ops::Range;
 
-use hw_acpi::tables::{OemIds, TableBlob};
+use hw_acpi::tables::{OemIds, TableBlob, UserTable};
 use thiserror::Error;
 
+pub use hmat::{HmatCache, HmatConfig, HmatMatrix};
 pub use isa::{FloppyDrive, IsaDevice};
 pub use numa::NumaConfig;
 pub use pci::PciDevice;
@@ -53,6 +56,8 @@ pub struct AcpiConfig {
     pub cpus: Vec<AcpiCpu>,
     /// The CPU hotplug registers at 0xaf00 exist.
     pub cpu_hotplug: bool,
+    /// Slots for memory modules; with some, the memory hotplug registers at 0xa00 exist.
+    pub memory_slots: u32,
     /// Addresses below 4 GiB that belong to PCI: from the end of low RAM to the I/O APIC.
     pub pci_hole: Range<u64>,
     /// Addresses above 4 GiB that belong to PCI.
@@ -80,6 +85,8 @@ pub struct AcpiConfig {
     pub smi_command: bool,
     /// NUMA nodes, if configured.
     pub numa: Option<NumaConfig>,
+    /// Tables that the user gives.
+    pub user_tables: Vec<UserTable>,
 }
 
 impl Default for AcpiConfig {
@@ -89,6 +96,7 @@ impl Default for AcpiConfig {
             oem: OemIds::default(),
             cpus: vec![AcpiCpu { apic_id: 0, present: true, node: None }],
             cpu_hotplug: false,
+            memory_slots: 0,
             pci_hole: 0x800_0000..0xfec0_0000,
             pci_hole64: None,
             pci_hotplug: false,
@@ -102,6 +110,7 @@ impl Default for AcpiConfig {
             reset_register: false,
             smi_command: true,
             numa: None,
+            user_tables: Vec::new(),
         }
     }
 }
@@ -173,8 +182,10 @@ pub fn acpi_build(config: &AcpiConfig) -> Result<AcpiTables, AcpiError> {
     if let Some(numa) = &config.numa {
         tables.push(numa::srat(numa, config, &mut blob));
         tables.extend(numa::slit(numa, &mut blob));
+        tables.extend(numa.hmat.as_ref().map(|hmat| hmat::hmat(hmat, &mut blob)));
     }
     tables.push(fixed::waet(&mut blob));
+    tables.extend(config.user_tables.iter().map(|table| blob.raw(table.bytes())));
     let rsdp = blob.finish(&tables);
     let used = blob.data();
     let tables_used = used.len();

@@ -6,12 +6,17 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use hw_acpi::piix4::Piix4Pm;
+use hw_core::DeviceClass;
+use hw_core::numa::{HmatLbData, NumaState};
 use hw_core::reset::qemu_register_reset;
-use hw_pci::spec::{COMMAND, COMMAND_IO, COMMAND_MEMORY, COMMAND_SERR, INTERRUPT_LINE, INTERRUPT_PIN};
+use hw_core::suspend::is_waking;
+use hw_pci::spec::{
+    CLASS_DEVICE, COMMAND, COMMAND_IO, COMMAND_MEMORY, COMMAND_SERR, INTERRUPT_LINE, INTERRUPT_PIN,
+};
 use hw_pci::{PciBus, PciDevice};
 use hw_pci_host::i440fx::spec::SMRAM_BASE;
 use hw_smbios::{SmbiosConfig, SmbiosTables};
-use memory::{FlatView, get_system_memory};
+use memory::{FlatView, MemTxResult, get_system_memory};
 use qom::property::OnOffAuto;
 use qom::{Error, Object, Result, bail};
 use target_i386::X86Cpu;
@@ -21,7 +26,10 @@ use target_i386::msrs::{firmware_mtrrs, seabios_pci_hole};
 use target_i386::reset::{FlatEntry, Table};
 use util::trace::span;
 
-use crate::acpi_build::{AcpiConfig, AcpiCpu, AcpiTables, IsaDevice, PciDevice as AcpiPciDevice, acpi_build};
+use crate::acpi_build::{
+    AcpiConfig, AcpiCpu, AcpiTables, HmatCache, HmatConfig, HmatMatrix, IsaDevice, NumaConfig,
+    PciDevice as AcpiPciDevice, acpi_build,
+};
 use crate::kvm::set_level_triggered;
 use crate::linker::{FirmwareTables, firmware_tables};
 use crate::loader::{
@@ -47,6 +55,8 @@ const PAM: [u32; 7] = [0x10, 0x11, 0x11, 0x11, 0x11, 0x11, 0x33];
 const SMBUS_BASE: u32 = 0x700;
 /// ISA lines that SeaBIOS routes INTA# to INTD# of the first slot to.
 const PCI_IRQS: [u8; 4] = [10, 10, 11, 11];
+/// Class of a display adapter.
+const CLASS_DISPLAY_VGA: u16 = 0x0300;
 /// Interrupt of ACPI events, which PIIX4's power management function is wired to.
 const SCI: u8 = 9;
 /// LVT of the first CPU's LINT0 and LINT1 as SeaBIOS sets them: the PIC's interrupts; NMI.
@@ -59,6 +69,8 @@ const CPUID_HTT: u32 = 1 << 28;
 const SMI_ENTRY: u64 = 0x8000;
 /// The whole of the handler: `rsm`.
 const RSM: [u8; 2] = [0x0f, 0xaa];
+/// Where the FACS has the firmware waking vector (ACPI 6.4, 5.2.10).
+const FACS_WAKING_VECTOR: u64 = 12;
 /// Start of the RSDP.
 const RSDP_SIGNATURE: &[u8] = b"RSD PTR ";
 
@@ -95,7 +107,7 @@ pub(crate) fn machine_done(machine: &Arc<dyn Object>) -> Result<()> {
             pm.set_serial_ports(serial(0x3f8), serial(0x2f8));
         }
     }
-    let smbios = SmbiosTables::build(&smbios_config(pc)).map_err(wrong)?;
+    let smbios = SmbiosTables::build(&smbios_config(pc)?).map_err(wrong)?;
     match pc.kernel.get() {
         Some(kernel) => {
             let boot = DirectBoot::prepare(pc, &kernel, acpi.as_ref(), &smbios)?;
@@ -129,18 +141,30 @@ fn build_acpi(pc: &PcMachine) -> Result<AcpiTables> {
     let _span = span("acpi_build");
     let present = pc.apic_ids();
     let cpus = pc.possible_apic_ids();
-    let cpus =
-        cpus.into_iter().map(|apic_id| AcpiCpu { apic_id, present: present.contains(&apic_id), node: None });
+    let numa = pc.numa().lock().clone();
+    let pm = pc.acpi_dev.get().and_then(|pm| pm.cast::<Piix4Pm>());
+    let cpus = (0..).zip(cpus).map(|(index, apic_id)| AcpiCpu {
+        apic_id,
+        present: present.contains(&apic_id),
+        node: numa.cpu_node(index).map(|node| node as u32),
+    });
     let mut config = AcpiConfig {
         cpus: cpus.collect(),
         pci_hole: pc.ram_split().below_4g..PCI_HOLE_END,
         pci_devices: acpi_pci_devices(pc),
         isa_devices: isa_devices(pc),
         hpet: pc.hpet.get(),
-        s3: false,
+        // Where there is but one CPU none can come or go.
+        cpu_hotplug: pc.possible_apic_ids().len() > 1,
+        pci_hotplug: true,
+        memory_slots: pc.config().ram_slots,
+        s3: pm.is_none_or(Piix4Pm::offers_s3),
+        s4: pm.map_or(Some(2), Piix4Pm::s4_type),
         pci_hole64: Some(pci_hole64(pc)),
         reset_register: true,
         smi_command: pc.smm.get() != OnOffAuto::Off,
+        user_tables: firmware::user_tables().to_vec(),
+        numa: (numa.num_nodes() > 0).then(|| numa_config(pc, &numa)),
         ..AcpiConfig::default()
     };
     fill(&mut config.oem.oem_id, &pc.oem_id.get());
@@ -148,10 +172,50 @@ fn build_acpi(pc: &PcMachine) -> Result<AcpiTables> {
     acpi_build(&config).map_err(wrong)
 }
 
+fn numa_config(pc: &PcMachine, numa: &NumaState) -> NumaConfig {
+    NumaConfig {
+        node_memory: numa.nodes().map(|node| node.mem).collect(),
+        below_4g: pc.ram_split().below_4g,
+        distances: numa.distances(),
+        hmat: numa.hmat_enabled.then(|| hmat_config(numa)),
+        device_memory: pc.device_memory().map(|place| place.base..pc.memory_end()),
+    }
+}
+
+fn hmat_config(numa: &NumaState) -> HmatConfig {
+    let mut config = HmatConfig::default();
+    for (id, node) in (0..).zip(numa.nodes()) {
+        config.initiators.push(node.initiator);
+        if node.has_cpu {
+            config.with_cpus.push(id);
+        }
+        let levels = node.caches.iter().flatten().count() as u8;
+        config.caches.extend(node.caches.iter().flatten().map(|cache| HmatCache {
+            node: id,
+            size: cache.size,
+            levels,
+            level: cache.level,
+            associativity: cache.associativity as u8,
+            policy: cache.policy as u8,
+            line: cache.line,
+        }));
+    }
+    for (hierarchy, kinds) in (0..).zip(&numa.hmat_lb) {
+        for (data_type, info) in (0..).zip(kinds).filter(|(_, info)| !info.list.is_empty()) {
+            // Nanoseconds are told in picoseconds, bytes in MiB.
+            let base = if data_type < 3 { info.base.wrapping_mul(1000) } else { info.base >> 20 };
+            let entry = |lb: &HmatLbData| (lb.initiator, lb.target, (lb.data / info.base.max(1)) as u16);
+            let entries = info.list.iter().map(entry).collect();
+            config.matrices.push(HmatMatrix { hierarchy, data_type, base, entries });
+        }
+    }
+    config
+}
+
 /// Addresses above all memory that firmware may give to PCI: 2 GiB from the next GiB on.
 fn pci_hole64(pc: &PcMachine) -> Range<u64> {
     const GIB: u64 = 1 << 30;
-    let start = (FOUR_GIB + pc.ram_split().above_4g).next_multiple_of(GIB);
+    let start = pc.memory_end().next_multiple_of(GIB);
     start..start + 2 * GIB
 }
 
@@ -165,11 +229,15 @@ fn pci_functions(pc: &PcMachine) -> Vec<Arc<dyn Object>> {
 }
 
 fn acpi_pci_devices(pc: &PcMachine) -> Vec<AcpiPciDevice> {
-    let functions = pci_functions(pc);
-    let devfns = functions.iter().filter_map(|o| o.cast::<PciDevice>()).map(PciDevice::devfn);
-    // Function 0 of each slot but the ISA bridge's.
-    let slots = devfns.filter(|devfn| devfn & 7 == 0 && devfn >> 3 != 1).map(|devfn| devfn >> 3);
-    slots.map(|slot| AcpiPciDevice { slot, display: false, hotpluggable: false }).collect()
+    let describe = |object: Arc<dyn Object>| {
+        let function = object.cast::<PciDevice>()?;
+        // Function 0 of each slot but the ISA bridge's.
+        let (slot, first) = (function.devfn() >> 3, function.devfn() & 7 == 0 && function.devfn() >> 3 != 1);
+        let display = function.with_config(|config| config.u16(CLASS_DEVICE)) == CLASS_DISPLAY_VGA;
+        let hotpluggable = object.class().get::<DeviceClass>().is_some_and(|class| class.hotpluggable);
+        first.then_some(AcpiPciDevice { slot, display, hotpluggable })
+    };
+    pci_functions(pc).into_iter().filter_map(describe).collect()
 }
 
 fn isa_devices(pc: &PcMachine) -> Vec<IsaDevice> {
@@ -189,13 +257,13 @@ fn isa_devices(pc: &PcMachine) -> Vec<IsaDevice> {
     list
 }
 
-fn smbios_config(pc: &PcMachine) -> SmbiosConfig {
+fn smbios_config(pc: &PcMachine) -> Result<SmbiosConfig> {
     let class = pc.machine_class();
     let smp = pc.config().smp;
     let split = pc.ram_split();
     let version = cpuid(1);
     let above = (split.above_4g > 0).then(|| FOUR_GIB..FOUR_GIB + split.above_4g);
-    SmbiosConfig {
+    Ok(SmbiosConfig {
         manufacturer: "QEMU".to_owned(),
         product: class.desc.to_owned(),
         version: class.name.to_owned(),
@@ -207,7 +275,8 @@ fn smbios_config(pc: &PcMachine) -> SmbiosConfig {
         cores_per_socket: smp.dies * smp.cores,
         threads_per_socket: smp.dies * smp.cores * smp.threads,
         memory: std::iter::once(0..split.below_4g).chain(above).collect(),
-    }
+        options: firmware::smbios_options()?,
+    })
 }
 
 /// The ISA line that SeaBIOS gives to a pin of a slot.
@@ -288,6 +357,9 @@ impl DirectBoot {
     fn carry_out(&self, pc: &PcMachine) -> Result<()> {
         let _span = span("direct_boot");
         set_up_chips(pc);
+        if is_waking() {
+            return self.resume(pc);
+        }
         // The map may be in the middle of a transaction: look at the tree itself.
         let view = FlatView::render(&get_system_memory());
         for (address, bytes) in &self.tables.blobs {
@@ -312,38 +384,62 @@ impl DirectBoot {
         if smm && let Some(ram) = pc.ram() {
             let _ = FlatView::render(ram).write_rom(SMRAM_BASE + SMI_ENTRY, &RSM);
         }
-        self.enter(pc, smm);
+        set_up_cpus(pc, smm);
+        self.enter();
         Ok(())
     }
 
-    /// The CPUs as firmware leaves them, the first at the kernel's entry.
-    fn enter(&self, pc: &PcMachine, smm: bool) {
-        let low_ram = pc.ram_split().below_4g;
-        for object in hw_core::cpu::cpu_list() {
-            let Some(cpu) = object.cast::<X86Cpu>() else { continue };
-            let Some(expanded) = cpu.expanded() else { continue };
-            let lint = cpu.is_bootstrap().then_some(LINT);
-            let mut msrs = firmware_mtrrs(expanded, low_ram, seabios_pci_hole(low_ram));
-            if cpu.is_bootstrap() && smm {
-                msrs.push((IA32_SMBASE, SMRAM_BASE));
-            }
-            cpu.set_firmware_state(msrs, lint);
-            if cpu.is_bootstrap() {
-                let entry = &self.image.entry;
-                cpu.change_state(|state| {
-                    state.enter_flat(&FlatEntry {
-                        eip: entry.eip,
-                        eax: entry.eax,
-                        ebx: entry.ebx,
-                        esi: entry.esi,
-                        esp: 0,
-                        code_selector: entry.cs,
-                        data_selector: entry.ds,
-                        gdt: Table { base: entry.gdt_base.into(), limit: entry.gdt_limit },
-                    });
-                });
-            }
+    /// The firmware's part of the end of a sleep: the first CPU goes on in real mode where the guest left word in the
+    /// FACS (ACPI 6.4, 5.2.10). Where it left none the machine starts anew.
+    fn resume(&self, pc: &PcMachine) -> Result<()> {
+        set_up_cpus(pc, pc.smm_enabled()?);
+        let mut vector = [0; 4];
+        let facs = self.tables.blobs.iter().find(|(_, bytes)| bytes.starts_with(b"FACS"));
+        let read = facs.map(|(address, _)| {
+            FlatView::render(&get_system_memory()).read(address + FACS_WAKING_VECTOR, &mut vector)
+        });
+        let vector = u32::from_le_bytes(vector);
+        if read != Some(MemTxResult::Ok) || vector == 0 {
+            hw_core::runstate::reset_request(hw_core::runstate::ShutdownCause::GuestReset);
+            return Ok(());
         }
+        if let Some(cpu) = first_cpu() {
+            cpu.change_state(|state| state.enter_real_mode(vector));
+        }
+        Ok(())
+    }
+
+    /// The first CPU at the kernel's entry.
+    fn enter(&self) {
+        let Some(cpu) = first_cpu() else { return };
+        let entry = &self.image.entry;
+        cpu.change_state(|state| {
+            state.enter_flat(&FlatEntry {
+                eip: entry.eip,
+                eax: entry.eax,
+                ebx: entry.ebx,
+                esi: entry.esi,
+                esp: 0,
+                code_selector: entry.cs,
+                data_selector: entry.ds,
+                gdt: Table { base: entry.gdt_base.into(), limit: entry.gdt_limit },
+            });
+        });
+    }
+}
+
+/// The CPUs as firmware leaves them.
+fn set_up_cpus(pc: &PcMachine, smm: bool) {
+    let low_ram = pc.ram_split().below_4g;
+    for object in hw_core::cpu::cpu_list() {
+        let Some(cpu) = object.cast::<X86Cpu>() else { continue };
+        let Some(expanded) = cpu.expanded() else { continue };
+        let lint = cpu.is_bootstrap().then_some(LINT);
+        let mut msrs = firmware_mtrrs(expanded, low_ram, seabios_pci_hole(low_ram));
+        if cpu.is_bootstrap() && smm {
+            msrs.push((IA32_SMBASE, SMRAM_BASE));
+        }
+        cpu.set_firmware_state(msrs, lint);
     }
 }
 

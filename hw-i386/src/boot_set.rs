@@ -10,7 +10,7 @@ use qom::{Object, Result, bail};
 
 /// CMOS: the first device in bits 0–3, the second in 4–7.
 const BOOTFLAG2: u8 = 0x3d;
-/// CMOS: the third device in bits 4–7.
+/// CMOS: the third device in bits 4–7; bit 0: a floppy disk's boot signature does not matter.
 const BOOTFLAG1: u8 = 0x38;
 
 /// The firmware's number of a device.
@@ -48,12 +48,12 @@ fn boot_flags(order: &str) -> Result<(u8, u8)> {
 pub(crate) fn init(rtc: &Arc<dyn Object>, config: &BootConfig, default: &str) -> Result<()> {
     let order = config.order.clone().unwrap_or_else(|| default.to_owned());
     boot_flags(&order)?;
-    let rtc = Arc::downgrade(rtc);
+    let (rtc, no_fd_bootchk) = (Arc::downgrade(rtc), u8::from(config.no_fd_bootchk));
     register_boot_set(Box::new(move |order| {
         let (flag2, flag1) = boot_flags(order)?;
         if let Some(rtc) = rtc.upgrade() {
             hw_rtc::rtc_set_memory(&rtc, BOOTFLAG2, flag2);
-            hw_rtc::rtc_set_memory(&rtc, BOOTFLAG1, flag1);
+            hw_rtc::rtc_set_memory(&rtc, BOOTFLAG1, flag1 | no_fd_bootchk);
         }
         Ok(())
     }));

@@ -5,14 +5,18 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use hw_acpi::piix4::Piix4Pm;
+use hw_acpi::tables::{UserTable, user_tables_item};
 use hw_core::machine::BootConfig;
 use hw_nvram::fw_cfg::{FwCfg, FwCfgError, spec};
 use hw_nvram::fw_cfg_init_io_dma;
+use hw_pci::PciDevice;
+use hw_smbios::SmbiosOptions;
 use memory::{FlatView, MemoryRegion, RamBlock};
 use parking_lot::Mutex;
-use qom::{Error, Result};
+use qom::{Error, Object, Result, bail};
 
 use crate::loader::E820Entry;
 use crate::pc::{FOUR_GIB, PcMachine};
@@ -34,6 +38,49 @@ static DATA_DIRS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 /// Has firmware looked for in `folder`, too (`-L`).
 pub fn add_data_dir(folder: &str) {
     DATA_DIRS.lock().push(folder.into());
+}
+
+static SMBIOS: OnceLock<SmbiosOptions> = OnceLock::new();
+static USER_TABLES: OnceLock<Vec<UserTable>> = OnceLock::new();
+
+/// Sets what `-smbios` said; the first call counts.
+pub fn set_smbios_options(options: SmbiosOptions) {
+    let _ = SMBIOS.set(options);
+}
+
+/// Sets the tables of `-acpitable`; the first call counts.
+pub fn set_user_tables(tables: Vec<UserTable>) {
+    let _ = USER_TABLES.set(tables);
+}
+
+/// What `-smbios` said, its PCI devices found.
+pub(crate) fn smbios_options() -> Result<SmbiosOptions> {
+    let mut options = SMBIOS.get().cloned().unwrap_or_default();
+    for onboard in &mut options.onboard {
+        let Some(id) = &onboard.pcidev else { continue };
+        let device = hw_core::qdev_monitor::find_device(id).ok();
+        let Some(device) = device.as_ref().and_then(|device| device.cast::<PciDevice>()) else {
+            bail!("No PCI device {id} for SMBIOS type 41 entry {}", onboard.designation)
+        };
+        onboard.devfn = device.devfn();
+    }
+    Ok(options)
+}
+
+/// The tables of `-acpitable`.
+pub(crate) fn user_tables() -> &'static [UserTable] {
+    USER_TABLES.get().map_or(&[], Vec::as_slice)
+}
+
+/// Adds a file of the user's to the fw_cfg of `machine` (`-fw_cfg`).
+///
+/// # Errors
+/// When the machine has no fw_cfg, or a file of that name.
+pub fn add_user_file(machine: &Arc<dyn Object>, name: &str, bytes: Vec<u8>) -> Result<()> {
+    match machine.cast::<PcMachine>().and_then(|pc| pc.fw_cfg.get()) {
+        Some(fw_cfg) => fw_cfg.add_file(name, bytes).map_err(wrong),
+        None => bail!("fw_cfg device not available"),
+    }
 }
 
 fn find(name: &str) -> Option<PathBuf> {
@@ -89,23 +136,39 @@ pub(crate) fn fw_cfg_arch_create(pc: &PcMachine) -> Result<Arc<FwCfg>> {
     let config = pc.config();
     let apic_id_limit = pc.possible_apic_ids().last().copied().unwrap_or_default() + 1;
     fw_cfg.add_bytes(spec::UUID, config.uuid.unwrap_or_default()).map_err(wrong)?;
-    fw_cfg.add_i16(spec::NOGRAPHIC, 1).map_err(wrong)?;
+    fw_cfg.add_i16(spec::NOGRAPHIC, (!pc.graphics.get()).into()).map_err(wrong)?;
     fw_cfg.add_i16(spec::BOOT_MENU, config.boot.menu.unwrap_or(false).into()).map_err(wrong)?;
-    fw_cfg.add_i16(spec::NB_CPUS, config.smp.cpus as u16).map_err(wrong)?;
+    fw_cfg.add_i16(spec::NB_CPUS, pc.apic_ids().len() as u16).map_err(wrong)?;
     fw_cfg.add_i16(spec::MAX_CPUS, apic_id_limit as u16).map_err(wrong)?;
     fw_cfg.add_i64(spec::RAM_SIZE, config.ram_size).map_err(wrong)?;
     fw_cfg.add_i32(spec::IRQ0_OVERRIDE, 1).map_err(wrong)?;
-    // Number of nodes, then the node of each CPU and the size of each node: there are none.
-    fw_cfg.add_bytes(spec::NUMA, vec![0u8; 8 * (1 + apic_id_limit as usize)]).map_err(wrong)?;
+    let tables = user_tables();
+    let item = if tables.is_empty() { Vec::new() } else { user_tables_item(tables) };
+    fw_cfg.add_bytes(spec::ACPI_TABLES, item).map_err(wrong)?;
+    fw_cfg.add_bytes(spec::NUMA, numa_item(pc, apic_id_limit)).map_err(wrong)?;
     fw_cfg.add_file("etc/e820", e820_file(&pc.e820())).map_err(wrong)?;
-    // Which sleep states exist (bit 7) and the number each goes by.
-    fw_cfg.add_file("etc/system-states", SYSTEM_STATES).map_err(wrong)?;
+    if pc.device_memory().is_some() {
+        let end = pc.memory_end().next_multiple_of(1 << 30);
+        fw_cfg.add_file("etc/reserved-memory-end", end.to_le_bytes()).map_err(wrong)?;
+    }
     fw_cfg.add_file("bootorder", Vec::new()).map_err(wrong)?;
     // All ones: a failed boot is not tried again.
     let timeout = config.boot.reboot_timeout.unwrap_or(-1);
     fw_cfg.add_file("etc/boot-fail-wait", timeout.to_le_bytes()).map_err(wrong)?;
     add_splash(&fw_cfg, &config.boot)?;
     Ok(fw_cfg)
+}
+
+/// 64-bit words: the number of nodes, the node of each CPU by APIC id, and the memory of each node.
+fn numa_item(pc: &PcMachine, apic_id_limit: u32) -> Vec<u8> {
+    let numa = pc.numa().lock();
+    let mut words = vec![0u64; 1 + apic_id_limit as usize];
+    words[0] = numa.num_nodes() as u64;
+    for (index, apic_id) in pc.possible_apic_ids().into_iter().enumerate() {
+        words[apic_id as usize + 1] = numa.cpu_node(index).unwrap_or_default() as u64;
+    }
+    words.extend(numa.nodes().map(|node| node.mem));
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
 /// The picture that firmware shows, and for how long (`fw_cfg_bootsplash`). Without a picture the machine starts
@@ -144,8 +207,14 @@ fn read_splash(name: &str) -> Result<(&'static str, Vec<u8>), String> {
     }
 }
 
-/// S0 to S5: S4 with its number; S3 is not offered until suspending is there.
-const SYSTEM_STATES: [u8; 6] = [128, 0, 0, 1, 2 | 128, 128];
+/// Tells firmware which sleep states there are (bit 7), S0 to S5, and the number that S3 and S4 go by
+/// (`acpi_pm1_cnt_init`).
+pub(crate) fn add_system_states(fw_cfg: &FwCfg, pm: &Piix4Pm) -> Result<()> {
+    const OFFERED: u8 = 128;
+    let s3 = if pm.offers_s3() { OFFERED } else { 0 };
+    let s4 = if pm.s4_type().is_some() { OFFERED } else { 0 };
+    fw_cfg.add_file("etc/system-states", [OFFERED, 0, 0, 1 | s3, pm.s4_number() | s4, OFFERED]).map_err(wrong)
+}
 
 /// Gives firmware the tables it is to place (`acpi_setup`, `fw_cfg_build_smbios`).
 pub(crate) fn add_tables(

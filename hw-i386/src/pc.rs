@@ -4,9 +4,10 @@
 
 use std::sync::{Arc, OnceLock};
 
+use hw_core::HotplugHandler;
 use hw_core::accel::accel_irqchip;
 use hw_core::irq::Irq;
-use hw_core::machine::Machine;
+use hw_core::machine::{DeviceMemory, Machine};
 use hw_core::{Device, qdev_create, qdev_new, qdev_realize};
 use hw_dma::i8257_dma_init;
 use hw_isa::IsaBus;
@@ -17,6 +18,7 @@ use qom::property::OnOffAuto;
 use qom::{Class, ClassInit, Error, Object, Property, Result, Size, Value, bail};
 use target_i386::X86Cpu;
 
+use crate::hotplug::PcHotplug;
 use crate::loader::{E820_RAM, E820_RESERVED, E820Entry};
 use crate::ports;
 use crate::x86::{GSI_NUM_PINS, RamSplit, X86Machine};
@@ -30,6 +32,10 @@ const ALIGNED_RAM_BELOW_4G: u64 = 0xc000_0000;
 /// Where option ROMs are (`PC_ROM_MIN_VGA`, `PC_ROM_SIZE`).
 const OPTION_ROM: u64 = 0xc_0000;
 const OPTION_ROM_SIZE: u64 = 0x2_0000;
+const PAGE: u64 = 4096;
+const GIB: u64 = 1 << 30;
+/// Slots for memory modules that the DSDT can name (`ACPI_MAX_RAM_SLOTS`).
+const MAX_RAM_SLOTS: u32 = 256;
 /// A huge page of the host's.
 const HUGE_PAGE: u64 = 2 << 20;
 /// Addresses that AMD's HyperTransport takes, which a guest on such a CPU must leave alone.
@@ -59,12 +65,14 @@ pub struct PcMachine {
     pub(crate) isa_bus: OnceLock<Arc<dyn Object>>,
     pub(crate) host_bridge: OnceLock<Arc<dyn Object>>,
     pub(crate) rtc: OnceLock<Arc<dyn Object>>,
+    pub(crate) acpi_dev: OnceLock<Arc<dyn Object>>,
 }
 qom::type_init!(PcMachine);
 
 impl<T: hw_core::MachineImpl> ClassInit<T> for PcMachine {
     fn class_init(class: &mut Class) {
         <Machine as ClassInit<T>>::class_init(class);
+        class.add_interface::<dyn HotplugHandler>(|machine| Some(Arc::new(PcHotplug(machine))));
     }
 }
 
@@ -98,7 +106,7 @@ impl PcMachine {
         let Some(ram) = self.ram() else { bail!("the machine has no memory") };
         if let Some(cpu) = first_cpu() {
             let bits = cpu.expanded().map_or(36, |e| e.config.props.phys_bits);
-            let last = (FOUR_GIB + split.above_4g).max(FOUR_GIB) - 1;
+            let last = FOUR_GIB + split.above_4g - 1;
             let limit = 1u64.checked_shl(bits).map_or(u64::MAX, |l| l - 1);
             if split.above_4g > 0 && limit < last {
                 bail!("Address space limit {limit:#x} < {last:#x} phys-bits too low ({bits})");
@@ -115,12 +123,46 @@ impl PcMachine {
             let above = MemoryRegion::alias("ram-above-4g", ram, split.below_4g, split.above_4g);
             memory.add_subregion(FOUR_GIB, &above);
         }
+        if pci_enabled {
+            self.device_memory_init()?;
+        }
         let block = RamBlock::anonymous("pc.rom", OPTION_ROM_SIZE)
             .map_err(|e| Error::new(format!("cannot set up guest memory 'pc.rom': {e}")))?;
         let option_rom = MemoryRegion::ram("pc.rom", block);
         option_rom.set_readonly(pci_enabled);
         rom_memory.add_subregion_overlap(OPTION_ROM, &option_rom, 1);
         Ok(ram.clone())
+    }
+
+    /// Leaves room behind all memory for modules: a GiB more for each slot, so that each can begin at one.
+    fn device_memory_init(&self) -> Result<()> {
+        let (config, split) = (self.config(), self.ram_split());
+        if config.maxram_size <= config.ram_size {
+            return Ok(());
+        }
+        if config.ram_slots > MAX_RAM_SLOTS {
+            bail!("unsupported amount of memory slots: {}", config.ram_slots);
+        }
+        if !config.maxram_size.is_multiple_of(PAGE) {
+            bail!("maximum memory size must by aligned to multiple of {PAGE} bytes");
+        }
+        let base = (FOUR_GIB + split.above_4g).next_multiple_of(GIB);
+        let room = config.maxram_size - config.ram_size + u64::from(config.ram_slots) * GIB;
+        if base.checked_add(room).is_none() {
+            bail!("unsupported amount of maximum memory: {}", config.maxram_size);
+        }
+        let region = MemoryRegion::container("device-memory", room.into());
+        get_system_memory().add_subregion(base, &region);
+        self.set_device_memory(DeviceMemory { base, region });
+        Ok(())
+    }
+
+    /// The first address above all memory and what is left free for it.
+    pub(crate) fn memory_end(&self) -> u64 {
+        match self.device_memory() {
+            Some(place) => place.base + u64::try_from(place.region.size()).unwrap_or_default(),
+            None => FOUR_GIB + self.ram_split().above_4g,
+        }
     }
 
     /// The memory map as fw_cfg gives it to firmware: memory, and what is reserved beside it.
@@ -249,7 +291,7 @@ impl PcMachine {
         set(0x5b, high);
         set(0x5c, high >> 8);
         set(0x5d, high >> 16);
-        set(0x5f, u64::from(self.config().smp.cpus) - 1);
+        set(0x5f, (self.apic_ids().len() as u64).wrapping_sub(1));
         // Equipment: a coprocessor and a PS/2 mouse; no floppy drive.
         set(0x14, 0x06);
         set(0x10, 0);

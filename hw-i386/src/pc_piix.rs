@@ -2,12 +2,15 @@
 //!
 //! Source: QEMU `hw/i386/pc_piix.c`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use hw_acpi::piix4::Piix4Pm;
 use hw_core::accel::accel_irqchip;
+use hw_core::cpu::cpu_list;
 use hw_core::irq::Irq;
 use hw_core::machine::{MachineClass, add_machine_init_done_notifier};
 use hw_core::reset::{cold_reset, qemu_devices_reset, qemu_register_reset};
+use hw_core::suspend::register_suspend_notifier;
 use hw_core::sysbus::sysbus_get_default;
 use hw_core::{MachineImpl, qdev_create, qdev_new, qdev_realize};
 use hw_i2c::smbus_eeprom_init;
@@ -18,7 +21,7 @@ use memory::{MemoryRegion, get_system_io, get_system_memory};
 use qom::property::OnOffAuto;
 use qom::{Class, Object, Result, Value, bail};
 use target_i386::models::DefaultVersion;
-use target_i386::set_default_version;
+use target_i386::{X86Cpu, set_default_version};
 use util::trace::span;
 
 use crate::kvm::setup_irq_routing;
@@ -32,6 +35,9 @@ const SMB_IO_BASE: u32 = 0xb100;
 const MEMORY_MODULES: u8 = 8;
 /// Where SeaBIOS puts the ACPI registers.
 pub(crate) const PM_BASE: u32 = 0x600;
+/// CMOS register that says why the machine starts, and its value after a sleep.
+const CMOS_SHUTDOWN_STATUS: u8 = 0x0f;
+const SHUTDOWN_S3_RESUME: u8 = 0xfe;
 /// The interrupt of ACPI events.
 const SCI: u32 = 9;
 
@@ -54,6 +60,7 @@ fn common_class_init(machine: &mut MachineClass) {
     machine.max_cpus = 255;
     machine.default_ram_id = Some("pc.ram");
     machine.default_boot_order = "cad";
+    machine.auto_enable_numa = true;
     machine.possible_cpus =
         Some(|machine| machine.cast::<PcMachine>().map(|pc| pc.possible_cpus()).unwrap_or_default());
 }
@@ -223,6 +230,26 @@ fn acpi_pm_init(pc: &PcMachine, smm: bool) -> Result<()> {
     if let Some(line) = pc.gsi(SCI) {
         crate::pc::device(&pm).connect_gpio_out("sci", 0, line)?;
     }
+    if let Some(pm) = pm.cast::<Piix4Pm>() {
+        let cpus = cpu_list();
+        let found = |apic_id: u32| {
+            cpus.iter().find(|cpu| cpu.cast::<X86Cpu>().is_some_and(|cpu| cpu.apic_id() == apic_id)).cloned()
+        };
+        let places = pc.possible_apic_ids().into_iter().map(|apic_id| (apic_id, found(apic_id)));
+        pm.init_cpu_hotplug(&places.collect::<Vec<_>>());
+        pm.init_memory_hotplug(pc.config().ram_slots);
+        if let Some(fw_cfg) = pc.fw_cfg.get() {
+            firmware::add_system_states(fw_cfg, pm)?;
+        }
+    }
+    let _ = pc.acpi_dev.set(pm.clone());
+    let rtc = pc.rtc.get().map(Arc::downgrade);
+    register_suspend_notifier(Arc::new(move || {
+        // Firmware finds at its start that the guest was asleep (`rtc_notify_suspend`).
+        if let Some(rtc) = rtc.as_ref().and_then(Weak::upgrade) {
+            hw_rtc::rtc_set_memory(&rtc, CMOS_SHUTDOWN_STATUS, SHUTDOWN_S3_RESUME);
+        }
+    }));
     // The first CPU handles system management interrupts for all.
     let smi = Irq::new(Arc::new(smi_to_first_cpu), 0);
     crate::pc::device(&pm).connect_gpio_out("smi-irq", 0, smi)?;

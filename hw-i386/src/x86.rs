@@ -14,8 +14,6 @@ use qom::{Class, ClassInit, Object, Property, Result, bail};
 use target_i386::X86Cpu;
 use target_i386::topology::Topology;
 
-use crate::intc;
-
 /// Number of interrupt lines: inputs of the I/O APIC.
 pub const GSI_NUM_PINS: u32 = 24;
 
@@ -59,6 +57,9 @@ pub struct X86Machine {
     /// Enable ACPI
     #[property(default = OnOffAuto::Auto)]
     pub acpi: Property<OnOffAuto>,
+    /// Set on/off to enable/disable ACPI Heterogeneous Memory Attribute Table (HMAT)
+    #[property]
+    pub hmat: Property<bool>,
     /// Enable i8254 PIT
     #[property(default = OnOffAuto::Auto)]
     pub pit: Property<OnOffAuto>,
@@ -134,12 +135,14 @@ impl X86Machine {
             let found = cpus.iter().find(|cpu| cpu.cast::<X86Cpu>().is_some_and(|c| c.apic_id() == apic_id));
             found.and_then(|cpu| cpu.canonical_path())
         };
+        let numa = self.numa().lock();
         let place = |index| {
             let ids = topology.ids_of_index(index);
             PossibleCpu {
                 type_name: config.cpu_type.clone().unwrap_or_default(),
                 vcpus_count: 1,
                 props: CpuInstanceProperties {
+                    node_id: numa.cpu_node(index as usize),
                     socket_id: Some(ids.socket.into()),
                     die_id: (topology.dies > 1).then_some(ids.die.into()),
                     core_id: Some(ids.core.into()),
@@ -174,15 +177,20 @@ impl X86Machine {
     fn cpu_new(&self, cpu_type: &str, apic_id: u32) -> Result<()> {
         let _span = util::trace::span("x86_cpu_new");
         let cpu = qdev_new(cpu_type)?;
-        if let Some(x86) = cpu.cast::<X86Cpu>() {
-            x86.set_place(self.topology(), apic_id);
-        }
-        qdev_realize(&cpu, None)?;
-        if let Some(x86) = cpu.cast::<X86Cpu>().filter(|_| accel::accel_irqchip().is_none()) {
-            intc::apic_init(self, x86)?;
-        }
-        self.apic_ids.lock().push(apic_id);
-        Ok(())
+        cpu.property_set_value("apic-id", apic_id)?;
+        qdev_realize(&cpu, None)
+    }
+
+    /// A CPU of that APIC id came.
+    pub(crate) fn add_apic_id(&self, apic_id: u32) {
+        let mut ids = self.apic_ids.lock();
+        ids.push(apic_id);
+        ids.sort_unstable();
+    }
+
+    /// The CPU of that APIC id went.
+    pub(crate) fn remove_apic_id(&self, apic_id: u32) {
+        self.apic_ids.lock().retain(|id| *id != apic_id);
     }
 
     /// Makes the interrupt lines (`pc_gsi_create`).

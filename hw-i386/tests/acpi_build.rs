@@ -118,7 +118,12 @@ fn hpet_is_described_only_if_there() {
 
 /// Node and range of each memory entry of the SRAT that is in use, and how many are not.
 fn srat_memory(node_memory: &[u64], below_4g: u64) -> (Vec<(u32, u64, u64)>, usize) {
-    let numa = Some(NumaConfig { node_memory: node_memory.to_vec(), below_4g, distances: None });
+    let numa = Some(NumaConfig {
+        node_memory: node_memory.to_vec(),
+        below_4g,
+        distances: None,
+        ..NumaConfig::default()
+    });
     let mut rest = &build(&AcpiConfig { numa, ..AcpiConfig::default() }, b"SRAT")[48..];
     let (mut used, mut unused) = (Vec::new(), 0);
     while let Some(&length) = rest.get(1) {
@@ -154,14 +159,24 @@ fn srat_lays_nodes_out_around_the_holes() {
 #[test]
 fn slit_holds_the_distances() {
     let distances = Some(vec![vec![10, 20], vec![21, 10]]);
-    let numa = Some(NumaConfig { node_memory: vec![GIB, GIB], below_4g: 3 * GIB, distances });
+    let numa = Some(NumaConfig {
+        node_memory: vec![GIB, GIB],
+        below_4g: 3 * GIB,
+        distances,
+        ..NumaConfig::default()
+    });
     let slit = build(&AcpiConfig { numa, ..AcpiConfig::default() }, b"SLIT");
     assert_eq!(slit[36..], [2, 0, 0, 0, 0, 0, 0, 0, 10, 20, 21, 10]);
 }
 
 #[test]
 fn srat_names_the_node_of_each_cpu() {
-    let numa = Some(NumaConfig { node_memory: vec![GIB, GIB], below_4g: 3 * GIB, distances: None });
+    let numa = Some(NumaConfig {
+        node_memory: vec![GIB, GIB],
+        below_4g: 3 * GIB,
+        distances: None,
+        ..NumaConfig::default()
+    });
     let cpus = vec![AcpiCpu { node: Some(0), ..cpu(0) }, AcpiCpu { node: Some(1), ..cpu(300) }];
     let srat = build(&AcpiConfig { numa, cpus, ..AcpiConfig::default() }, b"SRAT");
     assert_eq!(srat[48..64], [0, 16, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -200,7 +215,9 @@ fn configurations_without_tables_are_refused() {
         let config = AcpiConfig { pci_devices: vec![device(2), device(slot)], ..default() };
         assert_eq!(refused(config), AcpiError::PciSlot(slot));
     }
-    let numa = |distances| Some(NumaConfig { node_memory: vec![GIB], below_4g: GIB, distances });
+    let numa = |distances| {
+        Some(NumaConfig { node_memory: vec![GIB], below_4g: GIB, distances, ..NumaConfig::default() })
+    };
     assert_eq!(refused(AcpiConfig { numa: numa(Some(vec![vec![10, 20]])), ..default() }), AcpiError::Numa);
     let cpus = vec![AcpiCpu { node: Some(1), ..cpu(0) }];
     assert_eq!(refused(AcpiConfig { cpus, numa: numa(None), ..default() }), AcpiError::Numa);

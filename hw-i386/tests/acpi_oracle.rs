@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use hw_acpi::tables::{RSDP_FILE, TABLES_FILE};
 use hw_i386::acpi_build::{AcpiConfig, AcpiCpu, AcpiTables, IsaDevice, NumaConfig, PciDevice, acpi_build};
 use hw_i386::linker::{TableAllocator, execute};
-use hw_smbios::{SmbiosConfig, SmbiosTables};
+use hw_smbios::{SmbiosConfig, SmbiosOptions, SmbiosTables};
 
 const GIB: u64 = 1 << 30;
 
@@ -57,7 +57,12 @@ fn other() -> AcpiConfig {
         reset_register: true,
         s3: false,
         s4: None,
-        numa: Some(NumaConfig { node_memory: vec![2 * GIB, 2 * GIB], below_4g: 3 * GIB, distances }),
+        numa: Some(NumaConfig {
+            node_memory: vec![2 * GIB, 2 * GIB],
+            below_4g: 3 * GIB,
+            distances,
+            ..NumaConfig::default()
+        }),
         ..AcpiConfig::default()
     }
 }
@@ -301,6 +306,7 @@ fn our_machine_is_qemus() {
         cores_per_socket: 4,
         threads_per_socket: 4,
         memory: std::iter::once(0..0x800_0000).collect(),
+        options: SmbiosOptions::default(),
     })
     .unwrap();
     assert_eq!(smbios.tables_file(), theirs);

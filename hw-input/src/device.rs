@@ -5,6 +5,7 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use hw_core::runstate::{ShutdownCause, reset_request};
+use hw_core::suspend::{WakeupReason, wakeup_request};
 use hw_core::{DeviceClass, DeviceImpl, IrqPin, VmState, vmstate};
 use hw_isa::IsaDevice;
 use memory::{AccessRules, RegionOps};
@@ -171,6 +172,8 @@ impl InputHandler for Keyboard {
     }
 
     fn event(&self, event: &InputEvent) {
+        // Most of the time nobody sleeps.
+        let _ = wakeup_request(WakeupReason::Other);
         if let (InputEvent::Key(event), Some(device)) = (event, self.0.upgrade()) {
             device.change(|chip, _| chip.key_event(event.data.key.key(), event.data.down));
         }
@@ -197,6 +200,10 @@ impl InputHandler for Mouse {
 
     fn event(&self, event: &InputEvent) {
         let Some(device) = self.0.upgrade() else { return };
+        let moves = !matches!(event, InputEvent::Btn(button) if !button.data.down);
+        if moves {
+            let _ = wakeup_request(WakeupReason::Other);
+        }
         match event {
             InputEvent::Btn(event) => {
                 device.change(|chip, _| chip.mouse_button(event.data.button, event.data.down));

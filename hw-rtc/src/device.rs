@@ -5,6 +5,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use hw_core::suspend::{WakeupReason, wakeup_request};
 use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, IrqPin, VmState, vmstate};
 use hw_isa::IsaDevice;
 use memory::{AccessRules, RegionOps};
@@ -133,7 +134,11 @@ impl DeviceImpl for Mc146818Rtc {
         let this = Arc::downgrade(self);
         let timer = Timer::new(options().clock, move || {
             if let Some(this) = this.upgrade() {
-                this.change(Mc146818::expire);
+                let alarm = this.change(Mc146818::expire);
+                if alarm {
+                    // Most of the time nobody sleeps.
+                    let _ = wakeup_request(WakeupReason::Rtc);
+                }
             }
         });
         let _ = self.timer.set(timer);

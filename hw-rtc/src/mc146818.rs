@@ -214,9 +214,10 @@ impl Mc146818 {
         u64::try_from(self.origin_ns.saturating_add(elapsed)).ok()
     }
 
-    /// Raises what is due.
-    pub fn expire(&mut self, now_ns: u64) {
+    /// Raises what is due; tells whether the alarm's interrupt is.
+    pub fn expire(&mut self, now_ns: u64) -> bool {
         self.sync(now_ns);
+        self.get(spec::REG_B) & spec::REG_B_AIE != 0 && self.get(spec::REG_C) & spec::REG_C_AF != 0
     }
 
     fn get(&self, index: u8) -> u8 {

@@ -8,11 +8,13 @@
 
 #![forbid(unsafe_code)]
 
+mod options;
 mod spec;
 mod structure;
 
 use std::ops::Range;
 
+pub use options::{OnboardDevice, PortConnector, SmbiosOptions};
 use structure::Tables;
 use thiserror::Error;
 
@@ -47,14 +49,24 @@ pub struct SmbiosConfig {
     pub threads_per_socket: u32,
     /// RAM as the guest's memory map has it, in ascending order.
     pub memory: Vec<Range<u64>>,
+    /// What the user said.
+    pub options: SmbiosOptions,
 }
 
 /// Why there are no tables.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SmbiosError {
     /// The entry point has 16 bits for the length.
-    #[error("SMBIOS 2.1 table length exceeds 65535")]
-    TooLong,
+    #[error("SMBIOS 2.1 table length {0} exceeds 65535")]
+    TooLong(usize),
+    /// Files describe fewer or more processors than there are.
+    #[error("Expected {expected} SMBIOS Type 4 tables, got {found} instead")]
+    Processors {
+        /// Sockets of the machine.
+        expected: u32,
+        /// Structures in files.
+        found: usize,
+    },
 }
 
 /// The entry point of SMBIOS 2.1 and later (5.2.1), without its checksums.
@@ -109,13 +121,17 @@ pub struct SmbiosTables {
 }
 
 impl SmbiosTables {
-    /// Builds types 1, 3, 4 (for each socket), 16, 17, 19 (for each range of RAM), 32 and 127. Type 0 describes
-    /// the firmware and is left to it.
+    /// Builds types 1, 3, 4 (for each socket), 16, 17, 19 (for each range of RAM), 32 and 127, and what the user
+    /// asked for beside them. Type 0 describes the firmware and is left to it where the user said nothing of it.
     pub fn build(config: &SmbiosConfig) -> Result<Self, SmbiosError> {
+        let found = config.options.files.iter().filter(|file| file.first() == Some(&4)).count();
+        if found > 0 && found != config.sockets as usize {
+            return Err(SmbiosError::Processors { expected: config.sockets, found });
+        }
         let tables = structure::build(config, DIMM_SIZE);
         // At least 27 bytes a structure: 16 bits hold the number of structures, too.
         if tables.bytes.len() > usize::from(u16::MAX) {
-            return Err(SmbiosError::TooLong);
+            return Err(SmbiosError::TooLong(tables.bytes.len()));
         }
         Ok(Self { tables })
     }
@@ -132,8 +148,10 @@ impl SmbiosTables {
 
     /// The structures with the type 0 that a firmware puts in front of them, and their entry point.
     pub fn with_bios_information(&self) -> (Vec<u8>, Anchor) {
-        let mut tables = structure::bios_information();
-        if tables.bytes.len() + self.tables.bytes.len() > usize::from(u16::MAX) {
+        let mut tables = structure::direct_boot_bios();
+        if self.tables.has_bios_information
+            || tables.bytes.len() + self.tables.bytes.len() > usize::from(u16::MAX)
+        {
             return (self.tables.bytes.clone(), self.tables.anchor());
         }
         tables.append(&self.tables);

@@ -18,12 +18,16 @@ pub const ANCHOR_BCD_REVISION: usize = 0x1e;
 // 6.3: structure types.
 pub const BIOS_INFORMATION: u8 = 0;
 pub const SYSTEM_INFORMATION: u8 = 1;
+pub const BASEBOARD_INFORMATION: u8 = 2;
 pub const SYSTEM_ENCLOSURE: u8 = 3;
 pub const PROCESSOR_INFORMATION: u8 = 4;
+pub const PORT_CONNECTOR: u8 = 8;
+pub const OEM_STRINGS: u8 = 11;
 pub const PHYSICAL_MEMORY_ARRAY: u8 = 16;
 pub const MEMORY_DEVICE: u8 = 17;
 pub const MEMORY_ARRAY_MAPPED_ADDRESS: u8 = 19;
 pub const SYSTEM_BOOT_INFORMATION: u8 = 32;
+pub const ONBOARD_DEVICE: u8 = 41;
 pub const END_OF_TABLE: u8 = 127;
 
 /// 7.1.2: BIOS characteristics bit 3, "not supported".
@@ -32,11 +36,18 @@ pub const BIOS_CHARACTERISTICS_UNKNOWN: u64 = 1 << 3;
 pub const BIOS_TARGETED_CONTENT: u8 = 1 << 2;
 /// 7.1.2.2: BIOS characteristics extension byte 2, bit 4: the tables describe a virtual machine.
 pub const BIOS_VIRTUAL_MACHINE: u8 = 1 << 4;
+/// 7.1.2.2: BIOS characteristics extension byte 2, bit 3: UEFI.
+pub const BIOS_UEFI: u8 = 1 << 3;
 /// 7.1: release number of a component that has none.
 pub const RELEASE_UNKNOWN: u8 = 0xff;
 
 /// 7.2.2: wake-up by the power switch.
 pub const WAKE_UP_POWER_SWITCH: u8 = 6;
+
+/// 7.3.1: the board hosts processors.
+pub const BASEBOARD_HOSTING: u8 = 1 << 0;
+/// 7.3.2: a motherboard.
+pub const BASEBOARD_MOTHERBOARD: u8 = 0x0a;
 
 /// 7.4.1: chassis type other.
 pub const CHASSIS_OTHER: u8 = 1;
@@ -82,3 +93,6 @@ pub const DEVICE_DETAIL_OTHER: u16 = 1 << 1;
 
 /// 7.20: the address is in the extended field.
 pub const MAPPED_ADDRESS_EXTENDED: u32 = 0xffff_ffff;
+
+/// 7.42.2: the device is enabled.
+pub const ONBOARD_ENABLED: u8 = 1 << 7;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::options::{OnboardDevice, PortConnector, SmbiosOptions};
 use crate::{Anchor, SmbiosConfig, spec};
 
 /// Handles as QEMU numbers them: the type in the high byte, except where a type has more than 256.
@@ -11,7 +12,7 @@ const DEVICE_HANDLE: u16 = 0x1100;
 const MAPPED_ADDRESS_HANDLE: u16 = 0x1300;
 
 /// QEMU gives every CPU this clock, in MHz.
-const CPU_MHZ: u16 = 2000;
+const CPU_MHZ: u64 = 2000;
 
 /// Type 0 of a machine that was started without firmware.
 const DIRECT_BOOT_VENDOR: &str = "QEMU";
@@ -25,6 +26,8 @@ pub struct Tables {
     pub bytes: Vec<u8>,
     structures: u16,
     max_structure_size: u16,
+    /// A structure of type 0 is among them.
+    pub has_bios_information: bool,
 }
 
 impl Tables {
@@ -41,14 +44,19 @@ impl Tables {
     pub fn append(&mut self, other: &Self) {
         self.bytes.extend_from_slice(&other.bytes);
         self.structures += other.structures;
+        self.has_bios_information |= other.has_bios_information;
         self.max_structure_size = self.max_structure_size.max(other.max_structure_size);
     }
 
     fn push(&mut self, structure: Structure) {
-        let bytes = structure.finish();
+        self.push_bytes(&structure.finish());
+    }
+
+    fn push_bytes(&mut self, bytes: &[u8]) {
+        self.has_bios_information |= bytes.first() == Some(&spec::BIOS_INFORMATION);
         self.structures = self.structures.saturating_add(1);
         self.max_structure_size = self.max_structure_size.max(u16::try_from(bytes.len()).unwrap_or(u16::MAX));
-        self.bytes.extend_from_slice(&bytes);
+        self.bytes.extend_from_slice(bytes);
     }
 }
 
@@ -91,9 +99,14 @@ impl Structure {
         }
         self.strings.extend_from_slice(value.as_bytes());
         self.strings.push(0);
-        self.count += 1;
+        self.count = self.count.wrapping_add(1);
         let number = self.count;
         self.bytes(&[number])
+    }
+
+    /// Reference to a string that the user may have given.
+    fn said(self, options: &SmbiosOptions, kind: u8, field: &str, default: &str) -> Self {
+        self.string(options.text(kind, field).unwrap_or(default))
     }
 
     fn finish(mut self) -> Vec<u8> {
@@ -107,50 +120,95 @@ impl Structure {
 }
 
 /// Type 0 (7.1), with SeaBIOS's values but for the names and the mark that this is a virtual machine.
-pub fn bios_information() -> Tables {
-    let structure = Structure::new(spec::BIOS_INFORMATION, 0)
-        .string(DIRECT_BOOT_VENDOR)
-        .string(DIRECT_BOOT_VERSION)
+fn bios_information(
+    vendor: &str,
+    version: &str,
+    date: &str,
+    release: Option<(u8, u8)>,
+    uefi: bool,
+) -> Structure {
+    let (major, minor) = release.unwrap_or_default();
+    let uefi = if uefi { spec::BIOS_UEFI } else { 0 };
+    let extension = spec::BIOS_TARGETED_CONTENT | spec::BIOS_VIRTUAL_MACHINE | uefi;
+    Structure::new(spec::BIOS_INFORMATION, 0)
+        .string(vendor)
+        .string(version)
         .words(&[0xe800])
-        .string(DIRECT_BOOT_DATE)
+        .string(date)
         .bytes(&[0])
         .qword(spec::BIOS_CHARACTERISTICS_UNKNOWN)
-        .bytes(&[
-            0,
-            spec::BIOS_TARGETED_CONTENT | spec::BIOS_VIRTUAL_MACHINE,
-            0,
-            0,
-            spec::RELEASE_UNKNOWN,
-            spec::RELEASE_UNKNOWN,
-        ]);
+        .bytes(&[0, extension, major, minor, spec::RELEASE_UNKNOWN, spec::RELEASE_UNKNOWN])
+}
+
+/// Type 0 of a machine that has no firmware.
+pub fn direct_boot_bios() -> Tables {
     let mut tables = Tables::default();
-    tables.push(structure);
+    tables.push(bios_information(DIRECT_BOOT_VENDOR, DIRECT_BOOT_VERSION, DIRECT_BOOT_DATE, None, false));
     tables
 }
 
-/// All but type 0.
+/// The user's files, then what the machine makes itself, by type.
 pub fn build(config: &SmbiosConfig, dimm_size: u64) -> Tables {
+    let options = &config.options;
     let mut tables = Tables::default();
-    tables.push(system_information(config));
-    tables.push(system_enclosure(config));
-    for socket in 0..config.sockets {
-        tables.push(processor_information(config, socket));
+    options.files.iter().for_each(|file| tables.push_bytes(file));
+    if options.builds(spec::BIOS_INFORMATION, false) {
+        let text = |field| options.text(spec::BIOS_INFORMATION, field).unwrap_or_default();
+        let (vendor, version, date) = (text("vendor"), text("version"), text("date"));
+        tables.push(bios_information(vendor, version, date, options.release, options.uefi));
     }
+    if options.builds(spec::SYSTEM_INFORMATION, true) {
+        tables.push(system_information(config));
+    }
+    if options.builds(spec::BASEBOARD_INFORMATION, false) {
+        tables.push(baseboard_information(config));
+    }
+    if options.builds(spec::SYSTEM_ENCLOSURE, true) {
+        tables.push(system_enclosure(config));
+    }
+    if options.builds(spec::PROCESSOR_INFORMATION, true) {
+        (0..config.sockets).for_each(|socket| tables.push(processor_information(config, socket)));
+    }
+    if options.builds(spec::PORT_CONNECTOR, true) {
+        (0..).zip(&options.ports).for_each(|(n, port)| tables.push(port_connector(n, port)));
+    }
+    if options.builds(spec::OEM_STRINGS, true) && !options.oem_strings.is_empty() {
+        tables.push(oem_strings(&options.oem_strings));
+    }
+    memory(config, dimm_size, &mut tables);
+    if options.builds(spec::SYSTEM_BOOT_INFORMATION, true) {
+        tables.push(Structure::new(spec::SYSTEM_BOOT_INFORMATION, 0x2000).bytes(&[0; 7]));
+    }
+    if options.builds(spec::ONBOARD_DEVICE, true) {
+        (0..).zip(&options.onboard).for_each(|(n, device)| tables.push(onboard_device(n, device)));
+    }
+    if options.builds(spec::END_OF_TABLE, true) {
+        tables.push(Structure::new(spec::END_OF_TABLE, 0x7f00));
+    }
+    tables
+}
+
+/// Types 16, 17 and 19.
+fn memory(config: &SmbiosConfig, dimm_size: u64, tables: &mut Tables) {
+    let options = &config.options;
     let memory: Vec<_> = config.memory.iter().filter(|range| !range.is_empty()).collect();
     let ram: u64 = memory.iter().map(|range| range.end - range.start).sum();
     let dimms = ram.div_ceil(dimm_size);
-    tables.push(physical_memory_array(ram, dimms));
-    // What does not fit is refused as a whole by the caller, so nothing beyond it is needed.
-    for dimm in (0..dimms).take(usize::from(u16::MAX)) {
-        tables.push(memory_device(config, dimm, dimm_size.min(ram - dimm * dimm_size)));
+    if options.builds(spec::PHYSICAL_MEMORY_ARRAY, true) {
+        tables.push(physical_memory_array(ram, dimms));
     }
-    let first = MAPPED_ADDRESS_HANDLE.max(nth(DEVICE_HANDLE, dimms));
-    for (index, range) in (0..).zip(memory) {
-        tables.push(memory_array_mapped_address(nth(first, index), range));
+    if options.builds(spec::MEMORY_DEVICE, true) {
+        // What does not fit is refused as a whole by the caller, so nothing beyond it is needed.
+        for dimm in (0..dimms).take(usize::from(u16::MAX)) {
+            tables.push(memory_device(config, dimm, dimm_size.min(ram - dimm * dimm_size)));
+        }
     }
-    tables.push(Structure::new(spec::SYSTEM_BOOT_INFORMATION, 0x2000).bytes(&[0; 7]));
-    tables.push(Structure::new(spec::END_OF_TABLE, 0x7f00));
-    tables
+    if options.builds(spec::MEMORY_ARRAY_MAPPED_ADDRESS, true) {
+        let first = MAPPED_ADDRESS_HANDLE.max(nth(DEVICE_HANDLE, dimms));
+        for (index, range) in (0..).zip(memory) {
+            tables.push(memory_array_mapped_address(nth(first, index), range));
+        }
+    }
 }
 
 /// The handle `index` steps behind `first`. So many that it wraps do not fit the table anyway.
@@ -164,51 +222,104 @@ fn system_information(config: &SmbiosConfig) -> Structure {
     uuid[0..4].reverse();
     uuid[4..6].reverse();
     uuid[6..8].reverse();
-    Structure::new(spec::SYSTEM_INFORMATION, 0x100)
-        .string(&config.manufacturer)
-        .string(&config.product)
-        .string(&config.version)
-        .string("")
+    let (options, kind) = (&config.options, spec::SYSTEM_INFORMATION);
+    Structure::new(kind, 0x100)
+        .said(options, kind, "manufacturer", &config.manufacturer)
+        .said(options, kind, "product", &config.product)
+        .said(options, kind, "version", &config.version)
+        .said(options, kind, "serial", "")
         .bytes(&uuid)
         .bytes(&[spec::WAKE_UP_POWER_SWITCH])
-        .string("")
-        .string("")
+        .said(options, kind, "sku", "")
+        .said(options, kind, "family", "")
+}
+
+/// Type 2 (7.3).
+fn baseboard_information(config: &SmbiosConfig) -> Structure {
+    let (options, kind) = (&config.options, spec::BASEBOARD_INFORMATION);
+    Structure::new(kind, 0x200)
+        .said(options, kind, "manufacturer", &config.manufacturer)
+        .said(options, kind, "product", &config.product)
+        .said(options, kind, "version", &config.version)
+        .said(options, kind, "serial", "")
+        .said(options, kind, "asset", "")
+        .bytes(&[spec::BASEBOARD_HOSTING])
+        .said(options, kind, "location", "")
+        .words(&[CHASSIS_HANDLE])
+        .bytes(&[spec::BASEBOARD_MOTHERBOARD, 0])
 }
 
 /// Type 3 (7.4).
 fn system_enclosure(config: &SmbiosConfig) -> Structure {
-    Structure::new(spec::SYSTEM_ENCLOSURE, CHASSIS_HANDLE)
-        .string(&config.manufacturer)
+    let (options, kind) = (&config.options, spec::SYSTEM_ENCLOSURE);
+    Structure::new(kind, CHASSIS_HANDLE)
+        .said(options, kind, "manufacturer", &config.manufacturer)
         .bytes(&[spec::CHASSIS_OTHER])
-        .string(&config.version)
-        .string("")
-        .string("")
+        .said(options, kind, "version", &config.version)
+        .said(options, kind, "serial", "")
+        .said(options, kind, "asset", "")
         .bytes(&[spec::CHASSIS_SAFE, spec::CHASSIS_SAFE, spec::CHASSIS_SAFE, spec::CHASSIS_SECURITY_UNKNOWN])
         .dword(0)
         .bytes(&[0, 0, 0, 0])
-        .string("")
+        .said(options, kind, "sku", "")
 }
 
 /// Type 4 (7.5).
 fn processor_information(config: &SmbiosConfig, socket: u32) -> Structure {
     let count = |number: u32| u8::try_from(number).unwrap_or(u8::MAX);
     let cores = count(config.cores_per_socket);
-    Structure::new(spec::PROCESSOR_INFORMATION, nth(0x400, socket.into()))
-        .string(&format!("CPU{socket:2x}"))
+    let (options, kind) = (&config.options, spec::PROCESSOR_INFORMATION);
+    let speed = |field| options.number(kind, field, CPU_MHZ) as u16;
+    let own_id = u64::from(config.cpuid_features) << 32 | u64::from(config.cpuid_version);
+    let id = match options.number(kind, "processor-id", 0) {
+        0 => own_id,
+        id => id,
+    };
+    Structure::new(kind, nth(0x400, socket.into()))
+        .string(&format!("{}{socket:2x}", options.text(kind, "sock_pfx").unwrap_or("CPU")))
         .bytes(&[spec::PROCESSOR_CENTRAL, spec::PROCESSOR_FAMILY_OTHER])
-        .string(&config.manufacturer)
-        .dword(config.cpuid_version)
-        .dword(config.cpuid_features)
-        .string(&config.version)
+        .said(options, kind, "manufacturer", &config.manufacturer)
+        .qword(id)
+        .said(options, kind, "version", &config.version)
         .bytes(&[0])
-        .words(&[0, CPU_MHZ, CPU_MHZ])
+        .words(&[0, speed("max-speed"), speed("current-speed")])
         .bytes(&[spec::PROCESSOR_ENABLED, spec::PROCESSOR_UPGRADE_OTHER])
         .words(&[spec::NO_CACHE_HANDLE; 3])
-        .string("")
-        .string("")
-        .string("")
+        .said(options, kind, "serial", "")
+        .said(options, kind, "asset", "")
+        .said(options, kind, "part", "")
         .bytes(&[cores, cores, count(config.threads_per_socket)])
         .words(&[spec::PROCESSOR_CHARACTERISTICS_UNKNOWN, spec::PROCESSOR_FAMILY_OTHER.into()])
+}
+
+/// Type 8 (7.9).
+fn port_connector(index: u64, port: &PortConnector) -> Structure {
+    Structure::new(spec::PORT_CONNECTOR, nth(0, index))
+        .string(&port.internal_reference)
+        .bytes(&[0])
+        .string(&port.external_reference)
+        .bytes(&[port.connector_type, port.port_type])
+}
+
+/// Type 11 (7.12): a number of strings, and the strings.
+fn oem_strings(values: &[String]) -> Structure {
+    let mut structure = Structure::new(spec::OEM_STRINGS, 0xe00).bytes(&[values.len() as u8]);
+    for value in values {
+        // The list refers to none of them by number.
+        let length = structure.formatted.len();
+        structure = structure.string(value);
+        structure.formatted.truncate(length);
+    }
+    structure
+}
+
+/// Type 41 (7.42).
+fn onboard_device(index: u64, device: &OnboardDevice) -> Structure {
+    Structure::new(spec::ONBOARD_DEVICE, nth(0x2900, index))
+        .string(&device.designation)
+        .bytes(&[device.kind | spec::ONBOARD_ENABLED, device.instance])
+        .words(&[0])
+        .bytes(&[0, device.devfn])
 }
 
 /// Type 16 (7.17): capacity in KiB, or in bytes in the extended field.
@@ -231,7 +342,9 @@ fn memory_device(config: &SmbiosConfig, index: u64, size: u64) -> Structure {
         Ok(mib) if mib < spec::DEVICE_SIZE_EXTENDED => (mib, 0),
         _ => (spec::DEVICE_SIZE_EXTENDED, mib),
     };
-    Structure::new(spec::MEMORY_DEVICE, nth(DEVICE_HANDLE, index))
+    let (options, kind) = (&config.options, spec::MEMORY_DEVICE);
+    let speed = options.number(kind, "speed", 0) as u16;
+    Structure::new(kind, nth(DEVICE_HANDLE, index))
         .words(&[
             ARRAY_HANDLE,
             spec::NO_ERROR_HANDLE,
@@ -240,17 +353,17 @@ fn memory_device(config: &SmbiosConfig, index: u64, size: u64) -> Structure {
             size,
         ])
         .bytes(&[spec::DEVICE_DIMM, 0])
-        .string(&format!("DIMM {index}"))
-        .string("")
+        .string(&format!("{} {index}", options.text(kind, "loc_pfx").unwrap_or("DIMM")))
+        .said(options, kind, "bank", "")
         .bytes(&[spec::DEVICE_RAM])
-        .words(&[spec::DEVICE_DETAIL_OTHER, 0])
-        .string(&config.manufacturer)
-        .string("")
-        .string("")
-        .string("")
+        .words(&[spec::DEVICE_DETAIL_OTHER, speed])
+        .said(options, kind, "manufacturer", &config.manufacturer)
+        .said(options, kind, "serial", "")
+        .said(options, kind, "asset", "")
+        .said(options, kind, "part", "")
         .bytes(&[0])
         .dword(extended)
-        .words(&[0; 4])
+        .words(&[speed, 0, 0, 0])
 }
 
 /// Type 19 (7.20): inclusive range in KiB, or in bytes in the extended fields.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use hw_smbios::{SmbiosConfig, SmbiosError, SmbiosTables, checksum};
+use hw_smbios::{SmbiosConfig, SmbiosError, SmbiosOptions, SmbiosTables, checksum};
 
 const GIB: u64 = 1 << 30;
 const TWO_RANGES: [Range<u64>; 2] = [0..3 * GIB, 4 * GIB..6 * GIB];
@@ -19,6 +19,7 @@ fn config(memory: &[Range<u64>]) -> SmbiosConfig {
         cores_per_socket: 3,
         threads_per_socket: 6,
         memory: memory.to_vec(),
+        options: SmbiosOptions::default(),
     }
 }
 
@@ -150,8 +151,8 @@ fn handles_are_unique_with_many_dimms() {
 #[test]
 fn memory_beyond_the_format_is_refused() {
     let error = SmbiosTables::build(&config(&[0..3 * GIB, 4 * GIB..1 << 60])).unwrap_err();
-    assert_eq!(error, SmbiosError::TooLong);
-    assert_eq!(error.to_string(), "SMBIOS 2.1 table length exceeds 65535");
+    let SmbiosError::TooLong(length) = error else { panic!("{error}") };
+    assert_eq!(error.to_string(), format!("SMBIOS 2.1 table length {length} exceeds 65535"));
 }
 
 #[test]
@@ -193,4 +194,31 @@ fn a_name_cannot_break_the_table() {
     let found = parse(SmbiosTables::build(&config).unwrap().tables_file());
     assert_eq!((found[0].string(5), found[0].formatted[6]), ("a", 0));
     assert_eq!(found.last().unwrap().kind, 127);
+}
+
+#[test]
+fn what_the_user_says_goes_before_the_machines_own() {
+    let mut config = config(&TWO_RANGES);
+    let said = |kind: u8, field: &str, value: &str| ((kind, field.to_owned()), value.to_owned());
+    config.options.fields = [
+        said(1, "serial", "42"),
+        said(1, "product", "Thing"),
+        said(2, "asset", "A-1"),
+        said(4, "max-speed", "3000"),
+        said(17, "speed", "1600"),
+    ]
+    .into();
+    config.options.kinds = [0, 1, 2, 4, 17].into();
+    config.options.release = Some((5, 6));
+    config.options.oem_strings = vec!["one".to_owned(), "two".to_owned()];
+    config.options.files = vec![b"\x03\x04\x00\x03\x00\x00".to_vec()];
+    let tables = parse(SmbiosTables::build(&config).unwrap().tables_file());
+    let of = |kind: u8| tables.iter().find(|table| table.kind == kind).unwrap();
+    assert_eq!((of(1).string(7), of(1).string(5)), ("42", "Thing"));
+    assert_eq!((of(2).string(8), of(2).word(11)), ("A-1", 0x300));
+    assert_eq!((of(4).word(0x14), of(4).word(0x16), of(17).word(0x15)), (3000, 2000, 1600));
+    assert_eq!(of(0).formatted[0x14..0x16], [5, 6]);
+    assert_eq!((of(11).formatted[4], &of(11).strings[..]), (2, &["one".to_owned(), "two".to_owned()][..]));
+    // The user's enclosure comes first and alone.
+    assert_eq!((tables[0].kind, tables.iter().filter(|table| table.kind == 3).count()), (3, 1));
 }

@@ -9,10 +9,12 @@ mod boot;
 mod config;
 mod device;
 mod drive;
+mod firmware;
 mod identity;
 mod machine;
 mod memory;
 mod monitor;
+mod numa;
 pub mod options;
 mod rtc;
 mod smp;
@@ -21,6 +23,7 @@ mod tests;
 
 pub use action::{OvercommitOptions, PanicAction, RebootAction, ShutdownAction, WatchdogAction};
 pub use device::GlobalProperty;
+pub use firmware::{FwCfgContent, FwCfgOptions};
 pub use machine::AcceleratorOptions;
 pub use monitor::{MonitorMode, MonitorOptions, MonitorPlace};
 pub use options::{OptionId, Support};
@@ -30,6 +33,7 @@ pub use smp::{CpuTopology, SmpLimits};
 use std::ffi::OsString;
 use std::fmt;
 
+use serde_json::Value;
 use thiserror::Error;
 use util::keyval::{self, Keyval};
 use util::option::{OptError, Opts, OptsDesc};
@@ -191,17 +195,30 @@ impl CommandLine {
         Ok(merged)
     }
 
-    /// All occurrences of an option as one tree.
+    /// All occurrences of an option as one tree. What some options say is a property of the machine, too, and can be
+    /// said as `-machine smp.cpus=4`.
     fn merged_keyval(&self, id: OptionId, implied_key: &str) -> Result<Keyval, CliError> {
         let mut merged = Keyval::default();
-        for occurrence in self.all(id) {
-            let parsed = keyval::parse(occurrence.text(), Some(implied_key));
-            let parsed = parsed.map_err(|error| occurrence.error(error))?;
-            merged.help |= parsed.help;
-            keyval::merge(&mut merged.map, parsed.map).map_err(CliError::message)?;
+        let property = machine::SUGAR.iter().find(|(option, _)| *option == id).map(|(_, property)| *property);
+        for occurrence in self.occurrences.iter() {
+            let tree = match property {
+                _ if occurrence.id == id => parse_keyval(occurrence, implied_key)?,
+                Some(property) if occurrence.id == OptionId::Machine => {
+                    let mut tree = parse_keyval(occurrence, "type")?;
+                    let Some(Value::Object(map)) = tree.map.remove(property) else { continue };
+                    Keyval { map, help: false }
+                }
+                _ => continue,
+            };
+            merged.help |= tree.help;
+            keyval::merge(&mut merged.map, tree.map).map_err(CliError::message)?;
         }
         Ok(merged)
     }
+}
+
+fn parse_keyval(occurrence: &Occurrence, implied_key: &str) -> Result<Keyval, CliError> {
+    keyval::parse(occurrence.text(), Some(implied_key)).map_err(|error| occurrence.error(error))
 }
 
 /// Parses one occurrence; errors and warnings are told with its place.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hw_core::cpu::{pause_all_vcpus, resume_all_vcpus};
 use hw_core::machine::{current_machine, machine_reset};
 use hw_core::runstate::{self, RunState, ShutdownAction, ShutdownCause};
+use hw_core::suspend;
 use qom::{Error, Object, Result};
 use util::event_loop::EventLoop;
 
@@ -30,6 +31,9 @@ fn main_loop_should_exit() -> Option<i32> {
     if requests.debug {
         runstate::vm_stop(RunState::Debug);
     }
+    if requests.suspend {
+        suspend::system_suspend();
+    }
     if let Some(cause) = requests.shutdown {
         runstate::notify_shutdown(cause);
         let keep = cause.is_guest() && runstate::exit_status() == 0;
@@ -48,6 +52,9 @@ fn main_loop_should_exit() -> Option<i32> {
             runstate::runstate_set(RunState::Paused);
         }
     }
+    if let Some(reason) = requests.wakeup {
+        suspend::system_wakeup(reason, reset_machine);
+    }
     if requests.powerdown {
         runstate::notify_powerdown();
     }
@@ -60,9 +67,13 @@ fn main_loop_should_exit() -> Option<i32> {
 /// Resets the machine; all CPUs stand still.
 pub fn qemu_system_reset(cause: ShutdownCause) {
     let _span = util::trace::span("qemu_system_reset");
+    reset_machine();
+    runstate::notify_reset(cause);
+}
+
+fn reset_machine() {
     let machine: Option<Arc<dyn Object>> = current_machine();
     if let Some(machine) = machine {
         machine_reset(&machine);
     }
-    runstate::notify_reset(cause);
 }

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use hw_core::global::GlobalProperty;
 use hw_core::machine::{BootConfig, CpuTopology};
+use hw_core::numa::options::NumaOptions;
 use hw_core::qdev_monitor::{DeviceOptions, OptionValue};
 use hw_core::runstate::{PanicAction, RebootAction, ShutdownAction, WatchdogAction};
 use hw_rtc::{LostTickPolicy, RtcOptions};
@@ -75,6 +76,10 @@ pub struct Options {
     pub watchdog_action: Option<WatchdogAction>,
     pub boot: BootConfig,
     pub overcommit: OvercommitOptions,
+    /// `-fw_cfg`.
+    pub fw_cfg: Vec<cli::FwCfgOptions>,
+    /// `-numa`, and where each was given.
+    pub numa: Vec<(NumaOptions, String)>,
     pub start_stopped: bool,
     /// `--preconfig`.
     pub preconfig: bool,
@@ -207,6 +212,14 @@ impl Options {
             cli::WatchdogAction::InjectNmi => WatchdogAction::InjectNmi,
         });
         self.boot = self.command_line.boot().map_err(wrong)?;
+        self.boot.no_fd_bootchk = self.command_line.has(OptionId::NoFdBootchk);
+        self.fw_cfg = self.command_line.fw_cfg().map_err(wrong)?;
+        let (smbios, uuid) = self.command_line.smbios().map_err(wrong)?;
+        self.uuid = uuid.or(self.uuid);
+        hw_i386::set_smbios_options(smbios);
+        hw_i386::set_user_tables(self.command_line.acpi_tables().map_err(wrong)?);
+        let numa = self.command_line.numa().map_err(wrong)?;
+        self.numa = numa.into_iter().map(|(options, location)| (options, location.to_string())).collect();
         self.overcommit = self.command_line.overcommit().map_err(wrong)?;
         self.reboot_action = Some(match action.reboot {
             cli::RebootAction::Reset => RebootAction::Reset,
@@ -266,6 +279,13 @@ impl Options {
                     optional: true,
                 }),
                 false => self.machine_properties.push((name, value(from))),
+            }
+        }
+        let switched_off =
+            [("acpi", OptionId::NoAcpi), ("hpet", OptionId::NoHpet), ("graphics", OptionId::Nographic)];
+        for (property, id) in switched_off {
+            if self.command_line.has(id) {
+                self.machine_properties.push((property.to_owned(), text("off")));
             }
         }
         let files = [
@@ -422,10 +442,8 @@ impl Options {
         if memory.size > MEMORY_MAX {
             bail!("-m: ram size {:#x} is too large", memory.size);
         }
-        if memory.slots > 0 || memory.maxmem > memory.size {
-            bail!("-m: slots= and maxmem= are not supported yet");
-        }
-        Ok(MemorySize { size: memory.size, maximum: memory.maxmem, slots: 0 })
+        let slots = u32::try_from(memory.slots).unwrap_or(u32::MAX);
+        Ok(MemorySize { size: memory.size, maximum: memory.maxmem, slots })
     }
 
     /// `-smp`, for a machine that can have up to `max_cpus`.

@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use hw_core::numa::options::NumaOptions;
+use hw_core::numa::set_numa_options;
 use parking_lot::Mutex;
 use qom::{Object, Result, bail};
 
@@ -36,4 +38,13 @@ fn x_exit_preconfig() -> Result<()> {
         std::process::exit(1);
     }
     Ok(())
+}
+
+/// Adds to the NUMA configuration.
+#[qapi::command("set-numa-node", preconfig)]
+fn set_numa_node(#[qapi(flatten)] options: NumaOptions) -> Result<()> {
+    match PENDING.lock().as_ref() {
+        Some(pending) => set_numa_options(&pending.machine, &options),
+        None => bail!("The command is permitted only before the machine has been created"),
+    }
 }

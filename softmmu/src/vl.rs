@@ -8,6 +8,7 @@ use hw_core::machine::{
     Machine, MachineClass, MachineConfig, current_machine, machine_run_board_init,
     qdev_machine_creation_done, set_current_machine,
 };
+use hw_core::numa::set_numa_options;
 use hw_core::qdev_monitor::qdev_device_add;
 use hw_core::runstate::{self, ShutdownCause, vm_start};
 use hw_core::sysbus::sysbus_get_default;
@@ -16,6 +17,7 @@ use qom::{Class, Error, Object, Result, bail, module_call_init};
 use util::trace::{span, span_with};
 
 use crate::accel::configure_accelerators;
+use crate::cli::{FwCfgContent, FwCfgOptions};
 use crate::daemon::{Daemon, PidFile, daemonize};
 use crate::main_loop::qemu_system_reset;
 use crate::options::Options;
@@ -75,6 +77,9 @@ pub fn qemu_init(arguments: &[String]) -> Result<Init> {
         return Ok(Init::Done);
     }
     let monitors = chardevs::connect(&options.chars)?;
+    for (node, location) in &options.numa {
+        set_numa_options(&machine, node).map_err(|e| e.prepend(format!("{location}: ")))?;
+    }
     // Before the devices, so that of those who share the terminal the guest's port is listened to first.
     monitors.iter().try_for_each(chardevs::Monitor::init)?;
     if options.preconfig {
@@ -232,6 +237,7 @@ fn set_up_machine(options: &Options, machine: &Arc<dyn Object>) -> Result<()> {
     }
     {
         let _span = span("qemu_create_cli_devices");
+        options.fw_cfg.iter().try_for_each(|file| add_fw_cfg_file(machine, file))?;
         for device in options.devices.iter().chain(&drives::devices()?) {
             qdev_device_add(&device.options, false)
                 .map_err(|e| e.prepend(format!("{}: ", device.location)))?;
@@ -249,6 +255,19 @@ fn set_up_machine(options: &Options, machine: &Arc<dyn Object>) -> Result<()> {
     let _span = span("memory_region_transaction_commit");
     drop(transaction);
     Ok(())
+}
+
+/// A file that the user gives, or that an object makes; none of the objects there are does so
+/// (`fw_cfg_add_from_generator`).
+fn add_fw_cfg_file(machine: &Arc<dyn Object>, file: &FwCfgOptions) -> Result<()> {
+    let result = match &file.content {
+        FwCfgContent::Bytes(bytes) => hw_i386::add_user_file(machine, &file.name, bytes.clone()),
+        FwCfgContent::Generated(id) => Err(Error::new(match qom::object_get_objects_root().child(id) {
+            None => format!("Cannot find object ID '{id}'"),
+            Some(_) => format!("Object ID '{id}' is not a 'fw_cfg-data-generator' subclass"),
+        })),
+    };
+    result.map_err(|error| error.prepend(format!("{}: ", file.location)))
 }
 
 /// Ends the CPUs and closes what the host must not keep (`qemu_cleanup`).

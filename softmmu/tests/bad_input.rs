@@ -424,3 +424,33 @@ fn a_dev_kvm_that_is_something_else_is_refused() {
         assert_eq!((ended.complaints(), ended.status), (vec![other.as_str()], Some(1)), "{what}");
     }
 }
+
+#[test]
+fn numa_nodes_that_do_not_fit_are_refused() {
+    refused(
+        &["-numa", "node"],
+        &["softmmu: total memory for NUMA nodes (0x0) should equal RAM size (0x8000000)"],
+    );
+    refused(
+        &["-numa", "node,nodeid=0", "-numa", "node,nodeid=0"],
+        &["softmmu: -numa node,nodeid=0: Duplicate NUMA nodeid: 0"],
+    );
+    refused(
+        &["-numa", "node,nodeid=1,cpus=7"],
+        &["softmmu: -numa node,nodeid=1,cpus=7: CPU index (7) should be smaller than maxcpus (1)"],
+    );
+    refused(&["-numa", "node,bar=7"], &["softmmu: -numa node,bar=7: Invalid parameter 'bar'"]);
+}
+
+#[test]
+fn firmware_files_and_tables_that_cannot_be_are_refused() {
+    refused(
+        &["-fw_cfg", "opt/x"],
+        &["softmmu: -fw_cfg opt/x: name, plus exactly one of file, string and gen_id, are needed"],
+    );
+    refused(
+        &["-acpitable", "sig=X"],
+        &["softmmu: -acpitable sig=X: '-acpitable' requires one of 'data' or 'file'"],
+    );
+    refused(&["-smbios", "x=1"], &["softmmu: -smbios x=1: Must specify type= or file="]);
+}

@@ -84,3 +84,43 @@ fn dma_to_where_no_memory_is_fails() {
     vm.outl(DMA_LOW, 0x4000_u32.swap_bytes());
     assert_eq!(vm.readl(0x4000).swap_bytes(), 1, "the error bit alone");
 }
+
+fn file(vm: &mut QTest, name: &str) -> Option<Vec<u8>> {
+    let (_, key, size) = files(vm).into_iter().find(|(known, ..)| known == name)?;
+    Some(read(vm, key, size))
+}
+
+#[test]
+fn files_can_be_given_by_the_user() {
+    let content = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(content.path(), b"from a file").unwrap();
+    let from_file = format!("name=opt/org.test/file,file={}", content.path().display());
+    let mut vm = pc(&["-fw_cfg", "opt/org.test/string,string=a,,b", "-fw_cfg", &from_file]);
+    assert_eq!(file(&mut vm, "opt/org.test/string").unwrap(), b"a,b");
+    assert_eq!(file(&mut vm, "opt/org.test/file").unwrap(), b"from a file");
+}
+
+#[test]
+fn smbios_structures_say_what_the_user_says() {
+    let uuid = "00112233-4455-6677-8899-aabbccddeeff";
+    let mut vm =
+        pc(&["-smbios", &format!("type=1,serial=S-1,uuid={uuid}"), "-smbios", "type=11,value=hello"]);
+    let tables = file(&mut vm, "etc/smbios/smbios-tables").unwrap();
+    let has = |text: &[u8]| tables.windows(text.len()).any(|window| window == text);
+    assert!(has(b"S-1\0") && has(b"hello\0") && has(b"\x33\x22\x11\x00\x55\x44\x77\x66\x88\x99\xaa"));
+    assert_eq!(read(&mut vm, UUID, 4), [0x00, 0x11, 0x22, 0x33]);
+}
+
+#[test]
+fn acpi_tables_of_the_users_stand_behind_the_boards() {
+    let body = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(body.path(), b"12345678").unwrap();
+    let option = format!("sig=TEST,rev=7,oem_id=ME,data={}", body.path().display());
+    let mut vm = pc(&["-acpitable", &option]);
+    let tables = file(&mut vm, "etc/acpi/tables").unwrap();
+    let at = tables.windows(4).position(|window| window == b"TEST").unwrap();
+    let table = &tables[at..at + 44];
+    assert_eq!(table[4..9], [44, 0, 0, 0, 7]);
+    assert_eq!((&table[10..16], &table[36..]), (&b"ME\0\0\0\0"[..], &b"12345678"[..]));
+    assert_eq!(table.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)), 0);
+}

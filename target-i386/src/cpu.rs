@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use accel_kvm::KvmArchCpu;
-use hw_core::reset::qemu_register_reset;
+use hw_core::reset::{ResetHandler, qemu_register_reset, qemu_unregister_reset};
 use hw_core::{Cpu, CpuClass, DeviceClass, DeviceImpl};
 use parking_lot::Mutex;
 use qom::property::PropertyInput;
@@ -42,9 +42,27 @@ pub struct X86Cpu {
     config: Mutex<Option<CpuConfig>>,
     place: OnceLock<(Topology, u32)>,
     expanded: OnceLock<Expanded>,
+    reset_handler: Mutex<Option<ResetHandler>>,
     /// What is to be handed to KVM before the CPU next runs.
     pub(crate) pending: Mutex<Pending>,
     pub(crate) dirty: AtomicBool,
+}
+
+/// Where a user wants a CPU to be; -1 where nothing was said.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuPlace {
+    /// Its APIC id.
+    pub apic_id: Option<u32>,
+    /// Package.
+    pub socket: i32,
+    /// Die in it.
+    pub die: i32,
+    /// Core in it.
+    pub core: i32,
+    /// Thread in it.
+    pub thread: i32,
+    /// NUMA node.
+    pub node: i32,
 }
 
 /// State that changed outside the guest.
@@ -98,6 +116,7 @@ fn class_init(class: &mut Class) {
     let device = class.get_mut::<DeviceClass>();
     device.realize = Some(realize);
     device.unrealize = Some(unrealize);
+    device.board_only = false;
     let cpu = class.get_mut::<CpuClass>();
     cpu.dump_state = Some(|_| kvm::dump_current().unwrap_or_default());
     cpu.gdb = Some(GDB_CLASS);
@@ -190,9 +209,32 @@ impl X86Cpu {
         }
     }
 
-    /// Says where in the topology it is; for the board, before realize.
-    pub fn set_place(&self, topology: Topology, apic_id: u32) {
+    /// Says where in the topology it is, and in which NUMA node; for the board, before realize.
+    pub fn set_place(&self, topology: Topology, apic_id: u32, node: Option<i32>) {
+        let ids = topology.ids_of_apic_id(apic_id);
+        self.change_config(|config| {
+            let props = &mut config.props;
+            (props.socket_id, props.die_id) = (ids.socket as i32, ids.die as i32);
+            (props.core_id, props.thread_id) = (ids.core as i32, ids.thread as i32);
+            props.node_id = node.unwrap_or(props.node_id);
+        });
         let _ = self.place.set((topology, apic_id));
+    }
+
+    /// Where the user wants it to be; for the board, before realize.
+    pub fn wanted_place(&self) -> CpuPlace {
+        let place = self.with_config(|config| {
+            let props = &config.props;
+            Some(CpuPlace {
+                apic_id: Some(props.apic_id).filter(|id| *id != u32::MAX),
+                socket: props.socket_id,
+                die: props.die_id,
+                core: props.core_id,
+                thread: props.thread_id,
+                node: props.node_id,
+            })
+        });
+        place.unwrap_or(CpuPlace { apic_id: None, socket: -1, die: -1, core: -1, thread: -1, node: -1 })
     }
 
     /// Where in the topology it is.
@@ -283,13 +325,15 @@ fn realize(object: &Arc<dyn Object>) -> Result<()> {
         return Err(error);
     }
     let this = Arc::downgrade(object);
-    qemu_register_reset(Arc::new(move || {
+    let handler: ResetHandler = Arc::new(move || {
         if let Some(this) = this.upgrade()
             && let Some(cpu) = this.cast::<X86Cpu>()
         {
             cpu.reset();
         }
-    }));
+    });
+    qemu_register_reset(handler.clone());
+    *cpu.reset_handler.lock() = Some(handler);
     cpu.reset();
     cpu.pending.lock().was_reset = false;
     Ok(())
@@ -297,6 +341,9 @@ fn realize(object: &Arc<dyn Object>) -> Result<()> {
 
 fn unrealize(object: &Arc<dyn Object>) {
     if let Some(cpu) = object.cast::<X86Cpu>() {
+        if let Some(handler) = cpu.reset_handler.lock().take() {
+            qemu_unregister_reset(&handler);
+        }
         cpu.end();
         cpu.list_remove();
     }

@@ -25,6 +25,6 @@ pub mod reset;
 pub mod topology;
 pub mod xsave;
 
-pub use cpu::{X86Cpu, set_cpu_option, set_default_version};
+pub use cpu::{CpuPlace, X86Cpu, set_cpu_option, set_default_version};
 pub use current::{current_tsc_khz, with_current_cpu};
 pub use kvm::{IDENTITY_MAP_BASE, IDENTITY_MAP_SIZE, enable_cpu_pm};

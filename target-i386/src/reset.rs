@@ -235,6 +235,15 @@ impl X86State {
         }
     }
 
+    /// Changes the state after reset to one in which real-mode code is entered at a physical address below 1 MiB.
+    pub fn enter_real_mode(&mut self, address: u32) {
+        self.cs.selector = (address >> 4) as u16;
+        self.cs.base = u64::from(self.cs.selector) << 4;
+        self.registers.rip = u64::from(address & 0xf);
+        // Firmware turns the caches on.
+        self.cr0 &= !spec::CR0_CACHES_OFF;
+    }
+
     /// Changes the state after reset to one in which a kernel is entered.
     pub fn enter_flat(&mut self, entry: &FlatEntry) {
         let flat = |selector, kind| Segment {

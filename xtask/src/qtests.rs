@@ -22,7 +22,15 @@ against the release binary. NAMEs are programs of QEMU's tests/qtest, such as rt
 ";
 
 /// Programs that this machine has the devices and commands for.
-const PROGRAMS: [&str; 5] = ["machine-none-test", "qmp-test", "qom-test", "readconfig-test", "i440fx-test"];
+const PROGRAMS: [&str; 7] = [
+    "boot-order-test",
+    "fw_cfg-test",
+    "i440fx-test",
+    "machine-none-test",
+    "qmp-test",
+    "qom-test",
+    "readconfig-test",
+];
 /// What the build needs; libfdt and pixman for the configuration, which insists on them.
 const BUILD: [&str; 10] = [
     "dpkg-dev",

@@ -34,6 +34,7 @@ const LAYERS: [&[&str]; 8] = [
         "hw-smbios",
         "hw-misc",
         "hw-watchdog",
+        "hw-mem",
     ],
     // The CPU and the board.
     &["target-i386", "hw-i386"],

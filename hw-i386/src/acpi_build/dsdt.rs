@@ -2,7 +2,7 @@
 
 use hw_acpi::aml::*;
 
-use super::{AcpiConfig, cpus, pci, pcihp};
+use super::{AcpiConfig, cpus, memory, pci, pcihp};
 
 /// QEMU's debug console.
 const DEBUG_PORT: u16 = 0x402;
@@ -160,6 +160,9 @@ pub fn dsdt(config: &AcpiConfig) -> Vec<u8> {
     aml.push(&Scope::new("\\_SB_.PCI0".into(), vec![&root_bus(config)]));
     aml.push(&Scope::new("_GPE".into(), vec![&Name::new("_HID".into(), &"ACPI0006")]));
     aml.push(&cpus::cpus(config));
+    if config.memory_slots > 0 {
+        aml.push(&memory::memory(config.memory_slots));
+    }
     aml.push(&sleep_states(config));
     let mut bus = Raw::new();
     if config.pci_hotplug {

@@ -1,18 +1,20 @@
-//! NUMA: SRAT and SLIT (ACPI 6.4, 5.2.16 and 5.2.17).
+//! NUMA: SRAT, SLIT and HMAT (ACPI 6.4, 5.2.16, 5.2.17 and 5.2.27).
 
 use std::ops::Range;
 
 use hw_acpi::tables::TableBlob;
 
 use super::fixed::{Fields, needs_x2apic};
+use super::hmat::HmatConfig;
 use super::{AcpiConfig, AcpiCpu, AcpiError, FOUR_GIB};
 
 const AFFINITY_ENABLED: u32 = 1;
+const AFFINITY_HOTPLUGGABLE: u32 = 2;
 /// Video memory and ROMs: no RAM of a node.
 const LEGACY_HOLE: Range<u64> = 0xa_0000..0x10_0000;
 
 /// The NUMA nodes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NumaConfig {
     /// Bytes of RAM of each node, in order of addresses.
     pub node_memory: Vec<u64>,
@@ -20,6 +22,10 @@ pub struct NumaConfig {
     pub below_4g: u64,
     /// Distances from node (outer) to node (inner), 10 being a node's distance to itself; `None` leaves them out.
     pub distances: Option<Vec<Vec<u8>>>,
+    /// How fast memory is; `None` leaves it out.
+    pub hmat: Option<HmatConfig>,
+    /// Addresses of memory that can be plugged.
+    pub device_memory: Option<Range<u64>>,
 }
 
 pub fn check(numa: &NumaConfig, cpus: &[AcpiCpu]) -> Result<(), AcpiError> {
@@ -81,6 +87,11 @@ pub fn srat(numa: &NumaConfig, config: &AcpiConfig, blob: &mut TableBlob) -> u32
     }
     for _ in 0..unused {
         memory(0, 0..0, 0);
+    }
+    // One range in the last node for all that can be plugged: guests ask the DSDT which node a module is in.
+    if let Some(range) = &numa.device_memory {
+        let last = numa.node_memory.len().saturating_sub(1) as u32;
+        memory(last, range.clone(), AFFINITY_ENABLED | AFFINITY_HOTPLUGGABLE);
     }
     blob.table(*b"SRAT", 1, &srat.0)
 }

@@ -2,29 +2,35 @@
 //!
 //! Source: QEMU `qapi/*.json` and the commands' handlers, as named at each group.
 
-use hw_core::machine::current_machine;
 use qapi::QapiType;
 use qom::{Error, ErrorClass, Result, Value, bail};
-
-/// Lists plugged memory devices (hw/mem/memory-device.c).
-#[qapi::command("query-memory-devices")]
-fn query_memory_devices() -> Result<Vec<Value>> {
-    Ok(Vec::new())
-}
-
-/// Lists what devices tell the guest's ACPI about themselves (hw/acpi).
-#[qapi::command("query-acpi-ospm-status")]
-fn query_acpi_ospm_status() -> Result<Vec<Value>> {
-    match current_machine().and_then(|machine| machine.child("acpi-device")) {
-        Some(_) => Ok(Vec::new()),
-        None => bail!("command is not supported, missing ACPI device"),
-    }
-}
 
 /// Lists the persistent-reservation helpers (scsi/pr-manager.c).
 #[qapi::command("query-pr-managers", preconfig)]
 fn query_pr_managers() -> Result<Vec<Value>> {
     Ok(Vec::new())
+}
+
+fn no_balloon<T>() -> Result<T> {
+    let error = Error::new("No balloon device has been activated");
+    Err(error.with_class(ErrorClass::DeviceNotActive))
+}
+
+#[derive(QapiType)]
+struct BalloonInfo {
+    actual: i64,
+}
+
+/// Tells how much memory the balloon leaves the guest (softmmu/balloon.c).
+#[qapi::command("query-balloon")]
+fn query_balloon() -> Result<BalloonInfo> {
+    no_balloon()
+}
+
+/// Asks the guest to give memory back.
+#[qapi::command("balloon")]
+fn balloon(#[qapi(name = "value")] _value: i64) -> Result<()> {
+    no_balloon()
 }
 
 #[derive(QapiType)]

@@ -8,8 +8,6 @@ use hw_core::machine::{Machine, MachineClass, MachineConfig, current_machine};
 use qapi::QapiType;
 use qom::{Result, Value};
 
-use super::run_state::wakeup_suspend_support;
-
 fn with_config<R: Default>(f: impl FnOnce(&MachineConfig) -> R) -> R {
     let machine = current_machine();
     machine.as_ref().and_then(|m| m.cast::<Machine>()).map(|m| f(m.config())).unwrap_or_default()
@@ -102,7 +100,7 @@ struct CurrentMachineParams {
 /// Tells what the machine can do.
 #[qapi::command("query-current-machine")]
 fn query_current_machine() -> Result<CurrentMachineParams> {
-    Ok(CurrentMachineParams { wakeup_suspend_support: wakeup_suspend_support() })
+    Ok(CurrentMachineParams { wakeup_suspend_support: hw_core::suspend::wakeup_supported() })
 }
 
 #[derive(QapiType)]
@@ -114,7 +112,10 @@ struct MemoryInfo {
 /// Tells how much memory the guest has, in bytes.
 #[qapi::command("query-memory-size-summary")]
 fn query_memory_size_summary() -> Result<MemoryInfo> {
-    Ok(MemoryInfo { base_memory: with_config(|config| config.ram_size), plugged_memory: Some(0) })
+    Ok(MemoryInfo {
+        base_memory: with_config(|config| config.ram_size),
+        plugged_memory: Some(hw_mem::plugged_memory_size()),
+    })
 }
 
 /// How memory is spread over NUMA nodes of the host.

@@ -5,6 +5,7 @@
 use hw_core::runstate::{
     self, PanicAction, RebootAction, RunState, ShutdownAction, ShutdownCause, WatchdogAction,
 };
+use hw_core::suspend::{self, WakeupReason};
 use qapi::QapiType;
 use qom::{Result, bail};
 
@@ -62,19 +63,13 @@ fn system_powerdown() -> Result<()> {
     Ok(())
 }
 
-/// Whether the machine can be woken up from a sleep of the guest's.
-pub(super) fn wakeup_suspend_support() -> bool {
-    // None sleeps yet.
-    false
-}
-
 /// Wakes the guest up.
 #[qapi::command("system_wakeup")]
 fn system_wakeup() -> Result<()> {
-    if !wakeup_suspend_support() {
+    if !suspend::wakeup_supported() {
         bail!("wake-up from suspend is not supported by this guest");
     }
-    bail!("Unable to wake up: guest is not in suspended state")
+    suspend::wakeup_request(WakeupReason::Other)
 }
 
 /// Says what a guest's reboot, power-off and panic and a watchdog do from now on.

@@ -201,3 +201,38 @@ pub(crate) fn qdm(mon: &mut Session, _: &Args) -> Result<(), String> {
     mon.print(&hw_core::qdev_monitor::device_help());
     Ok(())
 }
+
+/// How much of each node's memory was plugged, in bytes.
+fn plugged(nodes: usize) -> Result<Vec<u64>, String> {
+    let mut plugged = vec![0; nodes];
+    for device in qmp::list("query-memory-devices")? {
+        let data = device.get("data").cloned().unwrap_or_default();
+        if let Some(node) = plugged.get_mut(number(&data, "node") as usize) {
+            *node += number(&data, "size");
+        }
+    }
+    Ok(plugged)
+}
+
+pub(crate) fn numa(mon: &mut Session, _: &Args) -> Result<(), String> {
+    let machine = current_machine();
+    let nodes: Vec<u64> = match machine.as_ref().and_then(|machine| machine.cast::<Machine>()) {
+        Some(machine) => machine.numa().lock().nodes().map(|node| node.mem).collect(),
+        None => Vec::new(),
+    };
+    out!(mon, "{} nodes\n", nodes.len());
+    if nodes.is_empty() {
+        return Ok(());
+    }
+    let cpus = qmp::list("query-cpus-fast")?;
+    for ((node, size), plugged) in nodes.iter().enumerate().zip(plugged(nodes.len())?) {
+        out!(mon, "node {node} cpus:");
+        let own = |cpu: &&Value| cpu.pointer("/props/node-id").and_then(Value::as_u64) == Some(node as u64);
+        for cpu in cpus.iter().filter(own) {
+            out!(mon, " {}", number(cpu, "cpu-index"));
+        }
+        out!(mon, "\nnode {node} size: {} MB\n", (size + plugged) >> 20);
+        out!(mon, "node {node} plugged: {} MB\n", plugged >> 20);
+    }
+    Ok(())
+}

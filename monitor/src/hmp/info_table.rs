@@ -31,7 +31,7 @@ pub(crate) const INFO_COMMANDS: &[Command] = &[
     command("mtree", "flatview:-f,dispatch_tree:-d,owner:-o,disabled:-D", "[-f][-d][-o][-D]", "show memory tree (-f: dump flat view for address spaces;-d: dump dispatch tree, valid with -f only);-o: dump region owners/parents;-D: dump disabled regions", Run(mtree::info_mtree)),
     command("name", "", "", "show the current VM name", Run(info::name)).preconfig(),
     command("network", "", "", "show the network state", Run(networks::info_network)),
-    command("numa", "", "", "show NUMA information", Text("0 nodes\n")),
+    command("numa", "", "", "show NUMA information", Run(info::numa)),
     command("opcount", "", "", "show dynamic compiler opcode counters", Text("Error: Opcode count information is only available with accel=tcg\n")),
     command("pci", "", "", "show PCI info", Run(pci::info_pci)),
     command("pic", "", "", "show PIC state", Run(interrupts::info_pic)),

@@ -54,7 +54,8 @@ impl CommandLine {
     }
 }
 
-fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+/// The bytes of a UUID, in the order written.
+pub(super) fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     let lengths = text.split('-').map(str::len);
     if !lengths.eq([8, 4, 4, 4, 12]) {
         return None;

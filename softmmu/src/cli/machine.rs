@@ -7,6 +7,9 @@ use super::{CliError, CommandLine, Location, OptionId, parse_opts};
 
 static ACCEL: OptsDesc = OptsDesc { name: "accel", implied: Some("accel"), merge: false, descs: &[] };
 
+/// Options that stand for a property of the machine with members, and which.
+pub(super) const SUGAR: [(OptionId, &str); 2] = [(OptionId::Smp, "smp"), (OptionId::Boot, "boot")];
+
 /// What `-machine` gives.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MachineOptions {
@@ -38,6 +41,11 @@ impl CommandLine {
         let keyval = self.merged_keyval(OptionId::Machine, "type")?;
         let mut properties = keyval.map;
         properties.remove("accel");
+        for (_, property) in SUGAR {
+            if properties.get(property).is_some_and(Value::is_object) {
+                properties.remove(property);
+            }
+        }
         let name = match properties.remove("type") {
             Some(Value::String(name)) => Some(name),
             Some(_) => return Err(CliError::message("Invalid parameter type for 'type', expected: string")),

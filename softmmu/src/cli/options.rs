@@ -152,7 +152,8 @@ options! {
             "the accelerator; given several times, the next is tried when one fails";
         Smp "smp" arg Full "[[cpus=]N][,maxcpus=N][,sockets=N][,dies=N][,clusters=N][,cores=N][,threads=N]"
             "number of processors (1) and their topology; what is not given is worked out,\ncores before sockets before threads";
-        Numa "numa" arg Later "node[,memdev=ID][,cpus=FIRST[-LAST]][,nodeid=N]" "a NUMA node";
+        Numa "numa" arg Full "node[,memdev=ID][,cpus=FIRST[-LAST]][,nodeid=N][,initiator=N]|cpu,node-id=N[,socket-id=N][,...]|dist,src=N,dst=N,val=N|hmat-lb,...|hmat-cache,..."
+            "NUMA nodes, their CPUs, how far they are apart and how fast their memory is";
         AddFd "add-fd" arg Later "fd=FD,set=SET[,opaque=TEXT]" "add a file descriptor to a set";
         Set "set" arg Full "GROUP.ID.ARG=VALUE" "change the option ARG of an earlier option that has an id";
         Global "global" arg Full "DRIVER.PROPERTY=VALUE" "a new default for a property of a type of devices";
@@ -206,11 +207,11 @@ options! {
     }
     "i386 target only" {
         Win2kHack "win2k-hack" flag Later "" "for the installation of Windows 2000";
-        NoFdBootchk "no-fd-bootchk" flag Later "" "boot from floppy disks without boot signature";
-        NoAcpi "no-acpi" flag Later "" "no ACPI";
-        NoHpet "no-hpet" flag Later "" "no HPET";
-        Acpitable "acpitable" arg Later "[sig=TEXT][,...],data|file=FILE[:FILE...]" "one more ACPI table";
-        Smbios "smbios" arg Later "file=FILE|type=N[,FIELD=VALUE...]" "SMBIOS structures, or fields of them";
+        NoFdBootchk "no-fd-bootchk" flag Full "" "boot from floppy disks without boot signature";
+        NoAcpi "no-acpi" flag Full "" "no ACPI";
+        NoHpet "no-hpet" flag Full "" "no HPET";
+        Acpitable "acpitable" arg Full "[sig=TEXT][,...],data|file=FILE[:FILE...]" "one more ACPI table";
+        Smbios "smbios" arg Full "file=FILE|type=N[,FIELD=VALUE...]" "SMBIOS structures, or fields of them";
     }
     "Network options" {
         Netdev "netdev" arg Full "TYPE,id=ID[,...]"
@@ -237,7 +238,7 @@ options! {
     }
     "Debug/Expert options" {
         Compat "compat" arg Later "[deprecated-input=accept|reject|crash][,...]" "what to do about deprecated interfaces";
-        FwCfg "fw_cfg" arg Later "[name=]NAME,file=FILE|string=TEXT" "one more fw_cfg file";
+        FwCfg "fw_cfg" arg Full "[name=]NAME,file=FILE|string=TEXT|gen_id=ID" "one more fw_cfg file";
         Serial "serial" arg Full "DEV" "the next serial port's character device: none, null, stdio, mon:stdio, pty,\nfile:FILE, pipe:FILE, unix:PATH[,server=on], tcp:HOST:PORT[,server=on], chardev:ID";
         Parallel "parallel" arg NoneOnly "none" "the next parallel port's character device";
         Monitor "monitor" arg Full "DEV" "the monitor's character device, as for -serial";
