@@ -126,6 +126,24 @@ pub fn drive_forget(backend: &Arc<BlockBackend>) {
     backend::forget(backend);
 }
 
+/// Takes away a drive or a node (`hmp_drive_del`): the medium goes at once; a device that has the drive keeps it empty.
+///
+/// # Errors
+/// For the user.
+pub fn drive_del(id: &str) -> Result<()> {
+    if node::find_node(id).is_some() {
+        return node::blockdev_del(id);
+    }
+    let Some(backend) = backend::find(id) else { bail!("Device '{id}' not found") };
+    if drive_of(&backend).is_none() {
+        bail!("Deleting device added with blockdev-add is not supported");
+    }
+    backend.remove();
+    backend.set_on_error(BlockdevOnError::Report, BlockdevOnError::Report);
+    drive_forget(&backend);
+    Ok(())
+}
+
 /// What options of a drive stand for, names and values in order.
 pub struct DriveOptions<'a> {
     /// `id=`.

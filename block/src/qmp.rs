@@ -1,10 +1,14 @@
 //! QMP's commands about block devices (blockdev.c, block/qapi.c, block/monitor/).
 
-use qom::Result;
+use std::sync::Arc;
+
+use qapi::QapiType;
+use qom::{Error, ErrorClass, Result, bail};
 
 use crate::info::{self, BlockDeviceInfo, BlockInfo, BlockStats};
+use crate::node::Inherited;
 use crate::options::BlockdevOptions;
-use crate::{backend, node};
+use crate::{BlockBackend, BlockNode, backend, node};
 
 /// Makes a node.
 #[qapi::command("blockdev-add", preconfig)]
@@ -48,4 +52,139 @@ fn query_blockstats(
     let all = backend::all_backends();
     let shown = all.iter().filter(|b| !b.name().is_empty() || b.is_attached());
     Ok(shown.map(|backend| info::backend_stats(backend)).collect())
+}
+
+/// Changes the size of a disk, which its device tells the guest.
+#[qapi::command("block_resize")]
+fn block_resize(
+    /// The device.
+    device: Option<String>,
+    /// Or the node.
+    node_name: Option<String>,
+    /// The new size in bytes.
+    size: i64,
+) -> Result<()> {
+    let node = lookup(device.as_deref(), node_name.as_deref())?;
+    let Ok(size) = u64::try_from(size) else { bail!("Parameter 'size' expects a >0 size") };
+    // Requests under way were checked against the old size.
+    let users: Vec<_> = backend::all_backends()
+        .into_iter()
+        .filter(|backend| backend.node().is_some_and(|other| Arc::ptr_eq(&other, &node)))
+        .collect();
+    users.iter().for_each(|backend| backend.drain());
+    node.truncate(size)?;
+    users.iter().filter_map(|backend| backend.device()).for_each(|device| device.resized());
+    Ok(())
+}
+
+/// The node of a device or a node-name (`bdrv_lookup_bs`).
+fn lookup(device: Option<&str>, node_name: Option<&str>) -> Result<Arc<BlockNode>> {
+    if let Some(found) = device.and_then(backend::find) {
+        return match found.node() {
+            Some(node) => Ok(node),
+            None => bail!("Device '{}' has no medium", found.name()),
+        };
+    }
+    match node_name.and_then(node::find_node) {
+        Some(node) => Ok(node),
+        None => bail!(
+            "Cannot find device='{}' nor node-name='{}'",
+            device.unwrap_or_default(),
+            node_name.unwrap_or_default()
+        ),
+    }
+}
+
+/// The backend of a drive's name or of a device's id (`qmp_get_blk`).
+fn removable(device: Option<&str>, id: Option<&str>) -> Result<Arc<BlockBackend>> {
+    let (name, found) = match (device, id) {
+        (Some(name), None) => (name, backend::find(name)),
+        (None, Some(id)) => {
+            let path = format!("/machine/peripheral/{id}");
+            let of_device = |backend: &Arc<BlockBackend>| {
+                backend.device().is_some_and(|d| d.id() == path || d.id().starts_with(&format!("{path}/")))
+            };
+            (id, backend::all_backends().into_iter().find(of_device))
+        }
+        _ => bail!("Need exactly one of 'device' and 'id'"),
+    };
+    let Some(backend) = found else {
+        return Err(Error::new(format!("Device '{name}' not found")).with_class(ErrorClass::DeviceNotFound));
+    };
+    if backend.device().is_some_and(|device| !device.is_removable()) {
+        bail!("Device '{name}' is not removable");
+    }
+    Ok(backend)
+}
+
+/// Takes a medium out, once the guest has let go of it.
+#[qapi::command("eject")]
+fn eject(
+    /// The drive.
+    device: Option<String>,
+    /// Or its device's id.
+    id: Option<String>,
+    /// Whether or not the guest lets go.
+    force: Option<bool>,
+) -> Result<()> {
+    let backend = removable(device.as_deref(), id.as_deref())?;
+    let force = force.unwrap_or(false);
+    if let Some(its) = backend.device() {
+        if its.is_medium_locked() && !force {
+            its.eject_request(false);
+            bail!(
+                "Device '{}' is locked and force was not specified, wait for tray to open and try again",
+                device.or(id).unwrap_or_default()
+            );
+        }
+        its.change_media(false);
+    }
+    backend.remove();
+    Ok(())
+}
+
+/// Whether a new medium can be written.
+#[derive(QapiType)]
+enum BlockdevChangeReadOnlyMode {
+    Retain,
+    ReadOnly,
+    ReadWrite,
+}
+
+/// Puts another medium in.
+#[qapi::command("blockdev-change-medium")]
+fn blockdev_change_medium(
+    /// The drive.
+    device: Option<String>,
+    /// Or its device's id.
+    id: Option<String>,
+    /// The image.
+    filename: String,
+    /// Its format; told by its first bytes otherwise.
+    format: Option<String>,
+    /// Whether or not the guest lets go.
+    force: Option<bool>,
+    /// Whether it can be written.
+    read_only_mode: Option<BlockdevChangeReadOnlyMode>,
+) -> Result<()> {
+    let backend = removable(device.as_deref(), id.as_deref())?;
+    let old = backend.node();
+    let before = old.as_ref().map(|node| node.mode()).unwrap_or_default();
+    let read_only = match read_only_mode {
+        Some(BlockdevChangeReadOnlyMode::ReadOnly) => true,
+        Some(BlockdevChangeReadOnlyMode::ReadWrite) => false,
+        _ => old.as_ref().is_some_and(|node| node.is_read_only()),
+    };
+    if let Some(format) = format.as_deref().filter(|format| !crate::DRIVER_NAMES.contains(format)) {
+        bail!("Unknown driver '{format}'");
+    }
+    let mode = Inherited { read_only, auto_read_only: !read_only, probed: format.is_none(), ..before };
+    drop(old);
+    let node = crate::filename::open(&filename, format.as_deref(), mode)?;
+    eject(device, id, force)?;
+    backend.insert(node);
+    if let Some(device) = backend.device() {
+        device.change_media(true);
+    }
+    Ok(())
 }

@@ -416,6 +416,17 @@ impl QTest {
         self.wait()
     }
 
+    /// Kills the program, which cannot do anything about it.
+    ///
+    /// # Panics
+    /// When it cannot be waited for.
+    #[track_caller]
+    pub fn kill(mut self) -> ExitStatus {
+        // It may have ended.
+        let _ = self.child.0.kill();
+        self.wait()
+    }
+
     /// Waits for the program's end; gives its exit status.
     ///
     /// # Panics

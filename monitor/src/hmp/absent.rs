@@ -16,20 +16,8 @@ pub(crate) fn block_job(_: &mut Session, args: &Args) -> Done {
     Err(format!("Error: Block job '{}' not found", args.word("device")))
 }
 
-pub(crate) fn block_node(_: &mut Session, args: &Args) -> Done {
-    Err(format!("Error: Cannot find device='{}' nor node-name=''", args.word("device")))
-}
-
 pub(crate) fn block_device(_: &mut Session, args: &Args) -> Done {
     Err(format!("Error: Device '{}' not found", args.word("device")))
-}
-
-pub(crate) fn change(mon: &mut Session, args: &Args) -> Done {
-    match (args.word("device"), args.word("target")) {
-        ("vnc", "password" | "passwd") => Err("Error: Could not set password".to_owned()),
-        ("vnc", _) => Err("Expected 'password' after 'vnc'".to_owned()),
-        _ => block_device(mon, args),
-    }
 }
 
 pub(crate) fn commit(_: &mut Session, args: &Args) -> Done {
@@ -37,18 +25,6 @@ pub(crate) fn commit(_: &mut Session, args: &Args) -> Done {
         "all" => Ok(()),
         device => Err(format!("Device '{device}' not found")),
     }
-}
-
-pub(crate) fn drive_add(_: &mut Session, args: &Args) -> Done {
-    if args.word("opts").split(',').any(|option| option == "format=help") {
-        // No format has a driver.
-        return Err("Supported formats:\nSupported formats (read-only):".to_owned());
-    }
-    Err("Must specify either driver or file".to_owned())
-}
-
-pub(crate) fn drive_del(_: &mut Session, args: &Args) -> Done {
-    Err(format!("Device '{}' not found", args.word("id")))
 }
 
 pub(crate) fn wavcapture(_: &mut Session, args: &Args) -> Done {

@@ -3,15 +3,15 @@
 use super::command::Action::{Run, Text};
 use super::command::{Command, command};
 use super::{
-    completion, cpus, info, input, interrupts, mtree, networks, objects, page_tables, pci, qtree, x86,
+    block, completion, cpus, info, input, interrupts, mtree, networks, objects, page_tables, pci, qtree, x86,
 };
 
 /// In order of name, as `help` lists them.
 pub(crate) const INFO_COMMANDS: &[Command] = &[
     command("balloon", "", "", "show balloon information", Run(info::balloon)),
-    command("block", "nodes:-n,verbose:-v,device:B?", "[-n] [-v] [device]", "show info of one block device or all block devices (-n: show named nodes; -v: show details)", Text("")),
+    command("block", "nodes:-n,verbose:-v,device:B?", "[-n] [-v] [device]", "show info of one block device or all block devices (-n: show named nodes; -v: show details)", Run(block::info)),
     command("block-jobs", "", "", "show progress of ongoing block device operations", Text("No active jobs\n")),
-    command("blockstats", "", "", "show block device statistics", Text("")),
+    command("blockstats", "", "", "show block device statistics", Run(block::stats)),
     command("capture", "", "", "show capture information", Text("")),
     command("chardev", "", "", "show the character devices", Run(info::chardev)).preconfig(),
     command("cpus", "", "", "show infos for each CPU", Run(cpus::info_cpus)),

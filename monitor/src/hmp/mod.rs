@@ -12,6 +12,7 @@
 
 mod absent;
 mod args;
+mod block;
 mod chardevs;
 mod command;
 mod completion;

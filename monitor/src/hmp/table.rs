@@ -3,8 +3,8 @@
 use super::command::Action::{Info, Run, Text};
 use super::command::{Command, command};
 use super::{
-    absent, chardevs, command as commands, completion, cpus, dump, input, machine, memory_commands, networks,
-    objects,
+    absent, block, chardevs, command as commands, completion, cpus, dump, input, machine, memory_commands,
+    networks, objects,
 };
 
 /// In order of name, as `help` lists them.
@@ -16,10 +16,10 @@ pub(crate) const COMMANDS: &[Command] = &[
     command("block_job_pause", "device:B", "device", "pause an active background block operation", Run(absent::block_job)).preconfig(),
     command("block_job_resume", "device:B", "device", "resume a paused background block operation", Run(absent::block_job)).preconfig(),
     command("block_job_set_speed", "device:B,speed:o", "device speed", "set maximum speed for a background block operation", Run(absent::block_job)).preconfig(),
-    command("block_resize", "device:B,size:o", "device size", "resize a block image", Run(absent::block_node)).preconfig(),
+    command("block_resize", "device:B,size:o", "device size", "resize a block image", Run(block::resize)).preconfig(),
     command("block_set_io_throttle", "device:B,bps:l,bps_rd:l,bps_wr:l,iops:l,iops_rd:l,iops_wr:l", "device bps bps_rd bps_wr iops iops_rd iops_wr", "change I/O throttle limits for a block drive", Run(absent::block_device)).preconfig(),
     command("boot_set", "bootdevice:s", "bootdevice", "define new values for the boot device list", Run(machine::boot_set)),
-    command("change", "device:B,force:-f,target:F,arg:s?,read-only-mode:s?", "device [-f] filename [format [read-only-mode]]", "change a removable medium, optional format, use -f to force the operation", Run(absent::change)),
+    command("change", "device:B,force:-f,target:F,arg:s?,read-only-mode:s?", "device [-f] filename [format [read-only-mode]]", "change a removable medium, optional format, use -f to force the operation", Run(block::change)),
     command("chardev-add", "args:s", "args", "add chardev", Run(chardevs::add)).completed_by(completion::chardev_add),
     command("chardev-change", "id:s,args:s", "id args", "change chardev", Run(chardevs::change)),
     command("chardev-remove", "id:s", "id", "remove chardev", Run(chardevs::remove)).completed_by(completion::chardev_remove),
@@ -31,10 +31,10 @@ pub(crate) const COMMANDS: &[Command] = &[
     command("delvm", "name:s", "tag", "delete a VM snapshot from its tag", Text("")),
     command("device_add", "device:O", "driver[,prop=value][,...]", "add device, like -device on the command line", Run(objects::device_add)).completed_by(completion::device_add),
     command("device_del", "id:s", "device", "remove device", Run(objects::device_del)).completed_by(completion::device_del),
-    command("drive_add", "node:-n,pci_addr:s,opts:s", "[-n] [[<domain>:]<bus>:]<slot>\n[file=file][,if=type][,bus=n]\n[,unit=m][,media=d][,index=i]\n[,snapshot=on|off][,cache=on|off]\n[,readonly=on|off][,copy-on-read=on|off]", "add drive to PCI storage controller", Run(absent::drive_add)),
-    command("drive_del", "id:B", "device", "remove host block device", Run(absent::drive_del)),
+    command("drive_add", "node:-n,pci_addr:s,opts:s", "[-n] [[<domain>:]<bus>:]<slot>\n[file=file][,if=type][,bus=n]\n[,unit=m][,media=d][,index=i]\n[,snapshot=on|off][,cache=on|off]\n[,readonly=on|off][,copy-on-read=on|off]", "add drive to PCI storage controller", Run(block::drive_add)),
+    command("drive_del", "id:B", "device", "remove host block device", Run(block::drive_del)),
     command("dumpdtb", "filename:F", "filename", "dump the FDT in dtb format to 'filename'", Text("Error: This machine doesn't have a FDT\n")),
-    command("eject", "force:-f,device:B", "[-f] device", "eject a removable medium (use -f to force it)", Run(absent::block_device)),
+    command("eject", "force:-f,device:B", "[-f] device", "eject a removable medium (use -f to force it)", Run(block::eject)),
     command("exit_preconfig", "", "", "exit the preconfig state", Run(machine::exit_preconfig)).preconfig(),
     command("gdbserver", "device:s?", "[device]", "start gdbserver on given device (default 'tcp::1234'), stop with 'none'", Run(machine::gdbserver)),
     command("getfd", "fdname:s", "getfd name", "receive a file descriptor via SCM rights and assign it a name", Run(machine::getfd)).preconfig(),
