@@ -1,4 +1,4 @@
-//! 16550A serial ports and the debug console (hw/char/).
+//! 16550A serial ports, the debug console, and virtio consoles (hw/char/).
 //!
 //! [`serial::Uart`] is the chip alone: a plain struct that is told the virtual time and answers with what the
 //! device around it has to do. [`serial_isa`] is that device, with lock, timer, line and character device.
@@ -8,6 +8,8 @@
 pub mod debugcon;
 pub mod serial;
 pub mod serial_isa;
+pub mod virtio_console;
+pub mod virtio_serial;
 
 use parking_lot::Mutex;
 

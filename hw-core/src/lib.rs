@@ -34,6 +34,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accel;
+pub mod balloon;
 pub mod bootdevice;
 pub mod bus;
 mod char_property;

@@ -493,19 +493,30 @@ impl VirtIODevice {
         if queue.notifier.signal() {
             return;
         }
-        let event_loop = queue.event_loop();
-        if event_loop.is_main() && current_cpu().is_none() {
+        if queue.event_loop().is_main() && current_cpu().is_none() {
             self.run_handler(&queue);
             return;
         }
-        let (object, notifier) = (self.weak(), queue.notifier.clone());
-        notifier.schedule(&event_loop, move || {
+        self.schedule_handler(&queue);
+    }
+
+    fn schedule_handler(&self, queue: &Arc<VirtQueue>) {
+        let (object, queue) = (self.weak(), queue.clone());
+        queue.notifier.clone().schedule(&queue.event_loop(), move || {
             if let Some(object) = object.upgrade()
                 && let Some(device) = object.cast::<VirtIODevice>()
             {
                 device.run_handler(&queue);
             }
         });
+    }
+
+    /// Has the handler of `queue` run once more, after others of its loop have had their turn: for one that has done
+    /// its share and not all, as a driver may add faster than a device takes.
+    pub fn queue_again(&self, queue: &Arc<VirtQueue>) {
+        if !queue.notifier.signal() {
+            self.schedule_handler(queue);
+        }
     }
 
     fn run_handler(&self, queue: &Arc<VirtQueue>) {

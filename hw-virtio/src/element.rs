@@ -72,6 +72,16 @@ impl VirtQueueElement {
         Ok(())
     }
 
+    /// Memory as it was when the element was taken.
+    pub fn memory(&self) -> &Arc<FlatView> {
+        &self.memory
+    }
+
+    /// Address and length of each writable buffer.
+    pub fn writable_buffers(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.writable.iter().map(|buffer| (buffer.address.0, buffer.len))
+    }
+
     /// Bytes that the driver offers for reading.
     pub fn readable_len(&self) -> u64 {
         self.readable.iter().map(|buffer| u64::from(buffer.len)).sum()

@@ -7,6 +7,7 @@
 //! Sources followed: Virtual I/O Device (VIRTIO) Version 1.2; QEMU `hw/virtio/`.
 #![forbid(unsafe_code)]
 
+pub mod balloon;
 mod bus;
 
 mod device;

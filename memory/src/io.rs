@@ -193,6 +193,26 @@ impl FlatView {
         result
     }
 
+    /// Gives the RAM at `len` bytes from `address` back to the host, where there is RAM, and whole pages of it.
+    pub fn discard(&self, mut address: u64, mut len: u64) {
+        while len > 0 {
+            let (part, ram) = match self.lookup(address) {
+                Some(range) => {
+                    let offset = address - range.start + range.offset;
+                    ((range.last - address).saturating_add(1), range.writable_ram().map(|ram| (ram, offset)))
+                }
+                None => (self.hole(address).max(1), None),
+            };
+            let part = part.min(len);
+            if let Some((ram, offset)) = ram {
+                // What the host does not take back stays, which costs memory and nothing else.
+                let _ = ram.discard(offset, part);
+            }
+            let Some(next) = address.checked_add(part) else { return };
+            (address, len) = (next, len - part);
+        }
+    }
+
     fn hole_len(&self, address: u64, len: usize) -> usize {
         usize::try_from(self.hole(address)).map_or(len, |hole| hole.clamp(1, len))
     }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::ptr;
 
-use rustix::fs::MemfdFlags;
+use rustix::fs::{FallocateFlags, MemfdFlags};
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
 use vm_memory::{FileOffset, MmapRegion, VolatileSlice};
@@ -147,6 +147,37 @@ impl RamBlock {
             #[allow(unsafe_code)]
             let _ = unsafe { rustix::mm::mprotect(start, slice.len(), protection) };
         }
+    }
+
+    /// Gives `len` bytes from `offset` back to the host (`ram_block_discard_range`): they read as zero from then on, or
+    /// as the file has them where the memory is a private copy of one. Only whole pages go.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        let page = rustix::param::page_size() as u64;
+        let Some(end) = offset.checked_add(len) else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let (start, end) = (offset.next_multiple_of(page), end / page * page);
+        let Some(slice) = end.checked_sub(start).and_then(|len| self.slice(start, len)) else {
+            return Ok(());
+        };
+        if slice.is_empty() {
+            return Ok(());
+        }
+        if let Some((file, begin)) = self.file().filter(|_| self.shared) {
+            let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            rustix::fs::fallocate(file, mode, begin + start, slice.len() as u64)?;
+            return Ok(());
+        }
+        let advice = if self.shared { Advice::LinuxRemove } else { Advice::LinuxDontNeed };
+        let address = slice.ptr_guard_mut().as_ptr().cast::<c_void>();
+        // SAFETY: the range lies in this block's mapping, which is guest RAM: Rust code reaches it through volatile
+        // slices only, no reference to it exists, and its contents may change at any time.
+        #[allow(unsafe_code)]
+        unsafe {
+            rustix::mm::madvise(address, slice.len(), advice)?;
+        }
+        Ok(())
     }
 
     /// `len` bytes from `offset`; `None` when they are not all inside.

@@ -67,7 +67,7 @@ const PLAIN: Scenario = Scenario {
 };
 
 /// The modules in [`WITH_MODULES`], besides those that they need.
-const MODULES: [&str; 2] = ["virtio_pci", "virtio-rng"];
+const MODULES: [&str; 4] = ["virtio_pci", "virtio-rng", "virtio_balloon", "virtio_console"];
 /// The initramfs with modules, which the command `load` loads.
 const WITH_MODULES: &str = "initrd-modules";
 
@@ -256,6 +256,58 @@ pub const SCENARIOS: &[Scenario] = &[
             Type("poweroff\n"),
         ],
         gdb: true,
+        ..PLAIN
+    },
+    Scenario {
+        name: "virtio-serial-and-balloon",
+        // Two ports whose character devices are connected to each other.
+        arguments: &[
+            "-chardev",
+            "socket,id=a,path=/tmp/port,server=on,wait=off",
+            "-chardev",
+            "socket,id=b,path=/tmp/port",
+            "-device",
+            "virtio-serial-pci",
+            "-device",
+            "virtserialport,chardev=a,name=org.test.a",
+            "-device",
+            "virtserialport,chardev=b,name=org.test.b",
+            "-device",
+            "virtio-balloon-pci",
+        ],
+        initrd: WITH_MODULES,
+        steps: &[
+            Expect(PROMPT),
+            Type("load; cat /sys/class/virtio-ports/*/name; for n in 1 2; do ls /dev/vport*p$n; done\n"),
+            Expect("org.test.a"),
+            Expect("org.test.b"),
+            Expect("p2"),
+            Expect(PROMPT),
+            Type(
+                "(head -c 1000000 /dev/vport0p2 | md5sum > /tmp/there) & seq 1000000 | head -c 1000000 > /tmp/here\n",
+            ),
+            Type(
+                "cat /tmp/here > /dev/vport0p1; wait; md5sum < /tmp/here | cmp - /tmp/there && echo same-$((1+1))\n",
+            ),
+            Expect("same-2"),
+            Expect(PROMPT),
+            Type("echo before-$(awk '/MemTotal/ { print ($2 > 400000) }' /proc/meminfo)\n"),
+            Expect("before-1"),
+            Type("\x01c"),
+            Expect("(qemu) "),
+            Type("balloon 256\n"),
+            Expect("(qemu) "),
+            Type("\x01c"),
+            Type(
+                "until awk '/MemTotal/ { exit $2 > 300000 }' /proc/meminfo; do sleep 1; done; echo small-$((1+1))\n",
+            ),
+            Expect("small-2"),
+            Type("\x01c"),
+            Expect("(qemu) "),
+            Type("info balloon\n"),
+            Expect("balloon: actual=256"),
+            Type("quit\n"),
+        ],
         ..PLAIN
     },
     Scenario {

@@ -119,6 +119,16 @@ impl VirtIOPciProxy {
         self.backend.get()?.cast::<VirtIODevice>()
     }
 
+    /// The PCI class that the user chose; 0 for none.
+    pub fn class_code(&self) -> u32 {
+        self.class_code.get()
+    }
+
+    /// Chooses the PCI class, before it is realized.
+    pub fn set_class_code(&self, class: u32) {
+        self.class_code.set(class);
+    }
+
     /// How many interrupt vectors it has; 0 without MSI-X.
     pub fn vectors(&self) -> u32 {
         self.nvectors.get()

@@ -11,28 +11,6 @@ fn query_pr_managers() -> Result<Vec<Value>> {
     Ok(Vec::new())
 }
 
-fn no_balloon<T>() -> Result<T> {
-    let error = Error::new("No balloon device has been activated");
-    Err(error.with_class(ErrorClass::DeviceNotActive))
-}
-
-#[derive(QapiType)]
-struct BalloonInfo {
-    actual: i64,
-}
-
-/// Tells how much memory the balloon leaves the guest (softmmu/balloon.c).
-#[qapi::command("query-balloon")]
-fn query_balloon() -> Result<BalloonInfo> {
-    no_balloon()
-}
-
-/// Asks the guest to give memory back.
-#[qapi::command("balloon")]
-fn balloon(#[qapi(name = "value")] _value: i64) -> Result<()> {
-    no_balloon()
-}
-
 #[derive(QapiType)]
 struct GuidInfo {
     guid: String,

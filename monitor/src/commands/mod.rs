@@ -4,6 +4,7 @@
 //! command about something that no machine of this program has answers as QEMU 7.2 does of a machine without it.
 
 mod absent;
+mod balloon;
 mod chardev;
 mod chardev_types;
 mod cpus;
