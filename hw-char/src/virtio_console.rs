@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use chardev::{CharFrontend, CharHandlers, Event};
-use hw_core::{Bus, CharProperty, Device, DeviceCategory, DeviceClass, DeviceImpl};
+use hw_core::{Bus, CharProperty, Device, DeviceCategory, DeviceClass, DeviceImpl, VmState, vmstate};
 use hw_virtio::{VirtQueue, VirtQueueElement};
 use parking_lot::Mutex;
 use qapi::{QapiEvent, QapiType};
 use qom::{Class, ClassInit, Object, Property, Result, TypeInfo, bail};
+use serde::{Deserialize, Serialize};
 
 use crate::virtio_serial::spec::{F_MULTIPORT, PORT_OPEN};
 use crate::virtio_serial::{VirtIOSerial, discard};
@@ -47,7 +48,7 @@ pub struct VirtIOSerialPort {
 
 /// A port of either kind.
 #[derive(Object)]
-#[object(name = "virtserialport", parent = VirtIOSerialPort)]
+#[object(name = "virtserialport", parent = VirtIOSerialPort, class_init = vmstate::register::<VirtSerialPort>)]
 pub struct VirtSerialPort {
     parent: VirtIOSerialPort,
     /// ID of a chardev to use as a backend
@@ -70,6 +71,8 @@ struct Output {
     throttled: bool,
     /// What is half written, and how much of it is.
     element: Option<(VirtQueueElement, u64)>,
+    /// How much of the next buffer was written before the state was saved.
+    written_before: u64,
 }
 
 /// What sets the kinds apart.
@@ -149,8 +152,8 @@ impl VirtSerialPort {
 
     /// The guest's driver is gone.
     pub(crate) fn guest_reset(&self) {
-        let element = self.output.lock().element.take();
-        drop(element);
+        let output = std::mem::take(&mut *self.output.lock());
+        drop(output);
         if self.is_guest_connected() {
             self.set_guest_connected(false);
         }
@@ -197,15 +200,17 @@ impl VirtSerialPort {
     /// The guest wrote something; its queue's handler.
     pub(crate) fn guest_wrote(&self, queue: &Arc<VirtQueue>) {
         for _ in 0..BATCH {
-            let (throttled, element) = {
+            let element = {
                 let mut output = self.output.lock();
-                (output.throttled, output.element.take())
+                if output.throttled {
+                    return;
+                }
+                let before = output.written_before;
+                let next = output.element.take().or_else(|| Some((queue.pop()?, before)));
+                output.written_before = if next.is_some() { 0 } else { before };
+                next
             };
-            if throttled {
-                self.output.lock().element = element;
-                return;
-            }
-            let Some((element, done)) = element.or_else(|| Some((queue.pop()?, 0))) else { return };
+            let Some((element, done)) = element else { return };
             match self.write_out(&element, done) {
                 Some(done) => self.throttle(element, done),
                 None => {
@@ -388,5 +393,35 @@ impl DeviceImpl for VirtSerialPort {
         if let Some(serial) = self.serial() {
             serial.remove_port(self.port_id());
         }
+    }
+}
+
+/// What a port saves.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct VirtSerialPortState {
+    guest_connected: bool,
+    /// Taken from the character device, and not given to the guest yet.
+    input: Vec<u8>,
+    /// How much is written of the buffer that is half written.
+    written: u64,
+}
+
+impl VmState for VirtSerialPort {
+    type State = VirtSerialPortState;
+
+    fn save(&self) -> Option<VirtSerialPortState> {
+        Some(VirtSerialPortState {
+            guest_connected: self.is_guest_connected(),
+            input: self.input.lock().clone(),
+            written: self.output.lock().element.as_ref().map_or(0, |(_, written)| *written),
+        })
+    }
+
+    fn load(&self, state: VirtSerialPortState) -> Result<()> {
+        self.guest_connected.store(state.guest_connected, Ordering::Release);
+        *self.input.lock() = state.input;
+        let mut output = self.output.lock();
+        (output.element, output.written_before) = (None, state.written);
+        Ok(())
     }
 }

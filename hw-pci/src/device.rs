@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::bar::{Bar, BarInfo, BarKind};
 use crate::bus::PciBus;
 use crate::config::ConfigSpace;
-use crate::msix::MsiX;
+use crate::msix::{Entry as MsiXEntry, MsiX};
 use crate::rom;
 use crate::spec::*;
 
@@ -242,6 +242,8 @@ pub struct PciDeviceState {
     config: Vec<u8>,
     /// Level of INTA# to INTD#, a bit each.
     irq_state: u8,
+    /// The table of MSI-X, where the function has it.
+    msix: Option<Vec<MsiXEntry>>,
 }
 
 impl VmState for PciDevice {
@@ -249,7 +251,8 @@ impl VmState for PciDevice {
 
     fn save(&self) -> Option<PciDeviceState> {
         let config = self.config.lock().bytes().to_vec();
-        Some(PciDeviceState { config, irq_state: *self.irq_state.lock() })
+        let msix = self.msix().map(|msix| msix.save());
+        Some(PciDeviceState { config, irq_state: *self.irq_state.lock(), msix })
     }
 
     fn load(&self, state: PciDeviceState) -> Result<()> {
@@ -262,6 +265,11 @@ impl VmState for PciDevice {
             config.set(0, &state.config);
         }
         self.update_mappings();
+        match (self.msix(), state.msix) {
+            (Some(msix), Some(entries)) => msix.load(self, entries)?,
+            (None, None) => {}
+            _ => bail!("the state is of a device with other interrupts"),
+        }
         for pin in 0..4 {
             self.set_irq(pin, state.irq_state & 1 << pin != 0);
         }

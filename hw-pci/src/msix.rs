@@ -8,6 +8,7 @@ use hw_core::accel::MsiMessage;
 use memory::{AccessLimits, AccessRules, MemoryRegion, RegionOps};
 use parking_lot::Mutex;
 use qom::{Object, Result, bail};
+use serde::{Deserialize, Serialize};
 
 use crate::bar::BarKind;
 use crate::config::ConfigSpace;
@@ -20,8 +21,8 @@ const PBA_OFFSET: usize = 2048;
 const BAR_SIZE: usize = 4096;
 
 /// One entry of the table.
-#[derive(Clone, Copy)]
-struct Entry {
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Entry {
     address: u64,
     data: u32,
     control: u32,
@@ -64,6 +65,11 @@ struct Table {
 impl Table {
     fn is_masked(&self, entry: &Entry) -> bool {
         !self.enabled || self.function_masked || entry.control & MSIX_ENTRY_MASKED != 0
+    }
+
+    fn set_control(&mut self, control: u16) {
+        self.enabled = control & MSIX_CONTROL_ENABLE != 0;
+        self.function_masked = control & MSIX_CONTROL_FUNCTION_MASK != 0;
     }
 
     /// Takes what vectors may send now that could not before.
@@ -210,14 +216,29 @@ impl MsiX {
         let control = device.with_config(|config| config.u16(self.capability + MSIX_CONTROL));
         let (enabled, due) = {
             let mut table = self.table.lock();
-            table.enabled = control & MSIX_CONTROL_ENABLE != 0;
-            table.function_masked = control & MSIX_CONTROL_FUNCTION_MASK != 0;
+            table.set_control(control);
             (table.enabled, table.take_due())
         };
         if enabled {
             (0..4).for_each(|pin| device.set_irq(pin, false));
         }
         self.send(due);
+    }
+
+    pub(crate) fn save(&self) -> Vec<Entry> {
+        self.table.lock().entries.clone()
+    }
+
+    /// Goes on with a table that was saved, once configuration space is as it was.
+    pub(crate) fn load(&self, device: &PciDevice, entries: Vec<Entry>) -> Result<()> {
+        let control = device.with_config(|config| config.u16(self.capability + MSIX_CONTROL));
+        let mut table = self.table.lock();
+        if entries.len() != table.entries.len() {
+            bail!("the state is of a device with {} vectors", entries.len());
+        }
+        table.entries = entries;
+        table.set_control(control);
+        Ok(())
     }
 
     /// As after power-on: off, all masked, nothing pending.

@@ -7,11 +7,12 @@ use std::sync::{Arc, OnceLock};
 
 use hw_core::balloon::{BalloonHandler, add_balloon_handler, remove_balloon_handler};
 use hw_core::machine::current_machine;
-use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, Machine};
+use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, Machine, VmState, vmstate};
 use hw_pci::spec::CLASS_OTHERS;
 use parking_lot::Mutex;
 use qapi::{QapiEvent, QapiType};
 use qom::{Class, Object, Property, PropertyInfo, PropertyType, Result, Value, bail};
+use serde::{Deserialize, Serialize};
 use util::clock::{ClockType, now_ns};
 use util::timer::Timer;
 
@@ -118,6 +119,7 @@ struct State {
 
 fn class_init(class: &mut Class) {
     class.get_mut::<DeviceClass>().category = Some(DeviceCategory::Misc);
+    vmstate::register::<VirtIOBalloon>(class);
     let balloon = |object: &dyn Object| {
         let this = object.base().this();
         qom::downcast::<VirtIOBalloon>(this).ok_or_else(|| qom::Error::new("not a balloon"))
@@ -383,5 +385,31 @@ impl VirtioDeviceImpl for VirtIOBalloon {
         let element = state.stats_element.take();
         drop(state);
         drop(element);
+    }
+}
+
+/// What the device saves.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct VirtIOBalloonState {
+    num_pages: u32,
+    actual: u32,
+    poison_val: u32,
+}
+
+impl VmState for VirtIOBalloon {
+    type State = VirtIOBalloonState;
+
+    fn save(&self) -> Option<VirtIOBalloonState> {
+        let state = self.state.lock();
+        let State { num_pages, actual, poison_val, .. } = *state;
+        Some(VirtIOBalloonState { num_pages, actual, poison_val })
+    }
+
+    fn load(&self, state: VirtIOBalloonState) -> Result<()> {
+        let mut own = self.state.lock();
+        (own.num_pages, own.actual, own.poison_val) = (state.num_pages, state.actual, state.poison_val);
+        // The guest's buffer is taken again.
+        own.stats_element = None;
+        Ok(())
     }
 }

@@ -16,6 +16,8 @@ pub trait VirtioTransport: Send + Sync {
     fn vectors(&self) -> u16;
     /// Interrupts the driver, whose interrupt status is set already; `vector` may be none.
     fn interrupt(&self, vector: u16);
+    /// The machine starts, and the driver drives the device.
+    fn started(&self);
     /// Memory as the device may reach it now.
     fn memory(&self) -> Option<Arc<FlatView>>;
 }

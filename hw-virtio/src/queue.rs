@@ -343,7 +343,8 @@ impl VirtQueue {
         self.set_vector(NO_VECTOR);
     }
 
-    /// Its state, for one who goes on with it elsewhere. No element must be taken.
+    /// Its state, for one who goes on with it elsewhere. Elements that are taken, which are the last ones, are taken
+    /// there again.
     pub fn save(&self) -> VirtQueueState {
         let ring = self.ring.lock();
         let state = ring.queue.state();
@@ -353,7 +354,7 @@ impl VirtQueue {
             descriptors: state.desc_table,
             available: state.avail_ring,
             used: state.used_ring,
-            next_available: state.next_avail,
+            next_available: state.next_avail.wrapping_sub(ring.in_use),
             next_used: state.next_used,
             signalled: ring.signalled,
             vector: self.vector(),
@@ -381,7 +382,8 @@ impl VirtQueue {
             Ok(queue) => ring.queue = queue,
             Err(error) => qom::bail!("queue {}: {error}", self.index),
         }
-        ring.signalled = state.signalled;
+        ring.generation = ring.generation.wrapping_add(1);
+        (ring.in_use, ring.notification, ring.signalled) = (0, true, state.signalled);
         drop(ring);
         self.set_vector(state.vector);
         Ok(())

@@ -5,7 +5,7 @@
 use std::sync::{Arc, OnceLock};
 
 use backends::{RngBackend, rng_backend_request_entropy};
-use hw_core::{DeviceCategory, DeviceClass, DeviceImpl};
+use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, VmState, vmstate};
 use hw_pci::spec::CLASS_OTHERS;
 use parking_lot::Mutex;
 use qom::{Class, Link, Object, Property, Result, UserCreatable, bail, object_new};
@@ -45,6 +45,7 @@ qom::type_init!(fn register_pci);
 
 fn class_init(class: &mut Class) {
     class.get_mut::<DeviceClass>().category = Some(DeviceCategory::Misc);
+    vmstate::register::<VirtIORng>(class);
 }
 
 fn register_pci() {
@@ -202,5 +203,22 @@ impl VirtioDeviceImpl for VirtIORng {
     fn device_reset(&self) {
         // What comes for it later is dropped.
         self.state.lock().pending = None;
+    }
+}
+
+impl VmState for VirtIORng {
+    /// What is left of the period.
+    type State = u64;
+
+    fn save(&self) -> Option<u64> {
+        Some(self.state.lock().quota)
+    }
+
+    fn load(&self, quota: u64) -> Result<()> {
+        let mut state = self.state.lock();
+        state.quota = quota;
+        // The buffer that waited is taken again.
+        state.pending = None;
+        Ok(())
     }
 }

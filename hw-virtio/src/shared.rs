@@ -131,11 +131,19 @@ impl Core {
         }
     }
 
+    pub fn set_isr(&self, isr: u8) {
+        self.isr.store(isr, Ordering::Release);
+    }
+
+    pub fn set_config_generation(&self, generation: u8) {
+        self.config_generation.store(generation, Ordering::Release);
+    }
+
     /// As after power-on.
     pub fn reset(&self) {
         self.set_status(Status::empty());
         self.set_guest_features(0);
-        self.isr.store(0, Ordering::Release);
+        self.set_isr(0);
         self.set_config_vector(NO_VECTOR);
         self.broken.store(false, Ordering::Release);
     }

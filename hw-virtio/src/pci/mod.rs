@@ -8,7 +8,7 @@ mod types;
 
 use std::sync::{Arc, OnceLock};
 
-use hw_core::{DeviceImpl, qbus_new, qdev_realize, qdev_unparent};
+use hw_core::{DeviceImpl, VmState, qbus_new, qdev_realize, qdev_unparent, vmstate};
 use hw_pci::spec::{CAP_ID_VENDOR, COMMAND, COMMAND_MASTER, INTERRUPT_PIN, REVISION_ID};
 use hw_pci::spec::{CLASS_DEVICE, DEVICE_ID, SUBSYSTEM_ID};
 use hw_pci::{BarKind, ConfigSpace, PciDevice, PciDeviceClass, PciDeviceImpl};
@@ -97,6 +97,7 @@ qom::type_init!(VirtIOPciProxy);
 
 fn class_init(class: &mut Class) {
     <PciDevice as ClassInit<VirtIOPciProxy>>::class_init(class);
+    vmstate::register::<VirtIOPciProxy>(class);
     class.get_mut::<PciDeviceClass>().vendor_id = VENDOR_ID;
 }
 
@@ -339,6 +340,10 @@ impl VirtioTransport for VirtIOPciProxy {
         }
     }
 
+    fn started(&self) {
+        self.start_ioeventfd();
+    }
+
     fn memory(&self) -> Option<Arc<FlatView>> {
         self.dma_view()
     }
@@ -380,5 +385,22 @@ impl PciDeviceImpl for VirtIOPciProxy {
         {
             self.write_status(device.status() - Status::DRIVER_OK);
         }
+    }
+}
+
+impl VmState for VirtIOPciProxy {
+    type State = Registers;
+
+    fn save(&self) -> Option<Registers> {
+        Some(self.registers.lock().clone())
+    }
+
+    fn load(&self, state: Registers) -> Result<()> {
+        let mut registers = self.registers.lock();
+        if !registers.is_like(&state) {
+            bail!("the state is of a device with another number of queues");
+        }
+        *registers = state;
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use hw_pci::{BarKind, ConfigSpace};
 use memory::{IoEventFd, MemoryRegion, RegionOps};
 use qom::Result;
+use serde::{Deserialize, Serialize};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{MODERN_BAR, MODERN_IO_BAR, VirtIOPciProxy};
@@ -23,7 +24,7 @@ const NOTIFY_PAGE: u64 = 0x1000;
 const IO_SIZE: u64 = 4;
 
 /// What a driver writes about a queue before it is enabled.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct QueueRegisters {
     enabled: bool,
     /// Descriptors, driver and device area, low half first.
@@ -38,21 +39,26 @@ impl QueueRegisters {
 }
 
 /// Registers that are the transport's, not the device's.
-#[derive(Default)]
-pub(super) struct Registers {
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Registers {
     device_feature_select: u32,
     driver_feature_select: u32,
     driver_features: [u32; 2],
-    pub queue_select: u16,
+    pub(super) queue_select: u16,
     queues: Vec<QueueRegisters>,
 }
 
 impl Registers {
-    pub fn init(&mut self, queues: usize) {
+    /// Whether they are of a device with as many queues.
+    pub(super) fn is_like(&self, other: &Registers) -> bool {
+        self.queues.len() == other.queues.len()
+    }
+
+    pub(super) fn init(&mut self, queues: usize) {
         self.queues = vec![QueueRegisters::default(); queues];
     }
 
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         let queues = self.queues.len();
         *self = Registers::default();
         self.init(queues);
