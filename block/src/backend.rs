@@ -444,9 +444,7 @@ impl BlockBackend {
         };
         let Some(node) = self.node() else { return finish(request, Err(no_medium())) };
         let write_through = !self.write_cache();
-        if request.op == Op::Read
-            && let Some(result) = node.try_preadv(request.offset, &request.memory.parts())
-        {
+        if let Some(result) = try_at_once(&node, &request, write_through) {
             return finish(request, result);
         }
         if node.driver().never_waits() {
@@ -489,12 +487,26 @@ fn no_medium() -> io::Error {
     io::Error::from_raw_os_error(libc::ENOMEDIUM)
 }
 
+/// Whether a request lies within the disk. A file would grow; a device does not.
+fn is_inside(node: &BlockNode, request: &Request) -> bool {
+    let end = request.offset.checked_add(request.bytes);
+    end.is_some_and(|end| node.length().is_ok_and(|size| end <= size))
+}
+
+/// Carries out what needs no waiting for.
+fn try_at_once(node: &BlockNode, request: &Request, write_through: bool) -> Option<io::Result<()>> {
+    match request.op {
+        Op::Read => node.try_preadv(request.offset, &request.memory.parts()),
+        Op::Write if !write_through && is_inside(node, request) => {
+            node.try_pwritev(request.offset, &request.memory.parts())
+        }
+        _ => None,
+    }
+}
+
 fn carry_out(node: &BlockNode, request: &Request, write_through: bool) -> io::Result<()> {
     let Request { op, offset, bytes, memory } = request;
-    // A file would grow; a device does not.
-    if *op != Op::Flush
-        && offset.checked_add(*bytes).is_none_or(|end| node.length().is_ok_and(|size| end > size))
-    {
+    if *op != Op::Flush && !is_inside(node, request) {
         return Err(io::Error::from_raw_os_error(libc::EIO));
     }
     match *op {

@@ -140,6 +140,12 @@ pub trait BlockDriver: Send + Sync {
         None
     }
 
+    /// Writes what can be written without waiting, all or nothing that counts: `None` when it cannot.
+    fn try_pwritev(&self, offset: u64, from: IoVec<'_, '_>) -> Option<io::Result<()>> {
+        let _ = (offset, from);
+        None
+    }
+
     /// Whether requests never wait, so that a device's own thread may carry them out.
     fn never_waits(&self) -> bool {
         false

@@ -366,6 +366,17 @@ impl BlockNode {
         }
     }
 
+    /// Writes what can be written without waiting, all or nothing that counts: `None` when it cannot.
+    pub fn try_pwritev(&self, offset: u64, from: IoVec<'_, '_>) -> Option<io::Result<()>> {
+        if self.detect_zeroes != BlockdevDetectZeroesOptions::Off {
+            return None;
+        }
+        match self.check_write(offset, iov_size(from)) {
+            Ok(()) => self.driver.try_pwritev(offset, from),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
     /// Reads; what is beyond the end reads as zeroes.
     ///
     /// # Errors

@@ -91,6 +91,14 @@ pub fn pwritev(fd: BorrowedFd<'_>, offset: u64, from: IoVec<'_, '_>) -> io::Resu
     transfer_all(Way::Out, fd, offset, from)
 }
 
+/// Writes what needs no waiting for: the number of bytes.
+///
+/// # Errors
+/// As [`preadv_nowait`].
+pub fn pwritev_nowait(fd: BorrowedFd<'_>, offset: u64, from: IoVec<'_, '_>) -> io::Result<usize> {
+    transfer(Way::Out, fd, offset, from, libc::RWF_NOWAIT)
+}
+
 /// Reads what needs no waiting for: the number of bytes.
 ///
 /// # Errors

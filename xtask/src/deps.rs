@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 /// What the nested harness runs: QEMU with its firmware, and the kernel's compression.
-pub const NESTED: &[&str] = &["qemu-system-x86", "seabios", "lz4"];
+pub const NESTED: &[&str] = &["qemu-system-x86", "qemu-utils", "seabios", "lz4"];
 /// Unpacking kernels needs this one.
 pub const KERNEL: &[&str] = &["lz4"];
 /// Clients of the program in its own tests: of the monitor's socket, and a debugger.

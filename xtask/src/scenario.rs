@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 
 use crate::console::{Console, Failure};
 use crate::deps;
@@ -67,7 +68,9 @@ const PLAIN: Scenario = Scenario {
 };
 
 /// The modules in [`WITH_MODULES`], besides those that they need.
-const MODULES: [&str; 4] = ["virtio_pci", "virtio-rng", "virtio_balloon", "virtio_console"];
+const MODULES: [&str; 5] = ["virtio_pci", "virtio-rng", "virtio_balloon", "virtio_console", "virtio_blk"];
+/// Images for guests with disks: name, format and size.
+const IMAGES: [(&str, &str, &str); 2] = [("disk.qcow2", "qcow2", "64M"), ("disk.raw", "raw", "64M")];
 /// The initramfs with modules, which the command `load` loads.
 const WITH_MODULES: &str = "initrd-modules";
 
@@ -194,6 +197,40 @@ pub const SCENARIOS: &[Scenario] = &[
         append: "strict",
         steps: &[Expect("ok handler-ran"), Expect("ok counted-in-smram"), Expect("ok locked")],
         status: 1,
+        ..PLAIN
+    },
+    Scenario {
+        name: "virtio-blk",
+        arguments: &[
+            "-smp",
+            "2",
+            "-object",
+            "iothread,id=io0",
+            "-drive",
+            "file=/guest/disk.qcow2,if=virtio,discard=unmap",
+            "-drive",
+            "file=/guest/disk.raw,format=raw,if=none,id=d1",
+            "-device",
+            "virtio-blk-pci,drive=d1,iothread=io0,serial=second,num-queues=2",
+        ],
+        initrd: WITH_MODULES,
+        steps: &[
+            Expect(PROMPT),
+            Type("load; cd /sys/block/vda; echo $(cat size serial) $(ls mq | wc -l)\n"),
+            Expect("131072 second 2"),
+            Expect(PROMPT),
+            Type(
+                "mke2fs -q /dev/vdb && mkdir /disk && mount /dev/vdb /disk && cp /bin/busybox /disk/a && umount /disk ",
+            ),
+            Type("&& mount /dev/vdb /disk && cmp /bin/busybox /disk/a && echo same-$((40 + 2))\n"),
+            Expect("same-42"),
+            Expect(PROMPT),
+            Type("dd if=/dev/urandom of=/disk/b bs=64k count=256 conv=fsync 2>/dev/null; umount /disk; "),
+            Type("dd if=/dev/vdb of=/dev/vda bs=1M 2>/dev/null; sync; echo 3 > /proc/sys/vm/drop_caches; "),
+            Type("cmp /dev/vda /dev/vdb && echo copied-$((40 + 2))\n"),
+            Expect("copied-42"),
+            Type("poweroff\n"),
+        ],
         ..PLAIN
     },
     Scenario {
@@ -360,6 +397,13 @@ pub fn run(vmm: &Vmm, scenarios: Vec<&'static Scenario>) -> Result<Vec<&'static 
     if scenarios.iter().any(|scenario| scenario.initrd == WITH_MODULES) {
         let modules = Kernel::fetch(Flavour::Cloud)?.modules(&MODULES.map(str::to_owned))?;
         nest.carry(&guest::initramfs(&[], &modules)?.path(), Some("/guest/initrd-modules"))?;
+        for (name, format, size) in IMAGES {
+            let image = guests.path().join(name);
+            let made =
+                Command::new("qemu-img").args(["create", "-q", "-f", format]).arg(&image).arg(size).status();
+            ensure!(made.context("qemu-img")?.success(), "qemu-img made no image");
+            nest.carry(&image, Some(&format!("/guest/{name}")))?;
+        }
     }
     if scenarios.iter().any(|scenario| scenario.gdb) {
         // It has fewer files than the package gdb, and shares its libraries.

@@ -15,7 +15,7 @@ use vm_memory::VolatileSlice;
 
 use crate::driver::{BlockDriver, IoVec, iov_copy_from, iov_copy_to, iov_size};
 use crate::node::Inherited;
-use crate::options::{BlockdevOptionsFile, OnOffAuto};
+use crate::options::{BlockdevAioOptions, BlockdevOptionsFile, OnOffAuto};
 use crate::{lock, sys};
 
 /// Alignment of memory and offsets where the page cache is not used: no disk's sector is larger.
@@ -34,8 +34,11 @@ pub struct FilePosix {
     length: AtomicU64,
     /// Writes of parts of sectors are reads and writes of whole ones, which other writes must not come between.
     unaligned: RwLock<()>,
-    /// The host's file system cannot read without waiting.
-    waits: AtomicBool,
+    /// The file is in the host's memory: nothing has to be waited for.
+    in_memory: bool,
+    /// The host's file system cannot read, or write, without waiting.
+    read_waits: AtomicBool,
+    write_waits: AtomicBool,
     /// Nor make holes.
     no_holes: AtomicBool,
 }
@@ -48,10 +51,12 @@ impl FilePosix {
         mode: Inherited,
     ) -> Result<(Self, bool)> {
         let path = options.filename.clone();
-        let no_aio =
-            |aio| matches!(aio, Some(crate::options::BlockdevAioOptions::Native)) && !mode.cache.direct;
+        let no_aio = |aio| matches!(aio, Some(BlockdevAioOptions::Native)) && !mode.cache.direct;
         if no_aio(options.aio) {
             bail!("aio=native was specified, but it requires cache.direct=on, which was not specified.");
+        }
+        if let Some(aio) = options.aio.filter(|aio| *aio != BlockdevAioOptions::Threads) {
+            bail!("aio={} is not supported yet", aio.as_str());
         }
         let (file, read_only) = open_host(&path, mode)
             .map_err(|error| Error::new(format!("Could not open '{path}': {}", OsError(error))))?;
@@ -69,15 +74,17 @@ impl FilePosix {
         let this = FilePosix {
             format_name,
             path,
-            file,
             direct: mode.cache.direct,
             read_only,
             is_device,
             locking,
             length: AtomicU64::new(length),
             unaligned: RwLock::new(()),
-            waits: AtomicBool::new(mode.cache.direct),
+            in_memory: is_in_memory(&file),
+            read_waits: AtomicBool::new(mode.cache.direct),
+            write_waits: AtomicBool::new(mode.cache.direct),
             no_holes: AtomicBool::new(false),
+            file,
         };
         this.lock(0)?;
         Ok((this, read_only))
@@ -135,6 +142,26 @@ impl FilePosix {
 
 fn could_not_stat(error: &io::Error) -> Error {
     Error::new(format!("Could not stat file: {}", error.to_string().split(" (os").next().unwrap_or_default()))
+}
+
+/// What came of a call that does not wait: all, or nothing; `waits` is noted where the host cannot do that at all.
+fn at_once(moved: io::Result<usize>, bytes: u64, waits: &AtomicBool) -> Option<io::Result<()>> {
+    match moved {
+        Ok(moved) if moved as u64 == bytes => Some(Ok(())),
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            waits.store(true, Ordering::Relaxed);
+            None
+        }
+        _ => None,
+    }
+}
+
+/// Whether a file is in a file system that has no disk.
+fn is_in_memory(file: &File) -> bool {
+    /// `linux/magic.h`.
+    const TMPFS_MAGIC: i64 = 0x0102_1994;
+    const RAMFS_MAGIC: i64 = 0x8584_58f6;
+    rustix::fs::fstatfs(file).is_ok_and(|fs| matches!(fs.f_type, TMPFS_MAGIC | RAMFS_MAGIC))
 }
 
 /// Opens for reading and writing, or only for reading where that was asked for or is all that is allowed.
@@ -197,17 +224,25 @@ impl BlockDriver for FilePosix {
     }
 
     fn try_preadv(&self, offset: u64, to: IoVec<'_, '_>) -> Option<io::Result<()>> {
-        if self.waits.load(Ordering::Relaxed) {
+        if self.read_waits.load(Ordering::Relaxed) {
             return None;
         }
-        match sys::preadv_nowait(self.file.as_fd(), offset, to) {
-            Ok(read) if read as u64 == iov_size(to) => Some(Ok(())),
-            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-                self.waits.store(true, Ordering::Relaxed);
-                None
-            }
-            _ => None,
+        if self.in_memory {
+            return Some(self.preadv(offset, to));
         }
+        at_once(sys::preadv_nowait(self.file.as_fd(), offset, to), iov_size(to), &self.read_waits)
+    }
+
+    fn try_pwritev(&self, offset: u64, from: IoVec<'_, '_>) -> Option<io::Result<()>> {
+        if self.write_waits.load(Ordering::Relaxed) {
+            return None;
+        }
+        if self.in_memory {
+            return Some(self.pwritev(offset, from));
+        }
+        let bytes = iov_size(from);
+        let done = at_once(sys::pwritev_nowait(self.file.as_fd(), offset, from), bytes, &self.write_waits);
+        done.inspect(|_| self.grown(offset + bytes))
     }
 
     fn pwritev(&self, offset: u64, from: IoVec<'_, '_>) -> io::Result<()> {

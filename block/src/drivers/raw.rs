@@ -78,6 +78,11 @@ impl BlockDriver for Raw {
         self.file.node.try_preadv(self.offset + offset, to)
     }
 
+    fn try_pwritev(&self, offset: u64, from: IoVec<'_, '_>) -> Option<io::Result<()>> {
+        let first_sector = self.probed && offset < SECTOR;
+        (!first_sector).then(|| self.file.node.try_pwritev(self.offset + offset, from))?
+    }
+
     fn never_waits(&self) -> bool {
         self.file.node.driver().never_waits()
     }

@@ -99,15 +99,25 @@ impl Qcow2 {
         Ok((first, len.min(bytes)))
     }
 
-    /// Where all of the bytes are in a row in the file, if memory has what tells it.
-    pub(super) fn cached_place(&self, state: &mut State, offset: u64, bytes: u64) -> Option<u64> {
+    /// Where all of the bytes are in a row in the file, if memory has what tells it; and may be written there, where
+    /// `to_write` asks for that.
+    pub(super) fn cached_place(
+        &self,
+        state: &mut State,
+        offset: u64,
+        bytes: u64,
+        to_write: bool,
+    ) -> Option<u64> {
         let size = self.cluster_size();
         let first = offset / size;
         let last = (offset + bytes.max(1) - 1) / size;
         let mut found = None;
         for cluster in first..=last {
             let entry = state.l2.cached64(self.entry_place(state, cluster).ok()??)?;
-            let Ok(Extent::Data { place, .. }) = self.decode(entry, 0) else { return None };
+            let Ok(Extent::Data { place, copied }) = self.decode(entry, 0) else { return None };
+            if to_write && !copied {
+                return None;
+            }
             let start = *found.get_or_insert(place);
             if place != start + (cluster - first) * size {
                 return None;

@@ -297,10 +297,19 @@ impl BlockDriver for Qcow2 {
     fn try_preadv(&self, offset: u64, to: IoVec<'_, '_>) -> Option<io::Result<()>> {
         let bytes = iov_size(to);
         let mut state = self.state.try_lock()?;
-        let place = self.cached_place(&mut state, offset, bytes)?;
+        let place = self.cached_place(&mut state, offset, bytes, false)?;
         let _placed = self.placed.try_read()?;
         drop(state);
         self.file().try_preadv(place, to)
+    }
+
+    fn try_pwritev(&self, offset: u64, from: IoVec<'_, '_>) -> Option<io::Result<()>> {
+        let bytes = iov_size(from);
+        let mut state = self.state.try_lock()?;
+        let place = self.cached_place(&mut state, offset, bytes, true)?;
+        let _placed = self.placed.try_read()?;
+        drop(state);
+        self.file().try_pwritev(place, from)
     }
 
     fn pwritev(&self, offset: u64, from: IoVec<'_, '_>) -> io::Result<()> {
