@@ -113,6 +113,8 @@ pub const BAR_PREFETCH: u32 = 1 << 3;
 
 /// Base class and sub-class: no class.
 pub const CLASS_OTHERS: u16 = 0x00ff;
+/// Base class network, Ethernet.
+pub const CLASS_NETWORK_ETHERNET: u16 = 0x0200;
 /// SCSI controller, which QEMU's virtio disks say they are.
 pub const CLASS_STORAGE_SCSI: u16 = 0x0100;
 /// Base class and sub-class: host bridge.

@@ -85,6 +85,13 @@ pub trait NetClient: Send + Sync {
     }
     /// Has a NIC tell its neighbours where it is.
     fn announce(&self) {}
+    /// Uses a queue of several, or not.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn set_enabled(&self, _enabled: bool) -> std::io::Result<()> {
+        Ok(())
+    }
     /// A backend's virtio-net headers, if it can have them.
     fn vnet_hdr(&self) -> Option<&dyn VnetHdr> {
         None
@@ -105,11 +112,6 @@ pub trait VnetHdr {
     fn has_ufo(&self) -> bool;
     /// The guest agreed to offloads.
     fn set_offload(&self, offload: Offload);
-    /// Uses a queue, or not.
-    ///
-    /// # Errors
-    /// What the host says.
-    fn set_enabled(&self, enabled: bool) -> std::io::Result<()>;
 }
 
 /// A client: one queue of a NIC or a backend.
@@ -406,8 +408,15 @@ impl NetClientState {
         self.this.upgrade().is_some_and(|this| self.incoming.flush(&this))
     }
 
-    /// Drops what waits for it, and tells the senders (`qemu_purge_queued_packets` of its peer).
-    pub fn purge(&self) {
+    /// Drops what it sent and its peer has not taken (`qemu_purge_queued_packets`).
+    pub fn purge_sent(&self) {
+        if let (Some(this), Some(peer)) = (self.this.upgrade(), self.peer()) {
+            peer.incoming.purge_from(&this);
+        }
+    }
+
+    /// Drops what waits for it: it will understand it no more.
+    pub fn purge_received(&self) {
         self.incoming.purge();
     }
 

@@ -35,6 +35,7 @@ const LAYERS: [&[&str]; 8] = [
         "hw-misc",
         "hw-watchdog",
         "hw-mem",
+        "hw-net",
     ],
     // The CPU and the board.
     &["target-i386", "hw-i386"],

@@ -191,6 +191,18 @@ impl NetClient for Tap {
         }
     }
 
+    fn set_enabled(&self, enabled: bool) -> io::Result<()> {
+        if self.state.lock().enabled == enabled {
+            return Ok(());
+        }
+        linux::set_queue(&self.fd, enabled)?;
+        self.poll(|state| state.enabled = enabled);
+        if let Some(nc) = self.nc.upgrade().filter(|_| !enabled) {
+            nc.purge_sent();
+        }
+        Ok(())
+    }
+
     fn vnet_hdr(&self) -> Option<&dyn VnetHdr> {
         (self.state.lock().host_header > 0).then_some(self as &dyn VnetHdr)
     }
@@ -224,18 +236,6 @@ impl VnetHdr for Tap {
                 eprintln!("softmmu: TUNSETOFFLOAD ioctl() failed: {}", OsError(error.into()));
             }
         }
-    }
-
-    fn set_enabled(&self, enabled: bool) -> io::Result<()> {
-        if self.state.lock().enabled == enabled {
-            return Ok(());
-        }
-        linux::set_queue(&self.fd, enabled)?;
-        self.poll(|state| state.enabled = enabled);
-        if let Some(nc) = self.nc.upgrade().filter(|_| !enabled) {
-            nc.purge();
-        }
-        Ok(())
     }
 }
 

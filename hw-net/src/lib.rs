@@ -1,0 +1,4 @@
+//! Network devices (hw/net/): [`virtio_net`].
+#![forbid(unsafe_code)]
+
+pub mod virtio_net;

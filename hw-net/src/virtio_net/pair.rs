@@ -1,0 +1,282 @@
+//! A pair of queues: packets to and from the guest (virtio 1.2, sections 5.1.6.1 to 5.1.6.4).
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+use hw_virtio::{VirtQueue, VirtQueueElement};
+use net::{NET_BUFSIZE, Received};
+use parking_lot::Mutex;
+use util::clock::{ClockType, now_ns};
+use util::event_loop::{BottomHalf, EventLoop};
+use util::timer::Timer;
+
+use super::VirtIONet;
+use super::spec::{HDR_LEN, HDR_MRG_LEN, HDR_NUM_BUFFERS, feature};
+
+/// One pair.
+pub(super) struct Pair {
+    n: usize,
+    pub rx: Arc<VirtQueue>,
+    tx: Arc<VirtQueue>,
+    /// Held while packets are written to the guest's buffers.
+    receiving: Mutex<()>,
+    /// Held while packets are sent: on the queue's handler's thread, or the main loop's.
+    sending: Mutex<()>,
+    /// The packet that waits for the backend.
+    pending: Mutex<Option<VirtQueueElement>>,
+    buffer: Mutex<Vec<u8>>,
+    /// Goes on sending.
+    again: BottomHalf,
+    /// With `tx=timer`: how long to wait for more.
+    timer: Option<(Timer, u64)>,
+}
+
+/// Where sending stopped.
+enum Stopped {
+    /// There is nothing more.
+    Empty,
+    /// There may be more.
+    Burst,
+    /// The backend has enough, or the device broke.
+    Waits,
+}
+
+impl Pair {
+    pub fn new(
+        device: &Arc<VirtIONet>,
+        n: usize,
+        rx: Arc<VirtQueue>,
+        tx: Arc<VirtQueue>,
+        timer: Option<u64>,
+    ) -> Arc<Pair> {
+        let weak = Arc::downgrade(device);
+        let send = move |weak: &Weak<VirtIONet>| {
+            if let Some(device) = weak.upgrade()
+                && let Some(pair) = device.pair(n)
+            {
+                pair.send(&device);
+            }
+        };
+        let (on_timer, on_again) = (weak.clone(), weak);
+        Arc::new(Pair {
+            n,
+            rx,
+            tx,
+            receiving: Mutex::new(()),
+            sending: Mutex::new(()),
+            pending: Mutex::new(None),
+            buffer: Mutex::default(),
+            again: BottomHalf::new(EventLoop::main(), move || send(&on_again)),
+            timer: timer.map(|ns| (Timer::new(ClockType::Virtual, move || send(&on_timer)), ns)),
+        })
+    }
+
+    /// Calls off what is to be done later.
+    pub fn stop(&self) {
+        self.again.cancel();
+        self.timer.iter().for_each(|(timer, _)| timer.del());
+    }
+
+    /// Forgets what was taken; on return nothing is read or written any more.
+    pub fn reset(&self) {
+        self.stop();
+        let _sending = self.sending.lock();
+        let _receiving = self.receiving.lock();
+        *self.pending.lock() = None;
+    }
+
+    /// The driver has packets to send.
+    pub fn tx_notified(&self, device: &VirtIONet) {
+        match &self.timer {
+            Some((timer, ns)) if !timer.pending() => {
+                self.tx.set_notification(false);
+                timer.mod_ns(now_ns(ClockType::Virtual).saturating_add(*ns));
+            }
+            Some((timer, _)) => {
+                timer.del();
+                self.send(device);
+            }
+            None => self.send(device),
+        }
+    }
+
+    /// Sends what there is, or as much as goes.
+    fn send(&self, device: &VirtIONet) {
+        if !device.is_running() {
+            // Called again when the machine goes on.
+            return;
+        }
+        self.tx.set_notification(false);
+        let stopped = {
+            let _sending = self.sending.lock();
+            self.send_burst(device)
+        };
+        match stopped {
+            Stopped::Waits => {}
+            Stopped::Burst => self.send_later(),
+            // Something may have come after the last look, of which the driver did not tell.
+            Stopped::Empty if self.tx.set_notification(true) => self.send_later(),
+            Stopped::Empty => {}
+        }
+    }
+
+    fn send_later(&self) {
+        match &self.timer {
+            Some((timer, ns)) => timer.mod_ns(now_ns(ClockType::Virtual).saturating_add(*ns)),
+            None => self.again.schedule(),
+        }
+    }
+
+    fn send_burst(&self, device: &VirtIONet) -> Stopped {
+        let Some(client) = device.client(self.n) else { return Stopped::Waits };
+        let burst = device.tx_burst.get().max(1);
+        let mut packet = std::mem::take(&mut *self.buffer.lock());
+        let mut sent = 0;
+        let stopped = loop {
+            if self.pending.lock().is_some() {
+                break Stopped::Waits;
+            }
+            if sent >= burst {
+                break Stopped::Burst;
+            }
+            let Some(element) = self.tx.pop() else { break Stopped::Empty };
+            if let Err(why) = device.read_packet(&element, &mut packet) {
+                device.set_broken(why);
+                self.tx.forget(&element);
+                break Stopped::Waits;
+            }
+            // Before it is sent: the backend may have taken it before `send_async` returns.
+            *self.pending.lock() = Some(element);
+            if !client.send_async(&packet) {
+                break Stopped::Waits;
+            }
+            let element = self.pending.lock().take();
+            element.into_iter().for_each(|element| self.tx.push(element, 0));
+            sent += 1;
+        };
+        *self.buffer.lock() = packet;
+        if sent > 0 {
+            self.tx.notify();
+        }
+        stopped
+    }
+
+    /// The backend took the packet that waited.
+    pub fn sent(&self) {
+        let element = self.pending.lock().take();
+        if let Some(element) = element {
+            self.tx.push(element, 0);
+            self.tx.notify();
+            self.again.schedule();
+        }
+    }
+}
+
+impl VirtIONet {
+    /// Copies a packet of the guest's, with the header that the backend wants.
+    fn read_packet(&self, element: &VirtQueueElement, packet: &mut Vec<u8>) -> Result<(), &'static str> {
+        let (guest, host) =
+            (self.guest_header.load(Ordering::Acquire), self.host_header.load(Ordering::Acquire));
+        let length = element.readable_len();
+        if length < guest as u64 {
+            return Err("virtio-net header incorrect");
+        }
+        packet.clear();
+        let data = length - guest as u64;
+        if data > (NET_BUFSIZE - HDR_MRG_LEN) as u64 {
+            // Longer than any packet: it is lost, as nothing is left to be sent.
+            return Ok(());
+        }
+        packet.resize(host + data as usize, 0);
+        let (header, body) = packet.split_at_mut(host);
+        element.read(0, header);
+        element.read(guest as u64, body);
+        Ok(())
+    }
+
+    /// A packet for the guest.
+    pub(super) fn receive(&self, n: usize, packet: &[u8]) -> Received {
+        let Some(pair) = self.pair(n).filter(|_| self.can_receive(n)) else { return Received::Done };
+        let (guest, host) =
+            (self.guest_header.load(Ordering::Acquire), self.host_header.load(Ordering::Acquire));
+        let Some((header, body)) = packet.split_at_checked(host) else { return Received::Done };
+        if !self.filter.lock().takes(body) {
+            return Received::Done;
+        }
+        let receiving = pair.receiving.lock();
+        let elements = match self.take_buffers(pair, guest, guest + body.len()) {
+            Ok(elements) => elements,
+            Err(received) => return received,
+        };
+        let filled = fill(elements, guest, header, body);
+        pair.rx.push_all(filled);
+        drop(receiving);
+        pair.rx.notify();
+        Received::Done
+    }
+
+    /// Buffers with room for `needed` bytes; one, unless the driver takes packets in several.
+    fn take_buffers(
+        &self,
+        pair: &Pair,
+        header: usize,
+        needed: usize,
+    ) -> Result<Vec<VirtQueueElement>, Received> {
+        let mergeable = self.has_feature(feature::MRG_RXBUF);
+        let mut elements = Vec::new();
+        let mut room = 0;
+        let put_back = |elements: Vec<VirtQueueElement>| {
+            elements.into_iter().rev().for_each(|element| pair.rx.unpop(element));
+        };
+        while room < needed as u64 {
+            let Some(element) = pair.rx.pop() else {
+                // Asked for while all that there is has been taken, so that the driver tells of the next.
+                if pair.rx.set_notification(true) {
+                    continue;
+                }
+                put_back(elements);
+                return Err(Received::Blocked);
+            };
+            if elements.is_empty() && element.writable_len() < header as u64 {
+                self.set_broken("virtio-net receive queue contains no in buffers");
+                pair.rx.forget(&element);
+                return Err(Received::Done);
+            }
+            room += element.writable_len();
+            elements.push(element);
+            if !mergeable && room < needed as u64 {
+                // It does not fit, and never will.
+                put_back(elements);
+                return Err(Received::Done);
+            }
+        }
+        pair.rx.set_notification(false);
+        Ok(elements)
+    }
+}
+
+/// Writes a packet to buffers that have room for it; gives each with what it holds.
+fn fill(
+    elements: Vec<VirtQueueElement>,
+    header_len: usize,
+    header: &[u8],
+    body: &[u8],
+) -> Vec<(VirtQueueElement, u32)> {
+    let mut guest_header = [0; HDR_MRG_LEN];
+    let known = header.len().min(HDR_LEN);
+    guest_header[..known].copy_from_slice(&header[..known]);
+    let count = (elements.len() as u16).to_le_bytes();
+    guest_header[HDR_NUM_BUFFERS as usize..].copy_from_slice(&count);
+    let mut left = body;
+    let mut filled = Vec::with_capacity(elements.len());
+    for (n, element) in elements.into_iter().enumerate() {
+        let mut written = 0;
+        if n == 0 {
+            written = element.write(0, &guest_header[..header_len.min(HDR_MRG_LEN)]);
+        }
+        let part = element.write(written as u64, left);
+        left = left.get(part..).unwrap_or_default();
+        filled.push((element, (written + part) as u32));
+    }
+    filled
+}
