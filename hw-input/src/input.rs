@@ -3,6 +3,7 @@
 //! Source: QEMU `ui/input.c`, `ui/input-legacy.c`, `qapi/ui.json`.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use hw_core::runstate::{RunState, runstate_get};
@@ -121,11 +122,50 @@ pub trait InputHandler: Send + Sync {
     fn sync(&self);
 }
 
-static HANDLERS: Mutex<Vec<Arc<dyn InputHandler>>> = Mutex::new(Vec::new());
+/// A device with its number, which `query-mice` tells.
+#[derive(Clone)]
+struct Registered {
+    index: i64,
+    handler: Arc<dyn InputHandler>,
+}
+
+impl Registered {
+    fn is(&self, handler: &Arc<dyn InputHandler>) -> bool {
+        Arc::as_ptr(&self.handler).addr() == Arc::as_ptr(handler).addr()
+    }
+}
+
+/// The last one that takes an event gets it.
+static HANDLERS: Mutex<Vec<Registered>> = Mutex::new(Vec::new());
+
+fn registered(handler: Arc<dyn InputHandler>) -> Registered {
+    static LAST: AtomicI64 = AtomicI64::new(0);
+    Registered { index: LAST.fetch_add(1, Ordering::Relaxed) + 1, handler }
+}
 
 /// Adds a device; of several the one that came last gets the events.
 pub fn register(handler: Arc<dyn InputHandler>) {
-    HANDLERS.lock().push(handler);
+    HANDLERS.lock().push(registered(handler));
+}
+
+/// Adds a device that gets events where no other takes them, until [`set_active`].
+pub fn register_inactive(handler: Arc<dyn InputHandler>) {
+    HANDLERS.lock().insert(0, registered(handler));
+}
+
+/// The guest drives a device, which gets the events from now on, or does so no longer
+/// (`qemu_input_handler_activate`).
+pub fn set_active(handler: &Arc<dyn InputHandler>, active: bool) {
+    let mut handlers = HANDLERS.lock();
+    let Some(at) = handlers.iter().position(|known| known.is(handler)) else { return };
+    let known = handlers.remove(at);
+    let place = if active { handlers.len() } else { 0 };
+    handlers.insert(place, known);
+}
+
+/// A device goes.
+pub fn unregister(handler: &Arc<dyn InputHandler>) {
+    HANDLERS.lock().retain(|known| !known.is(handler));
 }
 
 /// A pointing device, as `query-mice` tells of it (QAPI's `MouseInfo`).
@@ -145,11 +185,11 @@ pub struct MouseInfo {
 /// All pointing devices, the one that gets the events first.
 pub fn mice() -> Vec<MouseInfo> {
     let handlers = HANDLERS.lock();
-    let mut mice: Vec<MouseInfo> = (1..)
-        .zip(handlers.iter())
-        .filter_map(|(index, handler)| {
+    let mut mice: Vec<MouseInfo> = handlers
+        .iter()
+        .filter_map(|Registered { index, handler }| {
             let absolute = handler.pointer()?;
-            Some(MouseInfo { name: handler.name().to_owned(), index, current: false, absolute })
+            Some(MouseInfo { name: handler.name().to_owned(), index: *index, current: false, absolute })
         })
         .collect();
     mice.reverse();
@@ -160,7 +200,7 @@ pub fn mice() -> Vec<MouseInfo> {
 }
 
 fn find_handler(event: &InputEvent) -> Option<Arc<dyn InputHandler>> {
-    HANDLERS.lock().iter().rfind(|handler| handler.takes(event)).cloned()
+    HANDLERS.lock().iter().rfind(|known| known.handler.takes(event)).map(|known| known.handler.clone())
 }
 
 /// Whether a guest could take an event now.
@@ -181,7 +221,7 @@ pub fn send_events(events: &[InputEvent]) -> Result<()> {
     }
     events.iter().for_each(deliver);
     let handlers = HANDLERS.lock().clone();
-    handlers.iter().for_each(|handler| handler.sync());
+    handlers.iter().for_each(|known| known.handler.sync());
     Ok(())
 }
 

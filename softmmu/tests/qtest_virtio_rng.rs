@@ -97,3 +97,44 @@ fn users_mistakes_are_named() {
         assert!(error.contains(text), "{error}");
     }
 }
+
+#[test]
+fn another_machine_goes_on_with_a_saved_state() {
+    let arguments = ["-device", "virtio-rng-pci,addr=4,id=r0"];
+    let start = |more: &[&str]| {
+        let builder = QTest::builder(env!("CARGO_BIN_EXE_softmmu")).with_qmp().args(["-nodefaults"]);
+        builder.args(arguments).args(more).start()
+    };
+    let paths = ["/machine/peripheral/r0/virtio-backend", "/machine/peripheral/r0"];
+    let mut old = start(&[]);
+    let device = VirtioPci::open(&mut old, RNG);
+    assert!(device.negotiate(&mut old, VERSION_1 | EVENT_IDX));
+    device.enable_msix(&mut old, 0x20_0000);
+    let mut queue = device.queue(&mut old, 0, QUEUE);
+    old.writew(device.common + common::QUEUE_MSIX_VECTOR, 1);
+    device.driver_ok(&mut old);
+    for _ in 0..5 {
+        queue.add(&mut old, &[(BUFFER, 16, true)]);
+        queue.kick(&mut old);
+        queue.wait_used(&mut old);
+    }
+    old.qmp("{'execute': 'stop'}");
+    // Offered while the machine stands still: for the other one.
+    let head = queue.add(&mut old, &[(BUFFER, 16, true)]);
+    let mut new = start(&["-S"]);
+    for path in paths {
+        let get = serde_json::json!({"execute": "qom-get", "arguments": {"path": path, "property": "state"}});
+        let state = old.qmp(&get.to_string());
+        let arguments = serde_json::json!({"path": path, "property": "state", "value": state});
+        new.qmp(&serde_json::json!({"execute": "qom-set", "arguments": arguments}).to_string());
+    }
+    let memory = old.bufread(QUEUE, 0x10000);
+    new.bufwrite(QUEUE, &memory);
+    // The driver wants to hear of the sixth.
+    new.writew(queue.available + 4 + 2 * 8, 5);
+    new.qmp("{'execute': 'cont'}");
+    assert_eq!(queue.wait_used(&mut new), (head.into(), 16));
+    assert_eq!(new.readl(0x20_0004), 2, "its message");
+    assert_eq!(device.status(&mut new), 0xf);
+    assert_eq!(new.readq(device.common + common::QUEUE_DRIVER), queue.available);
+}

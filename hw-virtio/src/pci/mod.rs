@@ -120,6 +120,13 @@ impl VirtIOPciProxy {
         self.backend.get()?.cast::<VirtIODevice>()
     }
 
+    /// There is only the modern interface, whatever the user chose: for devices that never had another
+    /// (`virtio_pci_force_virtio_1`).
+    pub fn force_virtio_1(&self) {
+        self.disable_modern.set(false);
+        self.disable_legacy.set(OnOffAuto::On);
+    }
+
     /// The PCI class that the user chose; 0 for none.
     pub fn class_code(&self) -> u32 {
         self.class_code.get()
