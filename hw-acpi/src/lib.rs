@@ -9,3 +9,4 @@ pub mod memory_hotplug;
 pub mod pcihp;
 pub mod piix4;
 pub mod tables;
+pub mod vmgenid;

@@ -186,28 +186,52 @@ impl TableBlob {
         body: &[u8],
         pointers: &[Pointer],
     ) -> u32 {
+        let start = self.append(signature, revision, self.oem.oem_table_id, body);
+        for pointer in pointers {
+            self.pointer(start, *pointer);
+        }
+        self.seal(start, body);
+        start
+    }
+
+    /// Appends a table with a name of its own in the header's OEM table ID, which the script then runs `commands` on.
+    pub fn named_table(
+        &mut self,
+        signature: [u8; 4],
+        name: [u8; 8],
+        body: &[u8],
+        commands: impl FnOnce(u32) -> Vec<Command>,
+    ) -> u32 {
+        let start = self.append(signature, 1, name, body);
+        commands(start).into_iter().for_each(|command| self.linker.push(command));
+        self.seal(start, body);
+        start
+    }
+
+    fn append(&mut self, signature: [u8; 4], revision: u8, oem_table_id: [u8; 8], body: &[u8]) -> u32 {
         let length = u32::try_from(HEADER_SIZE + body.len()).unwrap_or(u32::MAX);
         let mut table = Vec::with_capacity(HEADER_SIZE + body.len());
         table.extend_from_slice(&signature);
         table.extend_from_slice(&length.to_le_bytes());
         table.extend_from_slice(&[revision, 0]);
         table.extend_from_slice(&self.oem.oem_id);
-        table.extend_from_slice(&self.oem.oem_table_id);
+        table.extend_from_slice(&oem_table_id);
         table.extend_from_slice(&1u32.to_le_bytes());
         table.extend_from_slice(&CREATOR_ID);
         table.extend_from_slice(&1u32.to_le_bytes());
         table.extend_from_slice(body);
-        let start = self.raw(&table);
-        for pointer in pointers {
-            self.pointer(start, *pointer);
-        }
+        self.raw(&table)
+    }
+
+    /// The table is complete: the firmware is to sum it up.
+    fn seal(&mut self, start: u32, body: &[u8]) {
+        let length = u32::try_from(HEADER_SIZE + body.len()).unwrap_or(u32::MAX);
         self.linker.push(Command::AddChecksum {
             file: TABLES_FILE.to_owned(),
             offset: start + HEADER_CHECKSUM as u32,
             start,
             length,
         });
-        start
     }
 
     fn pointer(&mut self, table: u32, Pointer { at, size, target }: Pointer) {

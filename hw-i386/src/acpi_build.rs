@@ -15,6 +15,7 @@ mod memory;
 mod numa;
 mod pci;
 mod pcihp;
+mod vmgenid;
 
 use std::ops::Range;
 
@@ -85,6 +86,8 @@ pub struct AcpiConfig {
     pub smi_command: bool,
     /// NUMA nodes, if configured.
     pub numa: Option<NumaConfig>,
+    /// There is a VM generation ID: what the fw_cfg file of its memory holds.
+    pub vmgenid: Option<Vec<u8>>,
     /// Tables that the user gives.
     pub user_tables: Vec<UserTable>,
 }
@@ -110,6 +113,7 @@ impl Default for AcpiConfig {
             reset_register: false,
             smi_command: true,
             numa: None,
+            vmgenid: None,
             user_tables: Vec::new(),
         }
     }
@@ -146,6 +150,8 @@ pub struct AcpiTables {
     pub tables_used: usize,
     /// Contents of "etc/table-loader".
     pub linker: Vec<u8>,
+    /// Contents of "etc/vmgenid_guid".
+    pub vmgenid: Option<Vec<u8>>,
 }
 
 fn check(config: &AcpiConfig) -> Result<(), AcpiError> {
@@ -176,6 +182,9 @@ pub fn acpi_build(config: &AcpiConfig) -> Result<AcpiTables, AcpiError> {
     let facs = blob.raw(&fixed::facs());
     let dsdt = blob.table(*b"DSDT", 1, &dsdt::dsdt(config));
     let mut tables = vec![fixed::fadt(config, &mut blob, facs, dsdt), fixed::madt(config, &mut blob)];
+    if config.vmgenid.is_some() {
+        tables.push(vmgenid::vmgenid(&mut blob));
+    }
     if config.hpet {
         tables.push(fixed::hpet(&mut blob));
     }
@@ -195,5 +204,11 @@ pub fn acpi_build(config: &AcpiConfig) -> Result<AcpiTables, AcpiError> {
     // Zero from the start, so that the padding's memory is not touched.
     let mut tables = vec![0; tables_used.next_multiple_of(TABLES_ALIGN)];
     tables[..tables_used].copy_from_slice(used);
-    Ok(AcpiTables { rsdp, tables, tables_used, linker: blob.linker().script(LINKER_ALIGN) })
+    Ok(AcpiTables {
+        rsdp,
+        tables,
+        tables_used,
+        linker: blob.linker().script(LINKER_ALIGN),
+        vmgenid: config.vmgenid.clone(),
+    })
 }

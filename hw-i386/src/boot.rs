@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use hw_acpi::piix4::Piix4Pm;
+use hw_acpi::vmgenid::{ADDR_FILE, VmGenId, find_vmgenid_dev as vmgenid};
 use hw_core::DeviceClass;
 use hw_core::numa::{HmatLbData, NumaState};
 use hw_core::reset::qemu_register_reset;
@@ -163,6 +164,7 @@ fn build_acpi(pc: &PcMachine) -> Result<AcpiTables> {
         pci_hole64: Some(pci_hole64(pc)),
         reset_register: true,
         smi_command: pc.smm.get() != OnOffAuto::Off,
+        vmgenid: vmgenid().as_ref().and_then(|d| d.cast::<VmGenId>()).map(VmGenId::guid_file),
         user_tables: firmware::user_tables().to_vec(),
         numa: (numa.num_nodes() > 0).then(|| numa_config(pc, &numa)),
         ..AcpiConfig::default()
@@ -357,6 +359,7 @@ impl DirectBoot {
     fn carry_out(&self, pc: &PcMachine) -> Result<()> {
         let _span = span("direct_boot");
         set_up_chips(pc);
+        self.write_back();
         if is_waking() {
             return self.resume(pc);
         }
@@ -387,6 +390,15 @@ impl DirectBoot {
         set_up_cpus(pc, smm);
         self.enter();
         Ok(())
+    }
+
+    /// Tells the machine where tables are that it is to change.
+    fn write_back(&self) {
+        for pointer in self.tables.write_backs.iter().filter(|pointer| pointer.file == ADDR_FILE) {
+            if let Some(device) = vmgenid().as_ref().and_then(|device| device.cast::<VmGenId>()) {
+                device.set_addr(&pointer.bytes);
+            }
+        }
     }
 
     /// The firmware's part of the end of a sleep: the first CPU goes on in real mode where the guest left word in the

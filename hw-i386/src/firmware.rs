@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use hw_acpi::piix4::Piix4Pm;
 use hw_acpi::tables::{UserTable, user_tables_item};
+use hw_acpi::vmgenid::{VmGenId, find_vmgenid_dev};
 use hw_core::machine::BootConfig;
 use hw_nvram::fw_cfg::{FwCfg, FwCfgError, spec};
 use hw_nvram::fw_cfg_init_io_dma;
@@ -226,6 +227,9 @@ pub(crate) fn add_tables(
         fw_cfg.add_file("etc/acpi/rsdp", acpi.rsdp).map_err(wrong)?;
         fw_cfg.add_file("etc/acpi/tables", acpi.tables).map_err(wrong)?;
         fw_cfg.add_file("etc/table-loader", acpi.linker).map_err(wrong)?;
+        if let Some(device) = find_vmgenid_dev().as_ref().and_then(|device| device.cast::<VmGenId>()) {
+            device.add_files(fw_cfg)?;
+        }
     }
     fw_cfg.add_file(hw_smbios::TABLES_FILE, smbios.tables_file().to_vec()).map_err(wrong)?;
     fw_cfg.add_file(hw_smbios::ANCHOR_FILE, smbios.anchor_file()).map_err(wrong)?;

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use hw_acpi::bios_linker_loader::{COMMAND_SIZE, Command, CommandError, LOADER_FILE, Zone};
 use hw_acpi::tables::{RSDP_FILE, TABLES_FILE};
+use hw_acpi::vmgenid::{ADDR_FILE, GUID_FILE};
 use hw_smbios::{Anchor, SmbiosTables};
 use thiserror::Error;
 
@@ -242,6 +243,8 @@ pub struct FirmwareTables {
     /// Memory at the top of low RAM that is reserved in the guest's memory map (e820 type 2). The F segment is
     /// outside of the RAM that the map shows anyway.
     pub reserved: Range<u64>,
+    /// Pointers for the machine.
+    pub write_backs: Vec<WriteBack>,
 }
 
 /// Places the ACPI tables (none under `-no-acpi`), the SMBIOS tables and the MP tables.
@@ -254,10 +257,15 @@ pub fn firmware_tables(
     low_ram_top: u64,
 ) -> Result<FirmwareTables, LinkerError> {
     let mut allocator = TableAllocator::new(low_ram_top);
-    let mut blobs = Vec::new();
+    let (mut blobs, mut write_backs) = (Vec::new(), Vec::new());
     if let Some(acpi) = acpi {
-        let files = [(RSDP_FILE, acpi.rsdp.as_slice()), (TABLES_FILE, acpi.tables.as_slice())];
-        for mut placed in execute(&acpi.linker, &files, &mut allocator)?.placed {
+        let mut files = vec![(RSDP_FILE, acpi.rsdp.as_slice()), (TABLES_FILE, acpi.tables.as_slice())];
+        if let Some(guid) = &acpi.vmgenid {
+            files.extend([(GUID_FILE, guid.as_slice()), (ADDR_FILE, &[0; 8][..])]);
+        }
+        let linked = execute(&acpi.linker, &files, &mut allocator)?;
+        write_backs = linked.write_backs;
+        for mut placed in linked.placed {
             if placed.file == TABLES_FILE {
                 // The padding needs an address, not the time to write it.
                 placed.bytes.truncate(acpi.tables_used);
@@ -275,7 +283,7 @@ pub fn firmware_tables(
         let table = pirtable::pir_table();
         blobs.push((allocator.allocate(Zone::FSeg, table.len() as u64, MIN_ALIGN)?, table));
     }
-    Ok(FirmwareTables { blobs, reserved: allocator.reserved() })
+    Ok(FirmwareTables { blobs, reserved: allocator.reserved(), write_backs })
 }
 
 type Blob = (u64, Vec<u8>);

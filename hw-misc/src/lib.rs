@@ -5,3 +5,4 @@ pub mod debugexit;
 pub mod pc_testdev;
 pub mod pci_testdev;
 pub mod pvpanic;
+pub mod vmcoreinfo;

@@ -205,6 +205,11 @@ impl FwCfg {
         Ok(Self { contents: Mutex::new(contents), dma_enabled })
     }
 
+    /// Whether the guest can write files.
+    pub fn has_dma(&self) -> bool {
+        self.dma_enabled
+    }
+
     /// Adds an item under a well-known or architecture-specific key.
     pub fn add_bytes(&self, key: u16, item: impl Into<Item>) -> Result<(), FwCfgError> {
         let item = item.into();

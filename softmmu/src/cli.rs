@@ -17,6 +17,7 @@ mod monitor;
 mod numa;
 pub mod options;
 mod rtc;
+mod sandbox;
 mod smp;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub use machine::AcceleratorOptions;
 pub use monitor::{MonitorMode, MonitorOptions, MonitorPlace};
 pub use options::{OptionId, Support};
 pub use rtc::{RtcBase, RtcClock};
+pub use sandbox::SandboxOptions;
 pub use smp::{CpuTopology, SmpLimits};
 
 use std::ffi::OsString;

@@ -14,6 +14,7 @@ mod networks;
 mod options;
 mod preconfig;
 mod qtest;
+mod sandbox;
 mod signals;
 mod vl;
 

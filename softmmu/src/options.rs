@@ -76,6 +76,8 @@ pub struct Options {
     pub watchdog_action: Option<WatchdogAction>,
     pub boot: BootConfig,
     pub overcommit: OvercommitOptions,
+    /// `-sandbox`.
+    pub sandbox: Option<cli::SandboxOptions>,
     /// `-fw_cfg`.
     pub fw_cfg: Vec<cli::FwCfgOptions>,
     /// `-numa`, and where each was given.
@@ -212,6 +214,7 @@ impl Options {
             cli::WatchdogAction::InjectNmi => WatchdogAction::InjectNmi,
         });
         self.boot = self.command_line.boot().map_err(wrong)?;
+        self.sandbox = self.command_line.sandbox().map_err(wrong)?;
         self.boot.no_fd_bootchk = self.command_line.has(OptionId::NoFdBootchk);
         self.fw_cfg = self.command_line.fw_cfg().map_err(wrong)?;
         let (smbios, uuid) = self.command_line.smbios().map_err(wrong)?;

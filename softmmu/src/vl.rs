@@ -23,7 +23,7 @@ use crate::main_loop::qemu_system_reset;
 use crate::options::Options;
 use crate::qtest::qtest_server_init;
 use crate::signals::{self, Signals};
-use crate::{chardevs, drives, help, networks, preconfig};
+use crate::{chardevs, drives, help, networks, preconfig, sandbox};
 
 /// What lives as long as the program runs.
 pub struct Program {
@@ -58,6 +58,7 @@ pub fn qemu_init(arguments: &[String]) -> Result<Init> {
     let daemon = if options.daemonize { Some(daemonize()?) } else { None };
     // Before the file that tells others whom to signal.
     let signals = signals::setup()?;
+    options.sandbox.as_ref().map_or(Ok(()), sandbox::start)?;
     let pidfile = options.pidfile.as_deref().map(PidFile::create).transpose()?;
     set_actions(&options);
     overcommit(&options)?;

@@ -454,3 +454,24 @@ fn firmware_files_and_tables_that_cannot_be_are_refused() {
     );
     refused(&["-smbios", "x=1"], &["softmmu: -smbios x=1: Must specify type= or file="]);
 }
+
+#[test]
+fn sandboxes_that_do_not_exist_are_refused() {
+    for option in ["obsolete", "elevateprivileges", "spawn", "resourcecontrol"] {
+        let argument = format!("on,{option}=maybe");
+        let line = format!("softmmu: -sandbox {argument}: invalid argument for {option}");
+        refused(&["-sandbox", &argument], &[&line]);
+    }
+}
+
+#[test]
+fn devices_that_there_is_one_of_are_refused_twice() {
+    for device in ["vmgenid", "vmcoreinfo"] {
+        let line = format!("softmmu: -device {device}: at most one {device} device is permitted");
+        refused(&["-device", device, "-device", device], &[&line]);
+    }
+    refused(
+        &["-device", "vmgenid,guid=x"],
+        &["softmmu: -device vmgenid,guid=x: Property 'vmgenid.guid' doesn't take value 'x'"],
+    );
+}

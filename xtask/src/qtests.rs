@@ -22,11 +22,13 @@ against the release binary. NAMEs are programs of QEMU's tests/qtest, such as rt
 ";
 
 /// Programs that this machine has the devices and commands for.
-const PROGRAMS: [&str; 7] = [
+const PROGRAMS: [&str; 9] = [
     "boot-order-test",
+    "cpu-plug-test",
     "fw_cfg-test",
     "i440fx-test",
     "machine-none-test",
+    "numa-test",
     "qmp-test",
     "qom-test",
     "readconfig-test",

@@ -29,6 +29,7 @@ const MEMORY_HOTPLUG_BASE: u64 = 0xa00;
 const GPE_PCI: u8 = 1;
 const GPE_CPU: u8 = 2;
 const GPE_MEMORY: u8 = 3;
+const GPE_VMGENID: u8 = 5;
 /// Highest `acpi-index` that guests take.
 const ONBOARD_INDEX_MAX: u32 = 16 * 1024 - 1;
 
@@ -219,6 +220,11 @@ impl Piix4Pm {
         let size = memory_hotplug::spec::IO_LEN;
         let region = MemoryRegion::io("acpi-mem-hotplug", size, Arc::new(MemoryPorts(this)));
         bus.io().add_subregion(MEMORY_HOTPLUG_BASE, &region);
+    }
+
+    /// The VM generation ID changed.
+    pub fn send_vmgenid_event(&self) {
+        let _ = self.change(|regs| regs.raise_gpe(GPE_VMGENID));
     }
 
     /// A CPU came.

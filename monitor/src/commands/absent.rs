@@ -11,17 +11,6 @@ fn query_pr_managers() -> Result<Vec<Value>> {
     Ok(Vec::new())
 }
 
-#[derive(QapiType)]
-struct GuidInfo {
-    guid: String,
-}
-
-/// Tells the VM generation ID (hw/acpi/vmgenid.c).
-#[qapi::command("query-vm-generation-id")]
-fn query_vm_generation_id() -> Result<GuidInfo> {
-    bail!("VM Generation ID device not found")
-}
-
 /// Lists the TPMs (softmmu/tpm.c).
 #[qapi::command("query-tpm")]
 fn query_tpm() -> Result<Vec<Value>> {

@@ -236,3 +236,9 @@ pub(crate) fn numa(mon: &mut Session, _: &Args) -> Result<(), String> {
     }
     Ok(())
 }
+
+pub(crate) fn vm_generation_id(mon: &mut Session, _: &Args) -> Result<(), String> {
+    let info = qmp::run("query-vm-generation-id", [])?;
+    out!(mon, "{}\n", qmp::text(&info, "guid"));
+    Ok(())
+}

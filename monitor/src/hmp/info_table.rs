@@ -59,6 +59,6 @@ pub(crate) const INFO_COMMANDS: &[Command] = &[
     command("uuid", "", "", "show the current VM UUID", Run(info::uuid)).preconfig(),
     command("version", "", "", "show the version of QEMU", Run(info::version)).preconfig(),
     command("virtio", "", "", "List all available virtio devices", Text("No VirtIO devices\n")),
-    command("vm-generation-id", "", "", "Show Virtual Machine Generation ID", Text("Error: VM Generation ID device not found\n")),
+    command("vm-generation-id", "", "", "Show Virtual Machine Generation ID", Run(info::vm_generation_id)),
     command("vnc", "", "", "show the vnc server status", Text("None\n")),
 ];

@@ -284,7 +284,8 @@ options! {
         Semihosting "semihosting" flag OtherTarget "" "";
         SemihostingConfig "semihosting-config" arg OtherTarget "" "";
         OldParam "old-param" flag OtherTarget "" "";
-        Sandbox "sandbox" arg Later "on|off[,...]" "filter system calls";
+        Sandbox "sandbox" arg Full "on|off[,obsolete=allow|deny][,elevateprivileges=allow|deny|children][,spawn=allow|deny][,resourcecontrol=allow|deny]"
+            "have the host refuse system calls that the program does not need";
         Readconfig "readconfig" arg Full "FILE" "read options from a file";
         NoUserConfig "no-user-config" flag Full "" "read no configuration files but those given (there are no others)";
         Trace "trace" arg Full "[[enable=]PATTERN][,events=FILE][,file=FILE]"
