@@ -65,6 +65,40 @@ pub trait KvmArchCpu: Send + Sync {
     /// # Errors
     /// What the kernel refuses.
     fn put_registers(&self, vcpu: &VcpuFd) -> Result<()>;
+    /// Takes up what came from interrupt controllers outside the kernel, before registers are handed over
+    /// (`kvm_arch_process_async_events`). This and what follows up to [`KvmArchCpu::ioapic_eoi`] is for machines that
+    /// have some.
+    fn process_async_events(&self, vcpu: &VcpuFd) {
+        let _ = vcpu;
+    }
+    /// Whether the CPU waits for an interrupt, or for being started, and none has come.
+    fn is_idle(&self) -> bool {
+        false
+    }
+    /// The CPU halts; `interruptible` says whether it takes interrupts.
+    fn halt(&self, interruptible: bool) {
+        let _ = interruptible;
+    }
+    /// Whether an interrupt waits.
+    fn has_interrupt(&self) -> bool {
+        false
+    }
+    /// The CPU takes the interrupt: its vector, if it is still there.
+    fn take_interrupt(&self) -> Option<u8> {
+        None
+    }
+    /// CR8 as the local APIC has it.
+    fn cr8(&self) -> u8 {
+        0
+    }
+    /// What the guest made of CR8 and IA32_APIC_BASE.
+    fn set_apic_registers(&self, cr8: u8, apic_base: u64) {
+        let _ = (cr8, apic_base);
+    }
+    /// A local APIC in the kernel ended an interrupt of the board's own I/O APIC.
+    fn ioapic_eoi(&self, vector: u8) {
+        let _ = vector;
+    }
     /// Registers and code bytes as text, for errors (`cpu_dump_state`).
     fn dump_state(&self, vcpu: &VcpuFd) -> String;
     /// Puts breakpoints into the debug registers (`kvm_arch_update_guest_debug`). This and what follows is for

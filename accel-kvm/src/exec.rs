@@ -14,6 +14,7 @@ use vmm_sys_util::ioctl_io_nr;
 
 use crate::coalesced::{self, CoalescedRanges};
 use crate::debug;
+use crate::kvm::{KernelIrqchip, interrupt};
 use crate::vcpu::{VcpuThread, with_current_vcpu};
 
 /// What a vCPU's thread keeps between exits.
@@ -23,6 +24,9 @@ pub(crate) struct Exec {
     io: SpaceReader,
     coalesced: Arc<CoalescedRanges>,
     exit_request: Arc<AtomicBool>,
+    /// The PIC is outside the kernel, and perhaps the local APIC, too.
+    user_pic: bool,
+    user_apic: bool,
     spaces: (Arc<AddressSpace>, Arc<AddressSpace>),
 }
 
@@ -36,6 +40,8 @@ impl Exec {
             memory: spaces.0.reader(),
             io: spaces.1.reader(),
             exit_request: this.cpu().exit_request(),
+            user_pic: this.state.kernel_irqchip != KernelIrqchip::On,
+            user_apic: this.state.kernel_irqchip == KernelIrqchip::Off,
             coalesced: this.state.coalesced_ranges().cloned().unwrap_or_default(),
             spaces,
         })
@@ -67,6 +73,10 @@ enum Exit {
     },
     /// Nothing for us: a signal, an open interrupt window.
     None,
+    /// The guest waits for an interrupt; says whether it takes one.
+    Halt(bool),
+    /// The end of an interrupt of the board's own I/O APIC.
+    IoapicEoi(u8),
     Shutdown,
     SystemEvent(u32),
     Debug(kb::kvm_debug_exit_arch),
@@ -77,6 +87,12 @@ enum Exit {
 
 /// Runs the guest until something else wants the thread.
 pub(crate) fn kvm_cpu_exec(this: &VcpuThread, exec: &mut Exec) {
+    if exec.user_pic {
+        let _ = with_current_vcpu(|vcpu| this.arch.process_async_events(vcpu));
+        if this.arch.is_idle() {
+            return;
+        }
+    }
     let put = with_current_vcpu(|vcpu| this.arch.put_registers(vcpu));
     if let Some(Err(error)) = put {
         return fatal(this, &format!("softmmu: {error}"));
@@ -84,18 +100,56 @@ pub(crate) fn kvm_cpu_exec(this: &VcpuThread, exec: &mut Exec) {
     let mut unfinished = false;
     while !exec.take_exit_request() {
         unfinished = false;
-        match run(exec) {
+        if exec.user_pic {
+            pre_run(this, exec);
+        }
+        let exit = run(exec);
+        if exec.user_apic {
+            post_run(this, exec);
+        }
+        match exit {
             exit @ (Exit::Io { .. } | Exit::Mmio { .. }) => {
                 handle_access(exec, exit);
                 unfinished = true;
             }
             Exit::None => {}
+            Exit::Halt(interruptible) => {
+                this.arch.halt(interruptible);
+                break;
+            }
             exit => handle_rare(this, exit),
         }
     }
     if unfinished {
         finish_access(exec);
     }
+}
+
+/// Gives the guest an interrupt of the controllers outside the kernel, or asks to be told when it can take one
+/// (`kvm_arch_pre_run`).
+fn pre_run(this: &VcpuThread, exec: &mut Exec) {
+    let page = exec.vcpu.page();
+    let ready = page.ready_for_interrupt_injection != 0 && page.if_flag != 0;
+    if ready
+        && this.arch.has_interrupt()
+        && let Some(vector) = this.arch.take_interrupt()
+        && let Some(Err(error)) = with_current_vcpu(|vcpu| interrupt(vcpu, vector))
+    {
+        eprintln!("softmmu: KVM: injection failed, interrupt lost ({error})");
+    }
+    let (window, cr8) = (this.arch.has_interrupt(), this.arch.cr8());
+    let page = exec.vcpu.page();
+    page.request_interrupt_window = window.into();
+    if exec.user_apic {
+        page.cr8 = cr8.into();
+    }
+}
+
+/// Tells the local APIC what the guest made of its registers that are the processor's (`kvm_arch_post_run`).
+fn post_run(this: &VcpuThread, exec: &mut Exec) {
+    let page = exec.vcpu.page();
+    let (cr8, apic_base) = (page.cr8 as u8, page.apic_base);
+    this.arch.set_apic_registers(cr8, apic_base);
 }
 
 #[inline]
@@ -134,8 +188,9 @@ fn handle_rare(this: &VcpuThread, exit: Exit) {
         Exit::Debug(exit) => debug::handle_debug(this, &exit),
         Exit::EmulationFailure(_) if debug::is_breakpoint(this) => {}
         Exit::EmulationFailure(text) | Exit::Fatal(text) => fatal(this, &text),
+        Exit::IoapicEoi(vector) => this.arch.ioapic_eoi(vector),
         // Not rare.
-        Exit::Io { .. } | Exit::Mmio { .. } | Exit::None => {}
+        Exit::Io { .. } | Exit::Mmio { .. } | Exit::None | Exit::Halt(_) => {}
     }
 }
 
@@ -274,7 +329,10 @@ fn decode(run: &mut kb::kvm_run) -> Exit {
                 data: mmio.data,
             }
         }
-        kb::KVM_EXIT_INTR | kb::KVM_EXIT_IRQ_WINDOW_OPEN => Exit::None,
+        kb::KVM_EXIT_INTR | kb::KVM_EXIT_IRQ_WINDOW_OPEN | kb::KVM_EXIT_SET_TPR => Exit::None,
+        kb::KVM_EXIT_HLT => Exit::Halt(run.if_flag != 0),
+        // SAFETY: see above.
+        kb::KVM_EXIT_IOAPIC_EOI => Exit::IoapicEoi(unsafe { run.__bindgen_anon_1.eoi.vector }),
         kb::KVM_EXIT_SHUTDOWN => Exit::Shutdown,
         // SAFETY: see above.
         kb::KVM_EXIT_SYSTEM_EVENT => Exit::SystemEvent(unsafe { run.__bindgen_anon_1.system_event.type_ }),

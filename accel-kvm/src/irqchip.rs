@@ -18,13 +18,17 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::error::ioctl;
 
 /// GSIs below are the board's lines; messages get those from here on.
-const FIRST_MSI_GSI: u32 = 24;
+pub(crate) const FIRST_MSI_GSI: u32 = 24;
 
 /// The routing table as KVM has it.
 pub struct KvmIrqchip {
     vm: Arc<VmFd>,
     max_gsis: u32,
+    /// The chips are the board's own: their lines have no routes but the messages of its I/O APIC.
+    split: bool,
     routes: Mutex<Vec<kvm_irq_routing_entry>>,
+    /// What the first routes stand for where the chips are the board's; locked after `routes`.
+    ioapic_messages: Mutex<Vec<MsiMessage>>,
 }
 
 fn chip_route(gsi: u32, irqchip: u32, pin: u32) -> kvm_irq_routing_entry {
@@ -66,8 +70,14 @@ fn msi_route(gsi: u32, message: MsiMessage) -> kvm_irq_routing_entry {
 }
 
 impl KvmIrqchip {
-    pub(crate) fn new(vm: Arc<VmFd>, max_gsis: u32) -> Arc<KvmIrqchip> {
-        Arc::new(KvmIrqchip { vm, max_gsis, routes: Mutex::default() })
+    pub(crate) fn new(vm: Arc<VmFd>, max_gsis: u32, split: bool) -> Arc<KvmIrqchip> {
+        Arc::new(KvmIrqchip {
+            vm,
+            max_gsis,
+            split,
+            routes: Mutex::default(),
+            ioapic_messages: Mutex::default(),
+        })
     }
 
     /// Sets how the board's lines lead into the chips, in place of KVM's default.
@@ -88,6 +98,25 @@ impl KvmIrqchip {
 }
 
 impl AccelIrqchip for KvmIrqchip {
+    fn is_split(&self) -> bool {
+        self.split
+    }
+
+    fn set_ioapic_messages(&self, messages: &[MsiMessage]) {
+        let mut routes = self.routes.lock();
+        let mut known = self.ioapic_messages.lock();
+        if *known == messages {
+            return;
+        }
+        *known = messages.to_vec();
+        routes.retain(|r| r.gsi >= FIRST_MSI_GSI);
+        routes.splice(0..0, (0..).zip(messages).map(|(gsi, message)| msi_route(gsi, *message)));
+        // Without its routes the kernel tells of no ends: level-triggered interrupts come once.
+        if let Err(error) = self.commit(&routes) {
+            eprintln!("softmmu: {error}");
+        }
+    }
+
     fn set_gsi(&self, gsi: u32, level: bool) {
         // Only a GSI beyond the table fails, which the board does not have.
         let _ = self.vm.set_irq_line(gsi, level);

@@ -5,7 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use hw_core::accel::{AccelClass, AccelIrqchip, AccelState, Accelerator};
 use hw_core::{Cpu, Machine};
-use kvm_bindings::{KVM_API_VERSION, KVMIO, kvm_reinject_control};
+use kvm_bindings::{
+    KVM_API_VERSION, KVM_CAP_SPLIT_IRQCHIP, KVMIO, kvm_enable_cap, kvm_interrupt, kvm_reinject_control,
+};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use memory::{
     AddressSpace, MemoryListener, MemoryRegion, address_space_io, address_space_memory, get_system_memory,
@@ -19,6 +21,7 @@ use vmm_sys_util::{ioctl_io_nr, ioctl_ior_nr, ioctl_iow_nr};
 use crate::coalesced::CoalescedRanges;
 use crate::debug::KvmGuestDebug;
 use crate::error::ioctl;
+use crate::irqchip::FIRST_MSI_GSI;
 use crate::slots::{Bus, KvmMemoryListener};
 use crate::{KvmIrqchip, arch, kick};
 
@@ -27,6 +30,20 @@ ioctl_io_nr!(KVM_REINJECT_CONTROL, KVMIO, 0x71);
 ioctl_io_nr!(KVM_SET_NR_MMU_PAGES, KVMIO, 0x44);
 ioctl_ior_nr!(KVM_X86_GET_MCE_CAP_SUPPORTED, KVMIO, 0x9d, u64);
 ioctl_iow_nr!(KVM_X86_SETUP_MCE, KVMIO, 0x9c, u64);
+ioctl_iow_nr!(KVM_INTERRUPT, KVMIO, 0x86, kvm_interrupt);
+
+/// Has a vCPU take an interrupt from a controller outside the kernel (`KVM_INTERRUPT`).
+///
+/// # Errors
+/// When it cannot take one now.
+pub(crate) fn interrupt(vcpu: &VcpuFd, vector: u8) -> io::Result<()> {
+    let interrupt = kvm_interrupt { irq: vector.into() };
+    // SAFETY: the ioctl reads a kvm_interrupt and keeps no address of it.
+    if unsafe { ioctl_with_ref(vcpu, KVM_INTERRUPT(), &interrupt) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
 
 /// Sets the machine checks of a vCPU (`KVM_X86_SETUP_MCE`).
 ///
@@ -72,6 +89,8 @@ pub struct KvmState {
     pub vm: Arc<VmFd>,
     /// Pages for shadow page tables, 0 for the kernel's default.
     pub shadow_mem_pages: u64,
+    /// Which interrupt controllers are the kernel's.
+    pub kernel_irqchip: KernelIrqchip,
     smram: OnceLock<Arc<AddressSpace>>,
     irqchip: OnceLock<Arc<KvmIrqchip>>,
     coalesced: Option<Arc<CoalescedRanges>>,
@@ -143,6 +162,7 @@ impl KvmState {
             kvm,
             vm: Arc::new(vm),
             shadow_mem_pages: 0,
+            kernel_irqchip: KernelIrqchip::On,
             smram: OnceLock::new(),
             irqchip: OnceLock::new(),
             coalesced: (coalesces == [true; 2]).then(Arc::default),
@@ -179,9 +199,30 @@ impl KvmState {
     pub fn create_irqchip(&self) -> Result<()> {
         let _span = span("kvm_irqchip_create");
         self.vm.create_irq_chip().map_err(|e| ioctl("Create kernel irqchip", e))?;
-        let gsis = self.vm.check_extension_int(Cap::IrqRouting);
-        let _ = self.irqchip.set(KvmIrqchip::new(self.vm.clone(), u32::try_from(gsis).unwrap_or_default()));
+        let _ = self.irqchip.set(KvmIrqchip::new(self.vm.clone(), self.max_gsis(), false));
         Ok(())
+    }
+
+    /// Makes the local APICs the kernel's, and nothing else (`KVM_CAP_SPLIT_IRQCHIP`).
+    ///
+    /// # Errors
+    /// When the kernel cannot, or refuses.
+    pub fn create_split_irqchip(&self) -> Result<()> {
+        let _span = span("kvm_irqchip_create");
+        let cap = kvm_enable_cap {
+            cap: KVM_CAP_SPLIT_IRQCHIP,
+            args: [FIRST_MSI_GSI.into(), 0, 0, 0],
+            ..Default::default()
+        };
+        self.vm
+            .enable_cap(&cap)
+            .map_err(|e| ioctl("Could not enable split irqchip mode: KVM_ENABLE_CAP", e))?;
+        let _ = self.irqchip.set(KvmIrqchip::new(self.vm.clone(), self.max_gsis(), true));
+        Ok(())
+    }
+
+    fn max_gsis(&self) -> u32 {
+        u32::try_from(self.vm.check_extension_int(Cap::IrqRouting)).unwrap_or_default()
     }
 
     /// Whether the in-kernel PIT delivers ticks later that the guest missed (`KVM_REINJECT_CONTROL`).
@@ -306,12 +347,10 @@ fn check_vcpus(kvm: &Kvm, machine: &Machine) -> Result<()> {
 impl KvmAccel {
     fn kvm_init(&self, machine: &Machine) -> Result<()> {
         let _span = span("kvm_init");
-        if self.kernel_irqchip.get() != KernelIrqchip::On {
-            bail!("kernel-irqchip={} is not supported yet", self.kernel_irqchip.get().as_str());
-        }
         let mut state = KvmState::open()?;
         if let Some(state) = Arc::get_mut(&mut state) {
             state.shadow_mem_pages = self.kvm_shadow_mem.get().0 / 4096;
+            state.kernel_irqchip = self.kernel_irqchip.get();
         }
         check_vcpus(&state.kvm, machine)?;
         kick::install()?;
@@ -319,7 +358,11 @@ impl KvmAccel {
             let _span = span("kvm_arch_init");
             arch::arch()?.init(&state, machine)?;
         }
-        state.create_irqchip()?;
+        match state.kernel_irqchip {
+            KernelIrqchip::On => state.create_irqchip()?,
+            KernelIrqchip::Split => state.create_split_irqchip()?,
+            KernelIrqchip::Off => {}
+        }
         state.listen();
         if let Some(debug) = KvmGuestDebug::new(&state) {
             let _ = state.guest_debug.set(debug);

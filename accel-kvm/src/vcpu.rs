@@ -81,7 +81,7 @@ fn qemu_kvm_cpu_thread_fn(this: &VcpuThread, up: &mpsc::SyncSender<Result<()>>) 
     }
     let registration = with_current_vcpu(|vcpu| kick::Registration::new(vcpu.get_kvm_run()));
     let Some(mut exec) = Exec::new(this) else { return };
-    while this.cpu().wait_io_event() == Next::Run {
+    while this.cpu().wait_io_event_while(|| this.arch.is_idle()) == Next::Run {
         kvm_cpu_exec(this, &mut exec);
     }
     drop(registration);

@@ -78,6 +78,15 @@ pub struct MsiMessage {
 /// The accelerator's interrupt routing: global system interrupts (GSIs), and routes of messages and eventfds
 /// into it.
 pub trait AccelIrqchip: Send + Sync {
+    /// Whether only the local APICs are the accelerator's: PIC, I/O APIC and PIT are the board's own then.
+    fn is_split(&self) -> bool {
+        false
+    }
+    /// Says which messages the inputs of a board's own I/O APIC send, so that the ends of level-triggered ones are told
+    /// of. A masked input's need not be right.
+    fn set_ioapic_messages(&self, messages: &[MsiMessage]) {
+        let _ = messages;
+    }
     /// Sets the level of a GSI.
     fn set_gsi(&self, gsi: u32, level: bool);
     /// Delivers a message now.
@@ -143,6 +152,11 @@ pub fn current_accel_name() -> Option<&'static str> {
 /// Whether guests' writes signal the eventfds of memory regions; otherwise they reach the regions' handlers.
 pub fn has_ioeventfds() -> bool {
     current_accel().is_some_and(|accel| accel.has_ioeventfds())
+}
+
+/// Whether the board has to bring its own PIC, I/O APIC and PIT.
+pub fn needs_own_pic() -> bool {
+    accel_irqchip().is_none_or(|irqchip| irqchip.is_split())
 }
 
 /// The in-kernel interrupt controller, once there is one.

@@ -236,9 +236,22 @@ impl Cpu {
         }
     }
 
+    /// Gets the CPU's thread out of the guest, or out of waiting while it is idle.
+    pub fn wake_idle(&self) {
+        self.kick();
+        // The thread looks whether it is idle with the lock held: it has not looked yet, or waits already.
+        drop(self.run.lock());
+        self.changed.notify_all();
+    }
+
     /// For the CPU's thread: does the work that came and waits while the CPU is stopped
     /// (`qemu_wait_io_event`).
     pub fn wait_io_event(&self) -> Next {
+        self.wait_io_event_while(|| false)
+    }
+
+    /// The same; waits for [`Cpu::wake_idle`], too, while `idle` says that there is nothing to run.
+    pub fn wait_io_event_while(&self, idle: impl Fn() -> bool) -> Next {
         let mut run = self.run.lock();
         loop {
             while let Some(work) = run.work.pop_front() {
@@ -253,10 +266,10 @@ impl Cpu {
                 self.changed.notify_all();
                 return Next::End;
             }
-            if !run.stop {
+            if !run.stop && !idle() {
                 return Next::Run;
             }
-            if !run.stopped {
+            if run.stop && !run.stopped {
                 run.stopped = true;
                 self.changed.notify_all();
             }

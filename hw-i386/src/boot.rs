@@ -8,6 +8,7 @@ use std::sync::Arc;
 use hw_acpi::piix4::Piix4Pm;
 use hw_acpi::vmgenid::{ADDR_FILE, VmGenId, find_vmgenid_dev as vmgenid};
 use hw_core::DeviceClass;
+use hw_core::accel::needs_own_pic;
 use hw_core::numa::{HmatLbData, NumaState};
 use hw_core::reset::qemu_register_reset;
 use hw_core::suspend::is_waking;
@@ -494,6 +495,10 @@ fn set_up_chips(pc: &PcMachine) {
     let isa = pc.isa_bus.get().and_then(|b| b.cast::<hw_isa::IsaBus>()).map(|b| b.children());
     isa.iter().flatten().filter_map(|o| o.cast::<Port92>()).for_each(Port92::open_a20_gate);
     if pc.pci_bus.get().is_some() {
-        set_level_triggered(PCI_IRQS.iter().fold(0, |lines, line| lines | 1 << line));
+        let lines: u16 = PCI_IRQS.iter().fold(0, |lines, line| lines | 1 << line);
+        match needs_own_pic() {
+            true => hw_intc::set_level_triggered(lines),
+            false => set_level_triggered(lines),
+        }
     }
 }

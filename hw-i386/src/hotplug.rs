@@ -112,8 +112,10 @@ impl PcMachine {
 
     /// A CPU is part of the machine (`x86_cpu_plug`).
     fn cpu_plug(&self, object: &Arc<dyn Object>, cpu: &X86Cpu) -> Result<()> {
-        if accel::accel_irqchip().is_none() {
-            intc::apic_init(self, cpu)?;
+        if accel::accel_irqchip().is_none()
+            && let Some(cpu) = qom::downcast::<X86Cpu>(object.clone())
+        {
+            intc::apic_init(self, &cpu)?;
         }
         self.add_apic_id(cpu.apic_id());
         if let Some(pm) = self.acpi_pm() {

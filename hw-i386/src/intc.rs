@@ -12,14 +12,19 @@ use qom::{Object, Result, object_resolve_path};
 use target_i386::X86Cpu;
 use target_i386::features::Feature;
 
+use crate::pc::first_cpu;
 use crate::x86::X86Machine;
 
-/// The line from the PICs to the CPUs (`x86_allocate_cpu_irq`): it goes by the local APICs. A CPU without one has
-/// nobody to take it where no guest code runs.
+/// The line from the PICs to the CPUs (`x86_allocate_cpu_irq`): it goes by the local APICs. Where there are none outside
+/// the kernel it is the first CPU's own.
 fn cpu_irq() -> Irq {
     Irq::new(
         Arc::new(|_: u32, level: bool| {
-            pic_irq_request(level);
+            if !pic_irq_request(level)
+                && let Some(cpu) = first_cpu()
+            {
+                cpu.set_interrupt_line(level);
+            }
         }),
         0,
     )
@@ -54,7 +59,7 @@ pub(crate) fn ioapic_init_gsi(machine: &X86Machine, type_name: &str) -> Result<(
 ///
 /// # Errors
 /// When its id is none that an APIC can have.
-pub(crate) fn apic_init(machine: &X86Machine, cpu: &X86Cpu) -> Result<()> {
+pub(crate) fn apic_init(machine: &X86Machine, cpu: &Arc<X86Cpu>) -> Result<()> {
     let apic = Feature::by_name("apic");
     let has_apic = cpu.expanded().zip(apic).is_some_and(|(e, apic)| e.config.features.has(apic));
     if !has_apic && machine.config().smp.cpus == 1 {
@@ -63,7 +68,14 @@ pub(crate) fn apic_init(machine: &X86Machine, cpu: &X86Cpu) -> Result<()> {
     let object = qdev_new("apic")?;
     object.property_set_value("id", cpu.apic_id())?;
     cpu.this().property_add_child("lapic", &object)?;
+    if let Some(apic) = qom::downcast::<ApicDevice>(object.clone()) {
+        cpu.set_apic(&apic);
+    }
     qdev_realize(&object, None)?;
+    if accel_kvm::kvm_state().is_some() {
+        eprintln!("softmmu: warning: Userspace local APIC is deprecated for KVM.");
+        eprintln!("softmmu: warning: Do not use kernel-irqchip except for the -M isapc machine type.");
+    }
     let bootstrap = cpu.is_bootstrap();
     let reset = move || {
         cold_reset(&object);

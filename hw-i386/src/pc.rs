@@ -5,7 +5,7 @@
 use std::sync::{Arc, OnceLock};
 
 use hw_core::HotplugHandler;
-use hw_core::accel::accel_irqchip;
+use hw_core::accel::needs_own_pic;
 use hw_core::irq::Irq;
 use hw_core::machine::{DeviceMemory, Machine};
 use hw_core::{Device, qdev_create, qdev_new, qdev_realize};
@@ -211,9 +211,9 @@ impl PcMachine {
 
     /// The kernel's PIT beside the kernel's interrupt controllers, or a device of our own with the speaker's port.
     fn create_pit(&self, isa: &Arc<dyn Object>, hpet: Option<&Arc<dyn Object>>) -> Result<()> {
-        let pit = match accel_irqchip() {
-            Some(_) => qdev_create("kvm-pit", Some(isa), &[])?,
-            None => {
+        let pit = match needs_own_pic() {
+            false => qdev_create("kvm-pit", Some(isa), &[])?,
+            true => {
                 // The HPET takes its line away, as the RTC's.
                 let line = match hpet {
                     Some(hpet) => device(hpet).gpio_in("", 0),

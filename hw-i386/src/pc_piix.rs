@@ -5,7 +5,7 @@
 use std::sync::{Arc, Weak};
 
 use hw_acpi::piix4::Piix4Pm;
-use hw_core::accel::accel_irqchip;
+use hw_core::accel::needs_own_pic;
 use hw_core::cpu::cpu_list;
 use hw_core::irq::Irq;
 use hw_core::machine::{MachineClass, add_machine_init_done_notifier};
@@ -122,7 +122,7 @@ fn pc_init1(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
     let _ = pc.fw_cfg.set(fw_cfg);
 
     pc.gsi_create();
-    if accel_irqchip().is_some() {
+    if !needs_own_pic() {
         setup_irq_routing(pci_enabled)?;
     }
     let isa = match pci_enabled {
@@ -204,7 +204,7 @@ fn nic_init(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
 }
 
 fn interrupt_controllers_init(pc: &PcMachine, isa: &Arc<dyn Object>, ioapic: bool) -> Result<()> {
-    let (with_pic, in_kernel) = (pc.pic.get() != OnOffAuto::Off, accel_irqchip().is_some());
+    let (with_pic, in_kernel) = (pc.pic.get() != OnOffAuto::Off, !needs_own_pic());
     if with_pic && in_kernel {
         for master in [true, false] {
             qdev_create("kvm-i8259", Some(isa), &[("master", master.into())])?;

@@ -197,8 +197,10 @@ impl X86Machine {
     pub(crate) fn gsi_create(&self) {
         let handler: Arc<dyn IrqHandler> = match accel::accel_irqchip() {
             // The kernel forwards a line to the PIC and the I/O APIC both.
-            Some(irqchip) => Arc::new(move |n: u32, level: bool| irqchip.set_gsi(n, level)),
-            None => self.gsi_state.clone(),
+            Some(irqchip) if !irqchip.is_split() => {
+                Arc::new(move |n: u32, level: bool| irqchip.set_gsi(n, level))
+            }
+            _ => self.gsi_state.clone(),
         };
         let lines = (0..GSI_NUM_PINS).map(|n| Irq::new(handler.clone(), n)).collect();
         let _ = self.gsi.set(lines);

@@ -166,6 +166,14 @@ impl ApicDevice {
         self.change(|chip| ((), chip.external_nmi()));
     }
 
+    /// Enables it and sets its two lines, as firmware does.
+    pub fn set_firmware_state(&self, lint0: u32, lint1: u32) {
+        let at = |register: u8| u64::from(register) << spec::REGISTER_SHIFT;
+        self.write_register(at(spec::SVR), spec::SVR_ENABLE | spec::SVR_VECTOR);
+        self.write_register(at(spec::LVT + spec::LVT_LINT0 as u8), lint0);
+        self.write_register(at(spec::LVT + spec::LVT_LINT1 as u8), lint1);
+    }
+
     /// Whether the PIC's interrupts reach its CPU (`apic_accept_pic_intr`).
     pub fn accepts_pic_intr(&self) -> bool {
         self.chip.lock().accepts_pic()

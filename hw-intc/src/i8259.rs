@@ -52,7 +52,96 @@ pub struct I8259 {
     special_fully_nested: bool,
 }
 
+/// What the chip's latches hold, by the data sheet's names: for a chip that others emulate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Registers {
+    /// Inputs as last seen by the edge detection.
+    pub last_irr: u8,
+    /// Interrupt request register.
+    pub irr: u8,
+    /// Interrupt mask register.
+    pub imr: u8,
+    /// In-service register.
+    pub isr: u8,
+    /// Edge/level control register.
+    pub elcr: u8,
+    /// The level with the highest priority.
+    pub highest: u8,
+    /// The vector of level 0.
+    pub vector: u8,
+    /// How many initialization command words have come: 0 when it is not being initialized, else 1 to 3.
+    pub initialization: u8,
+    /// The fourth of them comes, too.
+    pub ic4: bool,
+    /// The next read gives the ISR.
+    pub read_isr: bool,
+    /// The next read polls.
+    pub poll: bool,
+    /// Special mask mode.
+    pub special_mask: bool,
+    /// Interrupts end as they are acknowledged.
+    pub auto_eoi: bool,
+    /// Priorities rotate as they do.
+    pub rotate_on_auto_eoi: bool,
+    /// Special fully nested mode.
+    pub special_fully_nested: bool,
+}
+
 impl I8259 {
+    /// The chip with these registers.
+    pub fn from_registers(master: bool, r: &Registers) -> Self {
+        Self {
+            master,
+            last_irr: r.last_irr,
+            irr: r.irr,
+            imr: r.imr,
+            isr: r.isr,
+            elcr: r.elcr,
+            highest: r.highest & 7,
+            vector: r.vector,
+            expect: match r.initialization {
+                0 => Expect::Mask,
+                1 => Expect::Icw2,
+                2 => Expect::Icw3,
+                _ => Expect::Icw4,
+            },
+            ic4: r.ic4,
+            read_isr: r.read_isr,
+            poll: r.poll,
+            special_mask: r.special_mask,
+            auto_eoi: r.auto_eoi,
+            rotate_on_auto_eoi: r.rotate_on_auto_eoi,
+            special_fully_nested: r.special_fully_nested,
+            ..Self::default()
+        }
+    }
+
+    /// Its registers.
+    pub fn registers(&self) -> Registers {
+        Registers {
+            last_irr: self.last_irr,
+            irr: self.irr,
+            imr: self.imr,
+            isr: self.isr,
+            elcr: self.elcr,
+            highest: self.highest,
+            vector: self.vector,
+            initialization: match self.expect {
+                Expect::Mask => 0,
+                Expect::Icw2 => 1,
+                Expect::Icw3 => 2,
+                Expect::Icw4 => 3,
+            },
+            ic4: self.ic4,
+            read_isr: self.read_isr,
+            poll: self.poll,
+            special_mask: self.special_mask,
+            auto_eoi: self.auto_eoi,
+            rotate_on_auto_eoi: self.rotate_on_auto_eoi,
+            special_fully_nested: self.special_fully_nested,
+        }
+    }
+
     /// The chip after power-on; its place in the cascade is fixed by a pin (SP/EN).
     pub fn new(master: bool) -> Self {
         Self { master, ..Self::default() }

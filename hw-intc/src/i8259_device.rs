@@ -200,6 +200,19 @@ pub fn isa_pic() -> Option<Arc<IsaI8259>> {
     ISA_PIC.load_full()
 }
 
+/// Makes ISA lines level-triggered at the machine's PICs, as firmware does for those that PCI uses (ELCR).
+pub fn set_level_triggered(lines: u16) {
+    let Some(master) = isa_pic() else { return };
+    let [low, high] = lines.to_le_bytes();
+    let slave = master.slave.get().and_then(Weak::upgrade);
+    for (pic, lines) in [(Some(master), low), (slave, high)] {
+        if let Some(pic) = pic {
+            let elcr = lines & pic.elcr_mask.get();
+            pic.change(|chip| chip.set_elcr(elcr));
+        }
+    }
+}
+
 /// Makes a PC's two PICs on the ISA bus `bus`, the slave wired to the master's input 2, the master's output to
 /// `parent_irq`. Gives the sixteen inputs; number 2 is the slave's and nobody else's (`i8259_init`).
 ///

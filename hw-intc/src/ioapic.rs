@@ -131,6 +131,16 @@ impl IoApic {
         }
     }
 
+    /// The chip with these registers, as others emulate it; `inputs` are the levels of its inputs.
+    pub fn from_registers(id: u8, ioregsel: u8, inputs: u32, redirection: [u64; spec::PINS]) -> Self {
+        Self { id, ioregsel, inputs, redirection, ..Self::powered_on(spec::VERSION_11) }
+    }
+
+    /// Id, selected register, levels of the inputs, and the redirection table.
+    pub fn registers(&self) -> (u8, u8, u32, [u64; spec::PINS]) {
+        (self.id, self.ioregsel, self.inputs, self.redirection)
+    }
+
     /// Returns to the state after power-on; the inputs count as low until they are set again.
     pub fn reset(&mut self) {
         *self = Self::powered_on(self.version);
@@ -191,6 +201,11 @@ impl IoApic {
         let half = index.checked_sub(spec::IOREDTBL)?;
         let pin = usize::from(half / 2);
         (pin < spec::PINS).then_some((pin, u32::from(half % 2) * 32))
+    }
+
+    /// The message of each input, masked or not.
+    pub fn messages(&self) -> impl Iterator<Item = IoApicMessage> + '_ {
+        self.redirection.iter().map(|entry| IoApicMessage::of(*entry))
     }
 
     /// The registers in lines for people (`ioapic_print_redtbl`).

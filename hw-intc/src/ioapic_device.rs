@@ -73,6 +73,18 @@ impl IoApicDevice {
         }
         messages.into_iter().for_each(deliver);
     }
+
+    /// Tells local APICs in the kernel whose ends we want to hear of (`ioapic_update_kvm_routes`).
+    fn update_routes(&self) {
+        let (Some(irqchip), Some(chip)) = (accel_irqchip(), self.chip.get()) else { return };
+        let messages: Vec<_> = chip.lock().messages().map(msi).collect();
+        irqchip.set_ioapic_messages(&messages);
+    }
+}
+
+fn msi(message: IoApicMessage) -> MsiMessage {
+    let (address, data) = message.to_msi();
+    MsiMessage { address, data }
 }
 
 /// Sends a message to the local APICs, wherever they are.
@@ -82,8 +94,7 @@ fn deliver(mut message: IoApicMessage) {
     {
         message.vector = pic.read_irq();
     }
-    let (address, data) = message.to_msi();
-    let message = MsiMessage { address, data };
+    let message = msi(message);
     match accel_irqchip() {
         Some(irqchip) => irqchip.send_msi(message),
         None => send_msi(message),
@@ -131,6 +142,7 @@ impl DeviceImpl for IoApicDevice {
             chip.reset();
             None
         });
+        self.update_routes();
     }
 }
 
@@ -146,6 +158,7 @@ impl VmState for IoApicDevice {
             *chip = state;
             None
         });
+        self.update_routes();
         Ok(())
     }
 }
@@ -166,7 +179,10 @@ impl RegionOps for IoApicDevice {
     }
 
     fn write(&self, offset: u64, value: u64, size: u8) {
-        self.change(|chip| chip.write(offset, value as u32, size.into()));
+        // Before the input may interrupt by what is written.
+        let messages = self.chip.get().map(|chip| chip.lock().write(offset, value as u32, size.into()));
+        self.update_routes();
+        self.change(|_| messages.unwrap_or_default());
     }
 
     fn rules(&self) -> AccessRules {

@@ -317,13 +317,15 @@ fn none_of_what_comes_later_is_taken() {
 }
 
 #[test]
-fn an_interrupt_controller_outside_the_kernel_is_refused_by_name() {
-    for how in ["off", "split"] {
-        let line = format!("softmmu: failed to initialize kvm: kernel-irqchip={how} is not supported yet");
-        refused(&["-machine", &format!("pc,kernel-irqchip={how}")], &[&line]);
-        refused(&["-accel", &format!("kvm,kernel-irqchip={how}")], &[&line]);
+fn interrupt_controllers_may_be_outside_the_kernel() {
+    for how in ["on", "split"] {
+        assert_eq!(accepted(&["-machine", &format!("pc,kernel-irqchip={how}")]), [] as [&str; 0]);
     }
-    assert_eq!(accepted(&["-machine", "pc,kernel-irqchip=on"]), [] as [&str; 0]);
+    let warnings = [
+        "softmmu: warning: Userspace local APIC is deprecated for KVM.",
+        "softmmu: warning: Do not use kernel-irqchip except for the -M isapc machine type.",
+    ];
+    assert_eq!(accepted(&["-accel", "kvm,kernel-irqchip=off"]), warnings);
 }
 
 #[test]

@@ -58,6 +58,44 @@ fn no_case_is_left_out() {
     }
 }
 
+/// The same guests with the interrupt controllers in the kernel in part, and not at all.
+mod irqchip {
+    use super::*;
+
+    fn check_with(guest: &'static str, how: &str) {
+        let arguments: &[&str] = if guest == "smp" { &["-smp", "2"] } else { &["-device", "pc-testdev"] };
+        let kernel = super::guest(guest, Format::Pvh);
+        let mut command = softmmu(BASE);
+        command
+            .arg("-kernel")
+            .arg(kernel)
+            .args(arguments)
+            .args(["-machine", &format!("kernel-irqchip={how}")]);
+        let ended = run(&mut command);
+        let lines: &[&str] = match guest {
+            "irq" => &["ok pic-level-until-lowered", "ok ioapic-hpet-periodic", "ok lint0-extint"],
+            "smp" => &["cpus 2", "ok aps-started", "ok time-passes"],
+            _ => &["ok hlt-woken"],
+        };
+        let case = Case { guest, append: "", arguments: &[], status: 1, lines };
+        if let Err(why) = judge(&case, &ended.stdout, ended.status) {
+            panic!("{guest} with {how}: {why}\nstdout:\n{}\nstderr:\n{}", ended.stdout, ended.stderr);
+        }
+        let deprecated = "softmmu: warning: Userspace local APIC is deprecated for KVM.";
+        assert_eq!(ended.complaints().contains(&deprecated), how == "off");
+    }
+
+    #[test]
+    fn split_takes_interrupts_of_the_boards_own_chips() {
+        ["exits", "irq", "smp"].into_iter().for_each(|guest| check_with(guest, "split"));
+    }
+
+    #[test]
+    fn off_has_local_apics_of_the_boards_own_too() {
+        ["exits", "irq", "smp"].into_iter().for_each(|guest| check_with(guest, "off"));
+    }
+}
+
 /// Where QEMU differs from the hardware, this machine is like the hardware.
 #[test]
 fn the_platform_is_as_the_data_sheets_say() {

@@ -3,11 +3,13 @@
 //! Source: QEMU `target/i386/cpu.c` (`x86_cpu_realizefn`, `x86_cpu_reset`).
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use accel_kvm::KvmArchCpu;
 use hw_core::reset::{ResetHandler, qemu_register_reset, qemu_unregister_reset};
 use hw_core::{Cpu, CpuClass, DeviceClass, DeviceImpl};
+use hw_intc::apic::CpuInterrupt;
+use hw_intc::{ApicCpu, ApicDevice};
 use parking_lot::Mutex;
 use qom::property::PropertyInput;
 use qom::{Class, ClassInit, Error, Object, PropertyInfo, Result, TypeInfo, Value, bail};
@@ -46,6 +48,8 @@ pub struct X86Cpu {
     /// What is to be handed to KVM before the CPU next runs.
     pub(crate) pending: Mutex<Pending>,
     pub(crate) dirty: AtomicBool,
+    /// What interrupt controllers outside the accelerator have for it.
+    pub(crate) user_irq: kvm::UserIrq,
 }
 
 /// Where a user wants a CPU to be; -1 where nothing was said.
@@ -73,6 +77,8 @@ pub(crate) struct Pending {
     pub msrs: Vec<MsrValue>,
     /// Whether the CPU was reset before, so that its time-stamp counter is not set again.
     pub was_reset: bool,
+    /// INIT, not reset: MSRs and the floating-point unit stay.
+    pub init_only: bool,
     /// LVT LINT0 and LINT1 where they differ from reset's.
     pub lint: Option<(u32, u32)>,
 }
@@ -120,7 +126,10 @@ fn class_init(class: &mut Class) {
     let cpu = class.get_mut::<CpuClass>();
     cpu.dump_state = Some(|_| kvm::dump_current().unwrap_or_default());
     cpu.gdb = Some(GDB_CLASS);
-    cpu.nmi = Some(|_| kvm::nmi_current());
+    cpu.nmi = Some(|object| match object.cast::<X86Cpu>().and_then(|cpu| cpu.user_irq.apic()) {
+        Some(apic) => apic.deliver_nmi(),
+        None => kvm::nmi_current(),
+    });
     class.set_late_properties(properties);
 }
 
@@ -265,6 +274,7 @@ impl X86Cpu {
             format!("CPU Reset (CPU {})\n{before}", self.index())
         });
         let state = X86State::reset(expanded, self.is_bootstrap());
+        self.user_irq.reset(self.is_bootstrap());
         *self.pending.lock() = Pending { state, was_reset: true, ..Pending::default() };
         self.dirty.store(true, Ordering::Release);
     }
@@ -277,15 +287,39 @@ impl X86Cpu {
 
     /// Adds to what firmware would have set up: MSRs, and LVT LINT0 and LINT1 of the APIC.
     pub fn set_firmware_state(&self, msrs: Vec<MsrValue>, lint: Option<(u32, u32)>) {
-        let mut pending = self.pending.lock();
-        pending.msrs.extend(msrs);
-        pending.lint = lint;
+        {
+            let mut pending = self.pending.lock();
+            pending.msrs.extend(msrs);
+            pending.lint = lint;
+        }
+        if let (Some(apic), Some((lint0, lint1))) = (self.user_irq.apic(), lint) {
+            apic.set_firmware_state(lint0, lint1);
+        }
+    }
+
+    /// Gives it a local APIC outside the accelerator; for the board, before the machine is first reset.
+    pub fn set_apic(self: &Arc<Self>, apic: &Arc<ApicDevice>) {
+        let this: Weak<dyn ApicCpu> = Arc::downgrade(self) as Weak<dyn ApicCpu>;
+        apic.set_cpu(this);
+        self.user_irq.set_apic(apic.clone());
+        self.user_irq.reset(self.is_bootstrap());
+    }
+
+    /// Sets its interrupt line where no local APIC outside the kernel does: the PIC's output.
+    pub fn set_interrupt_line(&self, level: bool) {
+        self.user_irq.set_intr(level);
+        if level {
+            self.wake_idle();
+        }
     }
 
     /// Has it take a system management interrupt before its next instruction; where the accelerator knows
     /// none, nothing happens.
     pub fn inject_smi(&self) {
-        self.async_run_on_cpu(kvm::inject_smi);
+        match self.user_irq.apic() {
+            Some(_) => self.interrupt(CpuInterrupt::Smi),
+            None => self.async_run_on_cpu(kvm::inject_smi),
+        }
     }
 
     /// What CPUID leaf `leaf` gives on this CPU.

@@ -264,7 +264,8 @@ fn apic_nmi() {
 fn io_apic_registers() {
     let version = apic::io::read(apic::io::VERSION);
     equal("ioapic-pins", (version >> 16 & 0xff).into(), 23);
-    equal("ioapic-version", (version & 0xff).into(), 0x11);
+    // The kernel's, or QEMU's own, which has an EOI register more.
+    holds("ioapic-version", matches!(version & 0xff, 0x11 | 0x20), (version & 0xff).into());
     apic::io::route(20, apic::MASKED | 0xa5, 3);
     equal("ioapic-entry-low", apic::io::entry(20).into(), u64::from(apic::MASKED) | 0xa5);
     equal("ioapic-entry-high", apic::io::read(0x11 + 40).into(), 3 << 24);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use accel_kvm::kvm_bindings::kvm_clock_data;
 use hw_core::runstate::add_state_handler;
-use hw_core::{DeviceClass, DeviceImpl, SysBusDevice};
+use hw_core::{DeviceClass, DeviceImpl, SysBusDevice, VmState, vmstate};
 use parking_lot::Mutex;
 use qom::{Class, Object, Result};
 
@@ -24,6 +24,7 @@ qom::type_init!(KvmClock);
 
 fn class_init(class: &mut Class) {
     class.get_mut::<DeviceClass>().desc = "KVM's paravirtual clock";
+    vmstate::register::<KvmClock>(class);
 }
 
 impl KvmClock {
@@ -45,6 +46,20 @@ impl KvmClock {
                 let _ = accel_kvm::with_current_vcpu(|vcpu| vcpu.kvmclock_ctrl());
             });
         });
+    }
+}
+
+impl VmState for KvmClock {
+    /// The clock in nanoseconds while the machine is stopped.
+    type State = Option<u64>;
+
+    fn save(&self) -> Option<Option<u64>> {
+        Some(*self.stopped_at.lock())
+    }
+
+    fn load(&self, stopped_at: Option<u64>) -> Result<()> {
+        *self.stopped_at.lock() = stopped_at;
+        Ok(())
     }
 }
 

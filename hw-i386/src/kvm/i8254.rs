@@ -8,7 +8,7 @@ use accel_kvm::kvm_bindings::{
     KVM_PIT_FLAGS_HPET_LEGACY, KVM_PIT_SPEAKER_DUMMY, kvm_pit_channel_state, kvm_pit_config, kvm_pit_state2,
 };
 use hw_core::runstate::add_state_handler;
-use hw_core::{DeviceClass, DeviceImpl};
+use hw_core::{DeviceClass, DeviceImpl, VmState, vmstate};
 use hw_isa::IsaDevice;
 use parking_lot::Mutex;
 use qom::{Class, Object, Property, Result, bail};
@@ -47,6 +47,7 @@ qom::type_init!(KvmPit);
 
 fn class_init(class: &mut Class) {
     class.get_mut::<DeviceClass>().board_only = true;
+    vmstate::register::<KvmPit>(class);
 }
 
 impl KvmPit {
@@ -76,6 +77,21 @@ impl KvmPit {
             f(&mut state);
             let _ = kvm.vm.set_pit2(&state);
         }
+    }
+}
+
+impl VmState for KvmPit {
+    /// The kernel's: counts run by the host's clock, on which their start times are.
+    type State = kvm_pit_state2;
+
+    fn save(&self) -> Option<kvm_pit_state2> {
+        let stopped = *self.stopped.lock();
+        stopped.or_else(|| vm().ok()?.vm.get_pit2().ok())
+    }
+
+    fn load(&self, state: kvm_pit_state2) -> Result<()> {
+        self.change(|old| *old = state);
+        Ok(())
     }
 }
 

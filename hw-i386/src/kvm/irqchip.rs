@@ -9,8 +9,10 @@ use accel_kvm::kvm_bindings::{
     kvm_irqchip__bindgen_ty_1, kvm_pic_state,
 };
 use accel_kvm::{ioapic_route, pic_route};
-use hw_core::intc::{InterruptStatsProvider, PicInfo, ioapic_info};
-use hw_core::{DeviceClass, DeviceImpl, SysBusDevice};
+use hw_core::intc::{InterruptStatsProvider, ioapic_info};
+use hw_core::{DeviceClass, DeviceImpl, SysBusDevice, VmState, vmstate};
+use hw_intc::i8259::{I8259, Registers};
+use hw_intc::ioapic::IoApic;
 use hw_isa::IsaDevice;
 use qom::{Class, Object, Property, Result};
 use zerocopy::{FromBytes, IntoBytes};
@@ -40,7 +42,8 @@ pub struct KvmI8259 {
 
 /// The I/O APIC.
 #[derive(Object)]
-#[object(name = "kvm-ioapic", parent = SysBusDevice, interfaces(dyn InterruptStatsProvider))]
+#[object(name = "kvm-ioapic", parent = SysBusDevice, interfaces(dyn InterruptStatsProvider),
+    class_init = vmstate::register::<KvmIoapic>)]
 pub struct KvmIoapic {
     parent: SysBusDevice,
 }
@@ -48,6 +51,7 @@ qom::type_init!(KvmI8259, KvmIoapic);
 
 fn class_init(class: &mut Class) {
     class.get_mut::<DeviceClass>().board_only = true;
+    vmstate::register::<KvmI8259>(class);
 }
 
 fn set_chip(chip_id: u32, chip: kvm_irqchip__bindgen_ty_1) {
@@ -64,27 +68,123 @@ fn get_chip<T: FromBytes>(chip_id: u32) -> Option<T> {
     T::read_from_prefix(irqchip.chip.as_bytes()).ok().map(|(state, _)| state)
 }
 
+/// The chip that a state of the kernel's is.
+fn i8259_of(master: bool, pic: &kvm_pic_state) -> I8259 {
+    I8259::from_registers(
+        master,
+        &Registers {
+            last_irr: pic.last_irr,
+            irr: pic.irr,
+            imr: pic.imr,
+            isr: pic.isr,
+            elcr: pic.elcr,
+            highest: pic.priority_add,
+            vector: pic.irq_base,
+            initialization: pic.init_state,
+            ic4: pic.init4 != 0,
+            read_isr: pic.read_reg_select != 0,
+            poll: pic.poll != 0,
+            special_mask: pic.special_mask != 0,
+            auto_eoi: pic.auto_eoi != 0,
+            rotate_on_auto_eoi: pic.rotate_on_auto_eoi != 0,
+            special_fully_nested: pic.special_fully_nested_mode != 0,
+        },
+    )
+}
+
+/// The state of the kernel's that a chip is.
+fn kvm_pic_of(chip: &I8259, elcr_mask: u8) -> kvm_pic_state {
+    let r = chip.registers();
+    kvm_pic_state {
+        last_irr: r.last_irr,
+        irr: r.irr,
+        imr: r.imr,
+        isr: r.isr,
+        priority_add: r.highest,
+        irq_base: r.vector,
+        read_reg_select: r.read_isr.into(),
+        poll: r.poll.into(),
+        special_mask: r.special_mask.into(),
+        init_state: r.initialization,
+        auto_eoi: r.auto_eoi.into(),
+        rotate_on_auto_eoi: r.rotate_on_auto_eoi.into(),
+        special_fully_nested_mode: r.special_fully_nested.into(),
+        init4: r.ic4.into(),
+        elcr: r.elcr & elcr_mask,
+        elcr_mask,
+    }
+}
+
+/// The I/O APIC that a state of the kernel's is.
+fn ioapic_of(state: &kvm_ioapic_state) -> IoApic {
+    // An entry is 64 bits, whatever its parts.
+    let entry = |n: usize| u64::read_from_bytes(state.redirtbl[n].as_bytes()).unwrap_or(REDIRECTION_RESET);
+    let table = std::array::from_fn(entry);
+    IoApic::from_registers(state.id as u8, state.ioregsel as u8, state.irr, table)
+}
+
+/// The state of the kernel's that an I/O APIC is.
+fn kvm_ioapic_of(chip: &IoApic) -> kvm_ioapic_state {
+    let (id, ioregsel, irr, table) = chip.registers();
+    let mut state = kvm_ioapic_state {
+        base_address: IO_APIC_DEFAULT_ADDRESS,
+        ioregsel: ioregsel.into(),
+        id: id.into(),
+        irr,
+        ..Default::default()
+    };
+    for (entry, value) in state.redirtbl.iter_mut().zip(table) {
+        entry.bits = value;
+    }
+    state
+}
+
+impl KvmI8259 {
+    /// The kernel's number of the chip, and which of its lines can be level-triggered.
+    fn chip(&self) -> (u32, u8) {
+        match self.master.get() {
+            true => (KVM_IRQCHIP_PIC_MASTER, ELCR_MASK_MASTER),
+            false => (KVM_IRQCHIP_PIC_SLAVE, ELCR_MASK_SLAVE),
+        }
+    }
+}
+
+impl VmState for KvmI8259 {
+    /// That of a chip of our own.
+    type State = I8259;
+
+    fn save(&self) -> Option<I8259> {
+        get_chip(self.chip().0).map(|pic| i8259_of(self.master.get(), &pic))
+    }
+
+    fn load(&self, state: I8259) -> Result<()> {
+        let (chip, elcr_mask) = self.chip();
+        set_chip(chip, kvm_irqchip__bindgen_ty_1 { pic: kvm_pic_of(&state, elcr_mask) });
+        Ok(())
+    }
+}
+
+impl VmState for KvmIoapic {
+    /// That of a chip of our own.
+    type State = IoApic;
+
+    fn save(&self) -> Option<IoApic> {
+        get_chip(KVM_IRQCHIP_IOAPIC).map(|state| ioapic_of(&state))
+    }
+
+    fn load(&self, state: IoApic) -> Result<()> {
+        set_chip(KVM_IRQCHIP_IOAPIC, kvm_irqchip__bindgen_ty_1 { ioapic: kvm_ioapic_of(&state) });
+        Ok(())
+    }
+}
+
 impl InterruptStatsProvider for KvmI8259 {
     fn statistics(&self) -> Option<Vec<u64>> {
         Some(Vec::new())
     }
 
     fn info(&self) -> Option<String> {
-        let master = self.master.get();
-        let pic: kvm_pic_state =
-            get_chip(if master { KVM_IRQCHIP_PIC_MASTER } else { KVM_IRQCHIP_PIC_SLAVE })?;
-        let info = PicInfo {
-            number: u8::from(!master),
-            irr: pic.irr,
-            imr: pic.imr,
-            isr: pic.isr,
-            priority_add: pic.priority_add,
-            irq_base: pic.irq_base,
-            read_reg_select: pic.read_reg_select != 0,
-            elcr: pic.elcr,
-            special_fully_nested: pic.special_fully_nested_mode != 0,
-        };
-        Some(info.text())
+        Some(self.save()?.info().text())
     }
 }
 
@@ -94,11 +194,9 @@ impl InterruptStatsProvider for KvmIoapic {
     }
 
     fn info(&self) -> Option<String> {
-        let state: kvm_ioapic_state = get_chip(KVM_IRQCHIP_IOAPIC)?;
-        // An entry is 64 bits, whatever its parts.
-        let table: Vec<u64> =
-            state.redirtbl.iter().map(|entry| u64::read_from_bytes(entry.as_bytes()).unwrap_or(0)).collect();
-        Some(ioapic_info(IOAPIC_VERSION, state.id as u8, state.ioregsel as u8, state.irr, &table))
+        // The kernel's inputs are requests, edges among them.
+        let (id, ioregsel, irr, table) = self.save()?.registers();
+        Some(ioapic_info(IOAPIC_VERSION, id, ioregsel, irr, &table))
     }
 }
 
@@ -122,10 +220,7 @@ impl DeviceImpl for KvmI8259 {
     }
 
     fn reset_hold(&self) {
-        let (chip, elcr_mask) = match self.master.get() {
-            true => (KVM_IRQCHIP_PIC_MASTER, ELCR_MASK_MASTER),
-            false => (KVM_IRQCHIP_PIC_SLAVE, ELCR_MASK_SLAVE),
-        };
+        let (chip, elcr_mask) = self.chip();
         set_chip(chip, kvm_irqchip__bindgen_ty_1 { pic: kvm_pic_state { elcr_mask, ..Default::default() } });
     }
 }
@@ -152,5 +247,40 @@ impl DeviceImpl for KvmIoapic {
             entry.bits = REDIRECTION_RESET;
         }
         set_chip(KVM_IRQCHIP_IOAPIC, kvm_irqchip__bindgen_ty_1 { ioapic });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both ways give what there was: the kernel's chips and ours have the same registers.
+    #[test]
+    fn the_kernels_state_is_that_of_our_models() {
+        let mut chip = I8259::new(true);
+        for (a0, value) in [(false, 0x11), (true, 0x30), (true, 4), (true, 0x13), (true, 0xb8), (false, 0x6b)]
+        {
+            chip.write(a0, value);
+        }
+        chip.set_elcr(0x08);
+        for n in [3, 0, 6] {
+            chip.set_irq(n, true);
+        }
+        let state = kvm_pic_of(&chip, ELCR_MASK_MASTER);
+        assert_eq!((state.irq_base, state.imr, state.irr, state.special_mask), (0x30, 0xb8, 0x49, 1));
+        let mut copy = i8259_of(true, &state);
+        assert_eq!(copy.registers(), chip.registers());
+        // And they go on alike.
+        assert_eq!(copy.acknowledge(), chip.acknowledge());
+        assert_eq!((copy.read(false), copy.read(true)), (chip.read(false), chip.read(true)));
+        // In the middle of the initialization, too.
+        chip.write(false, 0x11);
+        assert_eq!(i8259_of(true, &kvm_pic_of(&chip, u8::MAX)).registers().initialization, 1);
+
+        let mut ioapic = IoApic::from_registers(3, 0x12, 1 << 5, [REDIRECTION_RESET; 24]);
+        let _ = ioapic.write(0x10, 0x0001_0055, 4);
+        let copy = ioapic_of(&kvm_ioapic_of(&ioapic));
+        assert_eq!(copy.registers(), ioapic.registers());
+        assert_eq!(copy.read(0x10, 4), 0x0001_0055);
     }
 }

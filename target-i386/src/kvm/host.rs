@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use accel_kvm::KvmState;
 use accel_kvm::kvm_bindings::{KVM_MAX_CPUID_ENTRIES, Msrs, kvm_msr_entry};
 use accel_kvm::kvm_ioctls::{Cap, VcpuFd};
+use accel_kvm::{KernelIrqchip, KvmState};
 use hw_core::accel::current_accel_name;
 use qom::{Result, bail};
 
@@ -57,7 +57,11 @@ pub(crate) fn init(kvm: &Arc<KvmState>) -> Result<()> {
         cpuid: HostCpu::read_cpuid(),
         feature_msrs: feature_msrs(kvm),
         has_arch_capabilities: msrs.contains(&IA32_ARCH_CAPABILITIES),
-        irqchip: IrqChip::Kernel,
+        irqchip: match kvm.kernel_irqchip {
+            KernelIrqchip::On => IrqChip::Kernel,
+            KernelIrqchip::Split => IrqChip::Split,
+            KernelIrqchip::Off => IrqChip::Off,
+        },
         tsc_deadline: kvm.vm.check_extension(Cap::TscDeadlineTimer),
         mce_cap: kvm.mce_cap_supported(),
         mce_banks: u32::try_from(kvm.vm.check_extension_int(Cap::Mce)).unwrap_or_default(),

@@ -5,6 +5,7 @@ pub(crate) mod debug;
 mod dump;
 mod host;
 mod put;
+mod user_irq;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,12 +22,13 @@ use qom::{Error, Result, bail};
 
 use crate::cpu::X86Cpu;
 use crate::cpuid::{VcpuPlace, build_cpuid};
-use crate::host::CpuidEntry;
+use crate::host::{CpuidEntry, IrqChip};
 use crate::msrs::{self, Available};
-use crate::reset::Registers;
+use crate::reset::{MpState, Registers};
 
 pub use cpu_pm::enable_cpu_pm;
 pub(crate) use host::host;
+pub(crate) use user_irq::UserIrq;
 
 /// Where the identity map of EPT is: a page below the BIOS, and three of the TSS behind it
 /// (`kvm_arch_init`).
@@ -175,12 +177,56 @@ impl KvmArchCpu for X86Cpu {
         }
         let Some(cpu) = self.expanded() else { return Ok(()) };
         let pending = self.pending.lock().clone();
+        let mut state = pending.state;
+        let apic_in_kernel = host().irqchip != IrqChip::Off;
+        if !apic_in_kernel {
+            // A CPU that waits does so here, and the kernel hears of it when it runs.
+            state.mp_state = MpState::Runnable;
+        }
+        if pending.init_only {
+            return put::put_init_state(vcpu, &state);
+        }
         let available = Available(host::msr_indices());
         let reset = msrs::reset_msrs(cpu, host(), available, !pending.was_reset);
-        put::put_state(vcpu, &pending.state)?;
+        put::put_state(vcpu, &state)?;
         put::write_msrs(vcpu, &reset);
         put::write_msrs(vcpu, &pending.msrs);
-        put::put_lapic(vcpu, self.apic_id(), self.is_bootstrap(), pending.lint)
+        match apic_in_kernel {
+            true => put::put_lapic(vcpu, self.apic_id(), self.is_bootstrap(), pending.lint),
+            false => Ok(()),
+        }
+    }
+
+    fn process_async_events(&self, vcpu: &VcpuFd) {
+        user_irq::process_async_events(self, vcpu);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.user_irq.is_idle()
+    }
+
+    fn halt(&self, interruptible: bool) {
+        self.user_irq.halt(interruptible);
+    }
+
+    fn has_interrupt(&self) -> bool {
+        self.user_irq.has_interrupt()
+    }
+
+    fn take_interrupt(&self) -> Option<u8> {
+        self.user_irq.take_interrupt()
+    }
+
+    fn cr8(&self) -> u8 {
+        self.user_irq.apic().map_or(0, |apic| apic.cr8())
+    }
+
+    fn set_apic_registers(&self, cr8: u8, apic_base: u64) {
+        self.user_irq.set_apic_registers(cr8, apic_base);
+    }
+
+    fn ioapic_eoi(&self, vector: u8) {
+        hw_intc::ioapic_eoi_broadcast(vector);
     }
 
     fn dump_state(&self, vcpu: &VcpuFd) -> String {

@@ -115,13 +115,18 @@ fn no_events() -> kvm_vcpu_events {
 
 /// Everything but MSRs and the local APIC.
 pub(crate) fn put_state(vcpu: &VcpuFd, state: &X86State) -> Result<()> {
-    vcpu.set_regs(&regs(&state.registers)).map_err(refused("KVM_SET_REGS"))?;
     let fpu = kvm_fpu { fcw: state.fcw, mxcsr: state.mxcsr, ..Default::default() };
     vcpu.set_fpu(&fpu).map_err(refused("KVM_SET_FPU"))?;
     let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
     xcrs.xcrs[0] = kvm_xcr { xcr: 0, value: state.xcr0, ..Default::default() };
     // A host without XSAVE has no XCR0 to set.
     let _ = vcpu.set_xcrs(&xcrs);
+    put_init_state(vcpu, state)
+}
+
+/// What INIT sets: neither MSRs nor the floating-point unit.
+pub(crate) fn put_init_state(vcpu: &VcpuFd, state: &X86State) -> Result<()> {
+    vcpu.set_regs(&regs(&state.registers)).map_err(refused("KVM_SET_REGS"))?;
     vcpu.set_sregs(&sregs(state)).map_err(refused("KVM_SET_SREGS"))?;
     vcpu.set_vcpu_events(&no_events()).map_err(refused("KVM_SET_VCPU_EVENTS"))?;
     let debug = kvm_debugregs { db: state.dr, dr6: state.dr6, dr7: state.dr7, ..Default::default() };
