@@ -111,7 +111,8 @@ impl VirtioPci {
         for at in function.capabilities(vm, CAP_VENDOR) {
             let kind = function.readb(vm, at + 3);
             let n = function.readb(vm, at + 4);
-            let place = bars[usize::from(n)] + u64::from(function.readl(vm, at + 8));
+            let place =
+                bars.get(usize::from(n)).copied().unwrap_or_default() + u64::from(function.readl(vm, at + 8));
             match kind {
                 1 => device.common = place,
                 // The one in memory.

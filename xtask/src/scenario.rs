@@ -342,6 +342,12 @@ pub const SCENARIOS: &[Scenario] = &[
                 "until awk '/MemTotal/ { exit $2 > 300000 }' /proc/meminfo; do sleep 1; done; echo small-$((1+1))\n",
             ),
             Expect("small-2"),
+            // And until it is done.
+            Type(
+                "a=0; until b=$(grep MemTotal /proc/meminfo); [ \"$a\" = \"$b\" ]; do a=$b; sleep 3; done; ",
+            ),
+            Type("echo done-$((1+1))\n"),
+            Expect("done-2"),
             Type("\x01c"),
             Expect("(qemu) "),
             Type("info balloon\n"),
