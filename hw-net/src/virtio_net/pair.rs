@@ -140,10 +140,18 @@ impl Pair {
                 break Stopped::Burst;
             }
             let Some(element) = self.tx.pop() else { break Stopped::Empty };
-            if let Err(why) = device.read_packet(&element, &mut packet) {
-                device.set_broken(why);
-                self.tx.forget(&element);
-                break Stopped::Waits;
+            sent += 1;
+            match device.read_packet(&element, &mut packet) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.tx.push(element, 0);
+                    continue;
+                }
+                Err(why) => {
+                    device.set_broken(why);
+                    self.tx.forget(&element);
+                    break Stopped::Waits;
+                }
             }
             // Before it is sent: the backend may have taken it before `send_async` returns.
             *self.pending.lock() = Some(element);
@@ -152,7 +160,6 @@ impl Pair {
             }
             let element = self.pending.lock().take();
             element.into_iter().for_each(|element| self.tx.push(element, 0));
-            sent += 1;
         };
         *self.buffer.lock() = packet;
         if sent > 0 {
@@ -173,8 +180,9 @@ impl Pair {
 }
 
 impl VirtIONet {
-    /// Copies a packet of the guest's, with the header that the backend wants.
-    fn read_packet(&self, element: &VirtQueueElement, packet: &mut Vec<u8>) -> Result<(), &'static str> {
+    /// Copies a packet of the guest's, with the header that the backend wants; `false` for one that is too long, and so
+    /// lost.
+    fn read_packet(&self, element: &VirtQueueElement, packet: &mut Vec<u8>) -> Result<bool, &'static str> {
         let (guest, host) =
             (self.guest_header.load(Ordering::Acquire), self.host_header.load(Ordering::Acquire));
         let length = element.readable_len();
@@ -184,14 +192,13 @@ impl VirtIONet {
         packet.clear();
         let data = length - guest as u64;
         if data > (NET_BUFSIZE - HDR_MRG_LEN) as u64 {
-            // Longer than any packet: it is lost, as nothing is left to be sent.
-            return Ok(());
+            return Ok(false);
         }
         packet.resize(host + data as usize, 0);
         let (header, body) = packet.split_at_mut(host);
         element.read(0, header);
         element.read(guest as u64, body);
-        Ok(())
+        Ok(true)
     }
 
     /// A packet for the guest.
