@@ -48,7 +48,7 @@ macro_rules! guests {
 guests!(
     (elf, pack::Format::Linked), (multiboot, pack::Format::Multiboot),
     (pvh, pack::Format::Pvh), (bzimage, pack::Format::BzImage)
-    for [first hello exits irq smp rtc platform debug poweroff reset vmport bench]
+    for [first hello exits irq smp rtc platform debug poweroff suspend reset vmport bench]
 );
 
 #[test]

@@ -72,6 +72,7 @@ pub const CASES: &[Case] = &[
     ),
     with_lines(case("debug", "released", &["-smp", "2"]), &["ready", "ok counter"]),
     Case { status: 0, ..with_lines(case("poweroff", "", &[]), &["ok sci-enabled", "poweroff"]) },
+    with_lines(case("suspend", "", &["-smp", "2"]), &["asleep", "W"]),
     reset("how=cf9"),
     reset("how=92"),
     reset("how=i8042"),
