@@ -57,7 +57,7 @@ fn mistakes_are_told_in_qemus_words_and_reading_goes_on_where_qemu_does() {
         (b"0e5 ", vec![Ok(json!(0)), error("invalid keyword 'e'"), Ok(json!(5))]),
         (b"01 ", vec![error("stray '01'")]),
         (b"-x ", vec![error("stray '-x'")]),
-        (b"%d 1 ", vec![error("stray '%'"), Ok(json!(1))]),
+        (b"%d 1 \n7 ", vec![error("stray '%'"), Ok(json!(7))]),
         (b"[%d]", vec![error("stray '%'"), error("expecting value")]),
         (b"\x01\x02 7 ", vec![error("stray '\x01'"), error("stray '\x02'"), Ok(json!(7))]),
         (b"hello world\n", vec![error("invalid keyword 'hello'"), error("invalid keyword 'world'")]),
