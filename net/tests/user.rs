@@ -13,7 +13,7 @@ use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Instant;
-use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Address};
+use smoltcp::wire::{HardwareAddress, IpCidr};
 
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
@@ -98,7 +98,7 @@ impl Guest {
         let nic = TestNic::new(&format!("user,id=n{options}"));
         let mut interface = Interface::new(Config::new(HardwareAddress::Ip), &mut Link(&nic), Instant::now());
         interface.update_ip_addrs(|addresses| addresses.push(IpCidr::new(GUEST.into(), 24)).unwrap());
-        interface.routes_mut().add_default_ipv4_route(Ipv4Address::from(HOST)).unwrap();
+        interface.routes_mut().add_default_ipv4_route(HOST).unwrap();
         Guest { nic, interface, sockets: SocketSet::new(Vec::new()) }
     }
 
