@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use qapi::{QapiEvent, QapiType};
 use qom::property::PropertyInput;
-use qom::{Class, ErrorClass, Object, Result, Value, bail};
+use qom::{Class, ErrorClass, Object, PropertyInfo, Result, Value, bail};
 
 use util::option::id_wellformed;
 
@@ -100,14 +100,14 @@ fn device_class(driver: &str) -> Result<DeviceClass> {
 /// # Errors
 /// Names what is wrong with the driver, the bus, the id or a property.
 pub fn qdev_device_add(options: &DeviceOptions, hotplugged: bool) -> Result<Arc<dyn Object>> {
+    if options.id.as_deref().is_some_and(|id| !id_wellformed(id)) {
+        let hint = "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.";
+        return Err(qom::Error::new("Parameter 'id' expects an identifier").with_hint(hint));
+    }
     let class = device_class(&options.driver)?;
     let bus = find_bus(options, &class)?;
     if hotplugged {
         check_hotplug(&options.driver, &class, bus.as_ref())?;
-    }
-    if options.id.as_deref().is_some_and(|id| !id_wellformed(id)) {
-        let hint = "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.";
-        return Err(qom::Error::new("Parameter 'id' expects an identifier").with_hint(hint));
     }
     let object = qdev_new(&options.driver)?;
     if let Some(error) = crate::global::take_error() {
@@ -161,6 +161,14 @@ fn find_bus(options: &DeviceOptions, class: &DeviceClass) -> Result<Option<Arc<d
                 qom::Error::new(format!("Bus '{wanted}' not found")).with_class(ErrorClass::GenericError)
             );
         };
+        if let Some(bus_type) = class.bus_type
+            && !bus.is_a(bus_type)
+        {
+            bail!("Device '{}' can't go on {} bus", options.driver, bus.type_name());
+        }
+        if full(&bus) {
+            bail!("Bus '{wanted}' is full");
+        }
         return Ok(Some(bus));
     }
     let Some(bus_type) = class.bus_type else { return Ok(None) };
@@ -278,37 +286,32 @@ pub fn device_properties_help(driver: &str) -> Result<String> {
     if class.is_abstract() {
         bail!("Parameter 'typename' expects a non-abstract device type");
     }
-    let mut text = format!("{driver} options:\n");
-    text.push_str(&properties_help(class));
-    Ok(text)
+    let properties = properties_help(class);
+    match properties.is_empty() {
+        true => Ok(format!("There are no options for {driver}.\n")),
+        false => Ok(format!("{driver} options:\n{properties}")),
+    }
 }
 
-/// A line for each property of `class` that a user may set, in order of name.
+/// A line for each property of `class` that a user may set, sorted.
 pub fn properties_help(class: &Class) -> String {
     let mut properties = class.properties();
     properties.retain(|p| p.set.is_some() && !INTERNAL.contains(&p.name.as_str()));
-    properties.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut text = String::new();
-    for property in properties {
-        let mut line = format!("  {}=<{}>", property.name, property.type_name);
-        let default = property.default.as_ref().filter(|d| !matches!(d, Value::String(s) if s.is_empty()));
-        if !property.description.is_empty() || default.is_some() {
-            line = format!("{line:<24} - {}", property.description);
-        }
-        match default {
-            Some(Value::Bool(value)) => {
-                line.push_str(if *value { " (default: on)" } else { " (default: off)" })
-            }
-            Some(Value::String(value)) => {
-                let _ = write!(line, " (default: \"{value}\")");
-            }
-            Some(value) => {
-                let _ = write!(line, " (default: {value})");
-            }
-            None => {}
-        }
-        text.push_str(&line);
-        text.push('\n');
+    let mut lines: Vec<_> = properties.into_iter().map(property_help).collect();
+    lines.sort_unstable();
+    lines.concat()
+}
+
+/// The line for a property (`object_property_help`).
+fn property_help(property: &PropertyInfo) -> String {
+    let mut line = format!("  {}=<{}>", property.name, property.type_name);
+    let default = property.default.as_ref().filter(|d| !matches!(d, Value::String(s) if s.is_empty()));
+    if !property.description.is_empty() || default.is_some() {
+        line = format!("{line:<24} - {}", property.description);
     }
-    text
+    if let Some(value) = default {
+        let _ = write!(line, " (default: {value})");
+    }
+    line.push('\n');
+    line
 }

@@ -138,7 +138,7 @@ fn the_list_of_devices_is_by_category_and_leaves_out_what_only_boards_make() {
 fn the_help_of_one_device_lists_what_can_be_set() {
     init();
     let expected = "node options:\n  \
-        fails=<bool>           - Whether realize fails (default: off)\n  \
+        fails=<bool>           - Whether realize fails (default: false)\n  \
         label=<str>            - What the log calls it\n  \
         provides=<str>         - The name of a bus of its own\n  \
         volume=<uint8>         - Can be changed at any time (default: 5)\n";

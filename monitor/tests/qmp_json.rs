@@ -1,6 +1,6 @@
 //! The JSON reader: QEMU's dialect, its words for mistakes, where it goes on behind them, and its limits.
 
-use monitor::qmp::json::{MAX_NESTING, MAX_TOKEN_COUNT, Message, Reader, to_text};
+use monitor::qmp::json::{MAX_NESTING, MAX_TOKEN_COUNT, Message, Reader, from_text, to_text};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -70,6 +70,18 @@ fn mistakes_are_told_in_qemus_words_and_reading_goes_on_where_qemu_does() {
     for (data, expected) in cases {
         assert_eq!(&read(data), expected, "{}", String::from_utf8_lossy(data));
     }
+}
+
+#[test]
+fn a_text_is_one_value() {
+    let error = |text: &str| wrong(&format!("JSON parse error, {text}"));
+    assert_eq!(from_text(" [1, true] "), Ok(json!([1, true])));
+    assert_eq!(from_text("12"), Ok(json!(12)));
+    assert_eq!(from_text("x"), error("invalid keyword 'x'"));
+    assert_eq!(from_text("{"), error("premature EOI"));
+    assert_eq!(from_text(" "), wrong("Expecting a JSON value"));
+    assert_eq!(from_text("1 2"), wrong("Expecting at most one JSON value"));
+    assert_eq!(from_text("{}[]"), wrong("Expecting at most one JSON value"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use qapi::sockets::SocketAddress;
@@ -372,14 +372,6 @@ pub fn net_check_clients(is_test: bool) -> Vec<String> {
     warnings
 }
 
-/// Where a monitor's clients' named descriptors are found.
-static NAMED_FD: OnceLock<fn(&str) -> Result<OwnedFd>> = OnceLock::new();
-
-/// Says who takes a descriptor that a monitor's client passed under a name.
-pub fn set_named_fd_source(take: fn(&str) -> Result<OwnedFd>) {
-    let _ = NAMED_FD.set(take);
-}
-
 /// The descriptor that an option names: a number that the program was started with, or what a monitor's client
 /// passed (`monitor_fd_param`).
 ///
@@ -387,8 +379,8 @@ pub fn set_named_fd_source(take: fn(&str) -> Result<OwnedFd>) {
 /// When there is none.
 pub(crate) fn fd_param(text: &str) -> Result<OwnedFd> {
     let is_number = text.starts_with(|c: char| c.is_ascii_digit());
-    if let (false, Some(take)) = (is_number, NAMED_FD.get()) {
-        return take(text);
+    if !is_number && let Some(taken) = util::fdset::take_named(text) {
+        return taken.map_err(Error::new);
     }
     let Ok(number) = text.parse() else { bail!("Invalid file descriptor number '{text}'") };
     util::sockets::duplicate_fd(number)

@@ -112,15 +112,13 @@ macro_rules! integer {
                         .and_then(|number| <$type>::try_from(number).ok())
                         .ok_or_else(|| at.expects(if unsigned { "a non-negative number below 2^64" } else { "integer" }));
                 }
-                let number = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));
-                let unsigned = <$type>::MIN == 0 && <$type>::BITS == 64;
-                let wrong = || if unsigned { at.no_uint64() } else { at.invalid_type("integer") };
-                let number = number.ok_or_else(wrong)?;
-                // QEMU's visitor reads 64-bit numbers of either sign.
-                let number = if unsigned && number < 0 {
-                    i128::from(number as u64)
+                let signed = value.as_i64().map(i128::from);
+                let number = if <$type>::MIN == 0 && <$type>::BITS == 64 {
+                    // QEMU's visitor reads 64-bit numbers of either sign.
+                    let number = signed.map(|number| if number < 0 { i128::from(number as u64) } else { number });
+                    number.or_else(|| value.as_u64().map(i128::from)).ok_or_else(|| at.no_uint64())?
                 } else {
-                    number
+                    signed.ok_or_else(|| at.invalid_type("integer"))?
                 };
                 <$type>::try_from(number).map_err(|_| at.out_of_range($range))
             }

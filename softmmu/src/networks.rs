@@ -28,7 +28,6 @@ fn each(arguments: &[Argument], wanted: impl Fn(&str) -> bool, init: fn(&str) ->
 /// # Errors
 /// Options that make no sense, or what the host says.
 pub fn create(options: &NetOptions) -> Result<()> {
-    net::set_named_fd_source(monitor::qmp::take_named_fd);
     each(&options.netdevs, net::netdev_is_modern, net::netdev_init)?;
     each(&options.netdevs, |text| !net::netdev_is_modern(text), net::netdev_init)?;
     each(&options.nics, |_| true, net::net_param_nic)?;

@@ -5,6 +5,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -39,6 +40,22 @@ pub struct FdInfo {
 static SETS: Mutex<Vec<Set>> = Mutex::new(Vec::new());
 /// The clients of monitors, on whose behalf unused sets are kept.
 static CLIENTS: AtomicUsize = AtomicUsize::new(0);
+
+/// Takes the descriptor that a monitor's client passed under a name, or says that there is none; nothing where the
+/// calling thread carries out no monitor's command.
+pub type NamedFdSource = fn(&str) -> Option<Result<OwnedFd, String>>;
+
+static NAMED: OnceLock<NamedFdSource> = OnceLock::new();
+
+/// Says who takes named descriptors; the first call counts.
+pub fn set_named_source(source: NamedFdSource) {
+    let _ = NAMED.set(source);
+}
+
+/// See [`NamedFdSource`].
+pub fn take_named(name: &str) -> Option<Result<OwnedFd, String>> {
+    NAMED.get().and_then(|take| take(name))
+}
 
 /// Adds a descriptor to set `id`, or to a new one; gives the set's number and the descriptor's
 /// (`monitor_fdset_add_fd`).

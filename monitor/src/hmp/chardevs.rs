@@ -16,7 +16,8 @@ static CHARDEV: OptsDesc = OptsDesc { name: "chardev", implied: Some("backend"),
 /// The id and the options of a chardev.
 fn options(mon: &mut Session, text: &str) -> Result<(Option<String>, Vec<(String, String)>), String> {
     let mut warnings = Vec::new();
-    let opts = Opts::parse(&CHARDEV, text, &mut warnings).map_err(|e| format!("Error: {e}"))?;
+    let parsed = Opts::parse(&CHARDEV, text, &mut warnings);
+    let opts = parsed.map_err(|e| format!("{e}\nError: Parsing chardev args failed"))?;
     for warning in warnings {
         out!(mon, "warning: {warning}\n");
     }

@@ -53,7 +53,8 @@ fn dump(mon: &mut Session, args: &Args, read: Read<'_>) {
     }
     let size = size.unwrap_or(4);
     let line = if size == 1 { 8 } else { 16 };
-    let size = if letter == 'c' { 1 } else { size };
+    // Characters are bytes, as many as items of the size would have.
+    let (count, size) = if letter == 'c' { (count.saturating_mul(size as u64), 1) } else { (count, size) };
     let mut left = count;
     let mut data = [0; 16];
     while left > 0 && !mon.is_full() {

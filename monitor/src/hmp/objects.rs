@@ -10,11 +10,15 @@ use qom::path::ResolveError;
 use qom::property::PropertyInput;
 use qom::{Interface, Object, UserCreatable, object_resolve_path};
 use serde_json::json;
-use util::option::{Opts, OptsDesc, is_help_option};
+use util::option::{Opts, OptsDesc, id_wellformed, is_help_option};
 
 use super::args::Args;
 use super::qmp;
 use super::session::{Session, out};
+use crate::qmp::json;
+
+const BAD_ID: &str = "Error: Parameter 'id' expects an identifier\n\
+    Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.";
 
 /// What `device_add` takes.
 static DEVICE: OptsDesc = OptsDesc { name: "device", implied: Some("driver"), merge: false, descs: &[] };
@@ -48,7 +52,7 @@ pub(crate) fn qom_get(mon: &mut Session, args: &Args) -> Result<(), String> {
 pub(crate) fn qom_set(_: &mut Session, args: &Args) -> Result<(), String> {
     let (path, name, value) = (args.word("path"), args.word("property"), args.word("value"));
     if args.is_set("json") {
-        let value: serde_json::Value = serde_json::from_str(value).map_err(|e| format!("Error: {e}"))?;
+        let value = json::from_text(value).map_err(|e| format!("Error: {e}"))?;
         let arguments = [("path", json!(path)), ("property", json!(name)), ("value", value)];
         return qmp::carry_out("qom-set", arguments);
     }
@@ -87,7 +91,7 @@ pub(crate) fn device_add(mon: &mut Session, args: &Args) -> Result<(), String> {
     if let Some(driver) = driver
         && opts.values.iter().any(|(name, _)| name == "help")
     {
-        mon.print(&device_properties_help(driver).map_err(|e| qmp::error(&e))?);
+        mon.print(&device_properties_help(driver).map_err(|e| e.message)?);
         return Ok(());
     }
     let id = opts.id.map(|id| ("id".to_owned(), id));
@@ -116,7 +120,8 @@ pub(crate) fn object_add(mon: &mut Session, args: &Args) -> Result<(), String> {
         user_creatable_types().iter().for_each(|name| out!(mon, "  {name}\n"));
         return Ok(());
     }
-    let keyval = util::keyval::parse(text, Some("qom-type")).map_err(|e| format!("Error: {e}"))?;
+    let is_json = text.starts_with('{');
+    let keyval = util::keyval::parse_or_json(text, Some("qom-type")).map_err(|e| format!("Error: {e}"))?;
     let mut map = keyval.map;
     let mut take = |name: &str| match map.remove(name) {
         Some(serde_json::Value::String(value)) => Ok(value),
@@ -133,8 +138,16 @@ pub(crate) fn object_add(mon: &mut Session, args: &Args) -> Result<(), String> {
         return Ok(());
     }
     let id = take("id")?;
+    if !id_wellformed(&id) {
+        return Err(BAD_ID.to_owned());
+    }
+    let class = qom::class_by_name(&kind);
+    let settable = |name: &&String| class.and_then(|c| c.property(name)).is_some_and(|p| p.set.is_some());
+    if let Some(name) = map.keys().find(|name| !settable(name)) {
+        return Err(format!("Error: Parameter '{name}' is unexpected"));
+    }
     let properties = map.iter().map(|(name, value)| match value {
-        serde_json::Value::String(text) => (name.as_str(), PropertyInput::Text(text)),
+        serde_json::Value::String(text) if !is_json => (name.as_str(), PropertyInput::Text(text)),
         value => (name.as_str(), PropertyInput::Json(value)),
     });
     qom::user_creatable_add(&kind, &id, properties).map(drop).map_err(|e| qmp::error(&e))

@@ -19,16 +19,15 @@ pub(super) type NamedFds = Mutex<Vec<(String, OwnedFd)>>;
 const NAMED_LIMIT: usize = 1024;
 
 /// Takes the descriptor that the client of the monitor whose command this thread carries out called `name`
-/// (`monitor_get_fd`).
-///
-/// # Errors
-/// When there is none.
-pub fn take_named_fd(name: &str) -> Result<OwnedFd> {
-    let monitor = current().ok_or_else(|| Error::new(format!("No file descriptor named {name} found")))?;
+/// (`monitor_get_fd`); nothing where it carries out none.
+pub(super) fn take_named_fd(name: &str) -> Option<std::result::Result<OwnedFd, String>> {
+    let monitor = current()?;
     let mut fds = monitor.fds.lock();
     let at = fds.iter().position(|(n, _)| n == name);
-    at.map(|at| fds.remove(at).1)
-        .ok_or_else(|| Error::new(format!("File descriptor named '{name}' has not been found")))
+    Some(
+        at.map(|at| fds.remove(at).1)
+            .ok_or_else(|| format!("File descriptor named '{name}' has not been found")),
+    )
 }
 
 fn passed_fd() -> Result<OwnedFd> {

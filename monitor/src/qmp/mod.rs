@@ -24,5 +24,4 @@ mod output;
 mod session;
 
 pub use dispatch::finish;
-pub use fds::take_named_fd;
 pub use session::{QmpMonitor, current, monitor_init_qmp};

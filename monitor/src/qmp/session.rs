@@ -112,6 +112,7 @@ pub fn monitor_init_qmp(chardev: &Arc<Chardev>, pretty: bool) -> Result<()> {
     monitor.frontend.attach(chardev).map_err(|e| Error::new(e.to_string()))?;
     monitor.frontend.set_echo(true);
     events::listen();
+    util::fdset::set_named_source(fds::take_named_fd);
     MONITORS.lock().push_back(monitor.clone());
     let handlers: Weak<dyn CharHandlers> = monitor.this.clone();
     monitor.frontend.set_handlers(handlers);

@@ -177,12 +177,18 @@ impl Endpoint {
     }
 }
 
-/// A descriptor of our own for a socket that was inherited under a number.
-fn inherited_socket(number: &str) -> Result<OwnedFd, SocketError> {
-    let error = || SocketError::address(format!("Unable to parse FD number {number}"));
-    let fd: i32 = number.parse().map_err(|_| error())?;
-    let not_a_socket = || SocketError::address(format!("File descriptor '{number}' is not a socket"));
-    let own = duplicate_fd(fd).map_err(|_| not_a_socket())?;
+/// A descriptor of our own for a socket that was inherited under a number, or that a monitor's client gave a name
+/// (`socket_get_fd`).
+fn inherited_socket(name: &str) -> Result<OwnedFd, SocketError> {
+    let error = || SocketError::address(format!("Unable to parse FD number {name}"));
+    let not_a_socket = || SocketError::address(format!("File descriptor '{name}' is not a socket"));
+    let own = match crate::fdset::take_named(name) {
+        Some(taken) => taken.map_err(SocketError::address)?,
+        None => {
+            let number = name.parse().map_err(|_| error())?;
+            duplicate_fd(number).map_err(|_| not_a_socket())?
+        }
+    };
     sockopt::socket_type(&own).map_err(|_| not_a_socket())?;
     Ok(own)
 }

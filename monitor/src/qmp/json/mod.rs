@@ -28,6 +28,32 @@ const KEPT: usize = 64 << 10;
 /// A message: a value, or what is wrong with it in QEMU's words.
 pub type Message = Result<Value, String>;
 
+/// The one value that `text` is (`qobject_from_json`).
+///
+/// # Errors
+/// In QEMU's words.
+pub fn from_text(text: &str) -> Message {
+    let mut reader = Reader::default();
+    let mut rest = text.as_bytes();
+    let mut value = None;
+    while !rest.is_empty() {
+        let (used, message) = reader.feed(rest);
+        rest = &rest[used..];
+        if let Some(found) = message.transpose()?
+            && value.replace(found).is_some()
+        {
+            return Err("Expecting at most one JSON value".to_owned());
+        }
+    }
+    // A number or a keyword ends with the text.
+    let last = reader.feed(b"\n").1.transpose()?;
+    match (value, last) {
+        (Some(_), Some(_)) => Err("Expecting at most one JSON value".to_owned()),
+        _ if !reader.tokens.is_empty() => Err("JSON parse error, premature EOI".to_owned()),
+        (value, last) => value.or(last).ok_or_else(|| "Expecting a JSON value".to_owned()),
+    }
+}
+
 /// Reads messages from a stream of bytes.
 #[derive(Debug, Default)]
 pub struct Reader {
