@@ -16,7 +16,7 @@ use crate::device::{Device, DeviceCategory, DeviceClass, DeviceImpl};
 /// What all CPUs of a type share.
 #[derive(Clone, Default)]
 pub struct CpuClass {
-    /// Registers and the like as text (`info registers`, fatal errors). Called on the CPU's own thread.
+    /// Registers as text (`info registers`). Called on the CPU's own thread.
     pub dump_state: Option<fn(&Arc<dyn Object>) -> String>,
     /// What a debugger needs.
     pub gdb: Option<GdbClass>,

@@ -20,6 +20,8 @@ use crate::i8259_device::isa_pic;
 use crate::ioapic::DeliveryMode;
 use crate::ioapic_device::ioapic_eoi_broadcast;
 
+/// Places for registers in the page, 16 bytes apart.
+const REGISTERS: u64 = 64;
 /// Above whatever else is at the APICs' addresses.
 const MAP_PRIORITY: i32 = 0x1000;
 
@@ -177,6 +179,15 @@ impl ApicDevice {
     /// Whether the PIC's interrupts reach its CPU (`apic_accept_pic_intr`).
     pub fn accepts_pic_intr(&self) -> bool {
         self.chip.lock().accepts_pic()
+    }
+
+    /// The page of registers, which nothing changes by being looked at.
+    pub fn page(&self) -> Vec<u8> {
+        let chip = self.chip.lock().clone();
+        let now = now_ns(ClockType::Virtual);
+        // To read one that is not there is an error, which the next is not to tell of.
+        let register = |n: u64| chip.clone().read(n << 4, now);
+        (0..REGISTERS).flat_map(|n| u128::from(register(n)).to_le_bytes()).collect()
     }
 
     fn read_register(&self, offset: u64) -> u32 {

@@ -213,5 +213,5 @@ fn ports_and_sums_and_expressions() {
     assert_eq!(run("info chardev"), "rb: filename=null\n");
     assert_eq!(run("chardev-remove rb"), "");
     assert_eq!(run("info irq"), "");
-    assert_eq!(run("qom-set -j /machine x {"), "Error: EOF while parsing an object at line 1 column 1\n");
+    assert_eq!(run("qom-set -j /machine x {"), "Error: JSON parse error, premature EOI\n");
 }

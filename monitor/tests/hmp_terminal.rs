@@ -174,7 +174,7 @@ fn a_tab_completes_commands_subcommands_and_files() {
     monitor::monitor_init_hmp(&terminal.chardev).unwrap();
     terminal.screen_until(PROMPT);
     assert_eq!(terminal.command("info versi\t"), "7.2.0\r\n");
-    terminal.type_in("info sta\t");
+    terminal.type_in("info statu\t");
     terminal.screen_until("info status \x1b[K");
     assert_eq!(terminal.command(""), "VM status: paused (prelaunch)\r\n");
     terminal.type_in("qom\t");

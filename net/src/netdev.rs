@@ -1,8 +1,8 @@
 //! `-netdev`, `-nic` and `-net`, and the commands about networks (net/net.c, qapi/net.json).
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use qapi::sockets::SocketAddress;

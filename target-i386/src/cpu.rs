@@ -124,7 +124,7 @@ fn class_init(class: &mut Class) {
     device.unrealize = Some(unrealize);
     device.board_only = false;
     let cpu = class.get_mut::<CpuClass>();
-    cpu.dump_state = Some(|_| kvm::dump_current().unwrap_or_default());
+    cpu.dump_state = Some(|object| object.cast().map(kvm::dump_current).unwrap_or_default());
     cpu.gdb = Some(GDB_CLASS);
     cpu.nmi = Some(|object| match object.cast::<X86Cpu>().and_then(|cpu| cpu.user_irq.apic()) {
         Some(apic) => apic.deliver_nmi(),
@@ -270,7 +270,9 @@ impl X86Cpu {
     pub fn reset(&self) {
         let Some(expanded) = self.expanded.get() else { return };
         log_mask(Mask::RESET, || {
-            let before = self.run_on_cpu(kvm::dump_current).flatten().unwrap_or_default();
+            let this = self.this();
+            let dump = move || this.cast().map(kvm::dump_current).unwrap_or_default();
+            let before = self.run_on_cpu(dump).unwrap_or_default();
             format!("CPU Reset (CPU {})\n{before}", self.index())
         });
         let state = X86State::reset(expanded, self.is_bootstrap());

@@ -240,3 +240,52 @@ fn query_rocker_of_dpa_flows(
 fn query_rocker_of_dpa_groups(name: String, #[qapi(name = "type")] _kind: Option<u8>) -> Result<Vec<Value>> {
     no_rocker(&name)
 }
+
+/// Limits how fast CPUs may dirty pages (softmmu/dirtylimit.c).
+#[qapi::command("set-vcpu-dirty-limit")]
+fn set_vcpu_dirty_limit(
+    #[qapi(name = "cpu-index")] _cpu: Option<i64>,
+    #[qapi(name = "dirty-rate")] _rate: u64,
+) -> Result<()> {
+    bail!("dirty page limit feature requires KVM with accelerator property 'dirty-ring-size' set'")
+}
+
+/// Takes the limits back.
+#[qapi::command("cancel-vcpu-dirty-limit")]
+fn cancel_vcpu_dirty_limit(#[qapi(name = "cpu-index")] _cpu: Option<i64>) -> Result<()> {
+    Ok(())
+}
+
+/// Writes the device tree to a file (softmmu/device_tree.c).
+#[qapi::command("dumpdtb")]
+fn dumpdtb(#[qapi(name = "filename")] _filename: String) -> Result<()> {
+    bail!("This machine doesn't have a FDT")
+}
+
+/// Stops a replay at an instruction (replay/replay-debugging.c).
+#[qapi::command("replay-break")]
+fn replay_break(#[qapi(name = "icount")] _icount: i64) -> Result<()> {
+    bail!("setting the breakpoint is allowed only in play mode")
+}
+
+/// Takes the stop back.
+#[qapi::command("replay-delete-break")]
+fn replay_delete_break() -> Result<()> {
+    bail!("replay breakpoints are allowed only in play mode")
+}
+
+/// Goes to an instruction of a replay.
+#[qapi::command("replay-seek")]
+fn replay_seek(#[qapi(name = "icount")] _icount: i64) -> Result<()> {
+    bail!("replay must be enabled to seek")
+}
+
+/// Puts a secret into an encrypted guest's memory (target/i386/sev.c).
+#[qapi::command("sev-inject-launch-secret")]
+fn sev_inject_launch_secret(
+    #[qapi(name = "packet-header")] _header: String,
+    #[qapi(name = "secret")] _secret: String,
+    #[qapi(name = "gpa")] _gpa: Option<u64>,
+) -> Result<()> {
+    bail!("SEV not enabled for guest")
+}

@@ -9,6 +9,7 @@ mod chardev;
 mod chardev_types;
 mod cpus;
 mod human;
+mod human_readable;
 mod machine;
 mod memory;
 mod objects;

@@ -104,8 +104,15 @@ fn query_vnc_servers() -> Result<Vec<VncInfo2>> {
 }
 
 #[derive(QapiType)]
-enum DisplayProtocol {
-    Vnc,
+struct VncDisplay {
+    display: Option<String>,
+}
+
+/// Which remote display a password is for.
+#[derive(QapiType)]
+#[qapi(tag = "protocol", tag_type = "DisplayProtocol")]
+enum PasswordOf {
+    Vnc(VncDisplay),
     Spice,
 }
 
@@ -116,36 +123,42 @@ enum SetPasswordAction {
     Disconnect,
 }
 
-fn no_display(protocol: &DisplayProtocol, vnc: &str) -> Error {
-    match protocol {
-        DisplayProtocol::Spice => Error::new("SPICE is not in use").with_class(ErrorClass::DeviceNotActive),
-        DisplayProtocol::Vnc => Error::new(vnc),
+impl PasswordOf {
+    /// What a machine without remote displays says.
+    fn refused(&self, vnc: &str) -> Error {
+        match self {
+            PasswordOf::Spice => Error::new("SPICE is not in use").with_class(ErrorClass::DeviceNotActive),
+            PasswordOf::Vnc(_) => Error::new(vnc),
+        }
     }
 }
 
 /// Sets the password of a remote display.
 #[qapi::command("set_password")]
 fn set_password(
-    protocol: DisplayProtocol,
+    #[qapi(flatten)] protocol: PasswordOf,
     #[qapi(name = "password")] _password: String,
-    #[qapi(name = "connected")] _connected: Option<SetPasswordAction>,
-    #[qapi(name = "display")] _display: Option<String>,
+    connected: Option<SetPasswordAction>,
 ) -> Result<()> {
-    Err(no_display(&protocol, "Could not set password"))
+    match (&protocol, connected) {
+        (PasswordOf::Vnc(_), Some(SetPasswordAction::Fail | SetPasswordAction::Disconnect)) => {
+            bail!("Invalid parameter 'connected'")
+        }
+        _ => Err(protocol.refused("Could not set password")),
+    }
 }
 
 /// Says until when the password of a remote display holds.
 #[qapi::command("expire_password")]
 fn expire_password(
-    protocol: DisplayProtocol,
+    #[qapi(flatten)] protocol: PasswordOf,
     #[qapi(name = "time")] _time: String,
-    #[qapi(name = "display")] _display: Option<String>,
 ) -> Result<()> {
-    Err(no_display(&protocol, "Could not set password expire time"))
+    Err(protocol.refused("Could not set password expire time"))
 }
 
 /// Sets the password of the first VNC server.
 #[qapi::command("change-vnc-password")]
 fn change_vnc_password(#[qapi(name = "password")] _password: String) -> Result<()> {
-    Err(no_display(&DisplayProtocol::Vnc, "Could not set password"))
+    bail!("Could not set password")
 }

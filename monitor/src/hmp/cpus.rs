@@ -10,8 +10,8 @@ use qom::Object;
 use serde_json::Value;
 
 use super::args::Args;
+use super::qmp;
 use super::session::{Session, out};
-use super::{qmp, x86};
 
 /// How long a CPU's thread is waited for: it may be at work that takes long, and the terminal must go on.
 const CPU_PATIENCE: Duration = Duration::from_secs(1);
@@ -69,13 +69,9 @@ pub(crate) fn registers(mon: &mut Session, args: &Args) -> Result<(), String> {
     for cpu in &chosen {
         out!(mon, "\nCPU#{}\n", index(cpu));
         let Some(dump) = cpu.class().get::<CpuClass>().and_then(|class| class.dump_state) else { continue };
-        x86::synchronize(cpu);
         let this = cpu.clone();
         match on_cpu(cpu, move || dump(&this)) {
-            // The bytes of code are for fatal errors.
-            Some(text) => {
-                text.lines().filter(|line| !line.starts_with("Code=")).for_each(|line| out!(mon, "{line}\n"));
-            }
+            Some(text) => mon.print(&text),
             None => mon.print("The CPU's thread does not answer\n"),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use iced_x86::{Decoder, DecoderError, DecoderOptions, Formatter, GasFormatter};
+use iced_x86::{Decoder, DecoderError, DecoderOptions, Formatter, GasFormatter, OpKind};
 use memory::{MemTxResult, address_space_memory};
 use qom::Object;
 
@@ -107,6 +107,11 @@ fn disassemble(mon: &mut Session, count: u64, mut address: u64, read: Read<'_>) 
             text.push_str(&format!(".byte    {:#04x}", code[0]));
         } else {
             formatter.format(&instruction, &mut text);
+            if instruction.op_count() == 1
+                && matches!(instruction.op0_kind(), OpKind::FarBranch16 | OpKind::FarBranch32)
+            {
+                text = text.replace(", ", ":");
+            }
         }
         out!(mon, "{address:#010x}:  {bytes:<24} {text}\n");
         address = address.wrapping_add(len as u64);
@@ -195,11 +200,13 @@ mod tests {
             ("/2dg 0xfffffff0", "00000000fffffff0:  3401960375889976298    70931939903615794\n"),
             ("/2uh 0xfffffff0", "00000000fffffff0: 23530   224\n"),
             ("/2ow 0xfffffff0", "00000000fffffff0:   070055752 05715430360\n"),
-            ("/4c 0xfffffff0", "00000000fffffff0: '\\xea' '[' '\\xe0' '\\x00'\n"),
+            ("/4cb 0xfffffff0", "00000000fffffff0: '\\xea' '[' '\\xe0' '\\x00'\n"),
+            // As many bytes as four items of the size have.
+            ("/1cw 0xfffffff0", "00000000fffffff0: '\\xea' '[' '\\xe0' '\\x00'\n"),
             ("/x 0xfffffff8", "00000000fffffff8: 0x392f3332\n"),
             ("/2x 0x100000000", "0000000100000000: Cannot access memory\n"),
             ("/0x 0", ""),
-            ("/ih 0xfffffff0", "0xfffffff0:  ea 5b e0 00 f0           ljmpw    $0xf000, $0xe05b\n"),
+            ("/ih 0xfffffff0", "0xfffffff0:  ea 5b e0 00 f0           ljmpw    $0xf000:$0xe05b\n"),
             (
                 "/2iw 0xfffffffd",
                 "0xfffffffd:  00 fc                    addb     %bh, %ah\n0xffffffff: unable to read memory\n",

@@ -3,7 +3,8 @@
 use super::command::Action::{Run, Text};
 use super::command::{Command, command};
 use super::{
-    block, completion, cpus, info, input, interrupts, mtree, networks, objects, page_tables, pci, qtree, x86,
+    absent, block, completion, cpus, info, input, interrupts, mtree, networks, objects, page_tables, pci,
+    qtree, x86,
 };
 
 /// In order of name, as `help` lists them.
@@ -43,11 +44,16 @@ pub(crate) const INFO_COMMANDS: &[Command] = &[
     command("rdma", "", "", "show RDMA state", Text("")),
     command("registers", "cpustate_all:-a,vcpu:i?", "[-a|vcpu]", "show the cpu registers (-a: show register info for all cpus; vcpu: specific vCPU to query; show the current CPU's registers if no argument is specified)", Run(cpus::registers)),
     command("replay", "", "", "show record/replay information", Text("Record/replay is not active\n")),
+    command("rocker", "name:s", "name", "Show rocker switch", Run(absent::rocker)),
+    command("rocker-of-dpa-flows", "name:s,tbl_id:i?", "name [tbl_id]", "Show rocker OF-DPA flow tables", Run(absent::rocker)),
+    command("rocker-of-dpa-groups", "name:s,type:i?", "name [type]", "Show rocker OF-DPA groups", Run(absent::rocker)),
+    command("rocker-ports", "name:s", "name", "Show rocker ports", Run(absent::rocker)),
     command("roms", "", "", "show roms", Run(info::roms)),
     command("sev", "", "", "show SEV information", Text("SEV is not enabled\n")),
     command("sgx", "", "", "show intel SGX information", Text("No EPC regions defined, SGX not available\n")),
     command("snapshots", "", "", "show the currently saved VM snapshots", Text("no block device can store vmstate for snapshot\n")),
     command("spice", "", "", "show the spice server status", Text("Server: disabled\n")),
+    command("stats", "target:s,names:s?,provider:s?", "target [names] [provider]", "show statistics for the given target (vm or vcpu); optionally filter byname (comma-separated list, or * for all) and provider", Run(absent::stats)),
     command("status", "", "", "show the current VM status (running|paused)", Run(info::status)).preconfig(),
     command("sync-profile", "mean:-m,no_coalesce:-n,max:i?", "[-m] [-n] [max]", "show synchronization profiling info, up to max entries (default: 10), sorted by total wait time. (-m: sort by mean wait time; -n: do not coalesce objects with the same call site)", Run(info::sync_profile)),
     command("tlb", "", "", "show virtual to physical memory mappings", Run(page_tables::info_tlb)),
@@ -57,6 +63,7 @@ pub(crate) const INFO_COMMANDS: &[Command] = &[
     command("usbhost", "", "", "show host USB devices", Text("")),
     command("usernet", "", "", "show user network stack connection states", Run(networks::info_usernet)),
     command("uuid", "", "", "show the current VM UUID", Run(info::uuid)).preconfig(),
+    command("vcpu_dirty_limit", "", "", "show dirty page limit information of all vCPU", Text("Dirty page limit not enabled!\n")),
     command("version", "", "", "show the version of QEMU", Run(info::version)).preconfig(),
     command("virtio", "", "", "List all available virtio devices", Text("No VirtIO devices\n")),
     command("vm-generation-id", "", "", "Show Virtual Machine Generation ID", Run(info::vm_generation_id)),

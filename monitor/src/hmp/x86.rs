@@ -7,7 +7,9 @@ use accel_kvm::kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 use accel_kvm::kvm_ioctls::VcpuFd;
 use accel_kvm::{KvmArchCpu, with_current_vcpu};
 use hw_core::cpu::cpu_list;
+use hw_intc::ApicDevice;
 use qom::Object;
+use target_i386::X86Cpu;
 
 use super::args::Args;
 use super::cpus::{index, on_cpu};
@@ -47,13 +49,9 @@ fn with_vcpu<R: Send + 'static>(
     })??
 }
 
-/// Has KVM know what was changed outside the guest.
-pub(crate) fn synchronize(cpu: &Arc<dyn Object>) {
-    with_vcpu(cpu, |_| ());
-}
-
 fn get_registers(cpu: &Arc<dyn Object>) -> Option<(kvm_regs, kvm_sregs)> {
-    with_vcpu(cpu, |vcpu| Some((vcpu.get_regs().ok()?, vcpu.get_sregs().ok()?)))?
+    let this = cpu.clone();
+    on_cpu(cpu, move || target_i386::registers(this.cast()?))?
 }
 
 /// The control registers of `cpu`; none where the accelerator has none.
@@ -162,15 +160,24 @@ mod apic {
     pub const FOCUS: u32 = 1 << 9;
     pub const ICR_LOGICAL: u32 = 1 << 11;
     pub const ICR_ASSERT: u32 = 1 << 14;
+    /// DFR: each of the logical id's bits is a CPU.
+    pub const DFR_FLAT: u32 = 0xf;
+    /// CPUID leaf 1, ECX: x2APIC.
+    pub const CPUID_1_ECX_X2APIC: u32 = 1 << 21;
     pub const SHORTHANDS: [&str; 4] = ["no-shorthand", "self", "all-self", "all"];
 }
 
-/// A local APIC's page of registers.
-struct Lapic(Vec<u8>);
+/// A local APIC.
+struct Lapic {
+    /// Its page of registers.
+    page: Vec<u8>,
+    /// Whether its CPU knows APIC ids of 32 bits.
+    is_x2apic: bool,
+}
 
 impl Lapic {
     fn register(&self, offset: usize) -> u32 {
-        let bytes = self.0.get(offset..offset + 4).and_then(|bytes| bytes.try_into().ok());
+        let bytes = self.page.get(offset..offset + 4).and_then(|bytes| bytes.try_into().ok());
         bytes.map_or(0, u32::from_le_bytes)
     }
 
@@ -217,10 +224,17 @@ impl Lapic {
             apic::SHORTHANDS[shorthand as usize],
         );
         let logical = icr & apic::ICR_LOGICAL != 0;
-        match (shorthand, logical) {
-            (0, false) => out!(mon, " cpu {icr2} (X2APIC ID)\n"),
-            (0, true) => out!(mon, " cluster {} mask {:016b} (X2APIC ID)\n", icr2 >> 16, icr2 & 0xffff),
-            _ => mon.print("\n"),
+        let flat = self.register(apic::DFR) >> 28 == apic::DFR_FLAT;
+        let destination = icr2 >> 24;
+        match (shorthand, logical, self.is_x2apic) {
+            (1.., ..) => mon.print("\n"),
+            (0, false, true) => out!(mon, " cpu {icr2} (X2APIC ID)\n"),
+            (0, false, false) => out!(mon, " cpu {destination} (APIC ID)\n"),
+            (0, true, true) => out!(mon, " cluster {} mask {:016b} (X2APIC ID)\n", icr2 >> 16, icr2 & 0xffff),
+            (0, true, false) if flat => out!(mon, " mask {destination:08b} (APIC ID)\n"),
+            (0, true, false) => {
+                out!(mon, " cluster {} mask {:04b} (APIC ID)\n", destination >> 4, destination & 0xf);
+            }
         }
     }
 
@@ -273,6 +287,17 @@ impl Lapic {
     }
 }
 
+/// The registers of the local APIC of `cpu`, whoever emulates it.
+fn apic_page(cpu: &Arc<dyn Object>) -> Option<Vec<u8>> {
+    if let Some(device) = cpu.child("lapic")
+        && let Some(apic) = device.cast::<ApicDevice>()
+    {
+        return Some(apic.page());
+    }
+    let lapic = with_vcpu(cpu, |vcpu| vcpu.get_lapic().ok())??;
+    Some(lapic.regs.iter().map(|byte| byte.cast_unsigned()).collect())
+}
+
 pub(crate) fn info_lapic(mon: &mut Session, args: &Args) -> Result<(), String> {
     let cpu = match args.number("apic-id") {
         // Where CPUs have no gaps in their topology, the ids of their APICs are their indexes.
@@ -280,10 +305,10 @@ pub(crate) fn info_lapic(mon: &mut Session, args: &Args) -> Result<(), String> {
         None => mon.cpu(),
     };
     let cpu = cpu.ok_or("No CPU available")?;
-    let lapic = with_vcpu(&cpu, |vcpu| vcpu.get_lapic().ok()).flatten();
-    let lapic = lapic.ok_or("local apic state not available")?;
+    let page = apic_page(&cpu).ok_or("local apic state not available")?;
     out!(mon, "dumping local APIC state for CPU {:<2}\n\n", index(&cpu));
-    Lapic(lapic.regs.iter().map(|byte| byte.cast_unsigned()).collect()).print(mon);
+    let leaf = cpu.cast::<X86Cpu>().and_then(|cpu| cpu.cpuid_leaf(1));
+    Lapic { page, is_x2apic: leaf.is_some_and(|leaf| leaf.ecx & apic::CPUID_1_ECX_X2APIC != 0) }.print(mon);
     Ok(())
 }
 
@@ -307,7 +332,7 @@ mod tests {
         set(apic::TPR, 0x10);
         set(apic::DFR, u32::MAX);
         let mut mon = Session::default();
-        Lapic(registers).print(&mut mon);
+        Lapic { page: registers, is_x2apic: true }.print(&mut mon);
         assert_eq!(
             mon.into_text(),
             "LVT0\t 0x00010700 active-hi edge  masked                      ExtINT (vec 0)\n\

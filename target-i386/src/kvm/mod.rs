@@ -6,12 +6,13 @@ mod dump;
 mod host;
 mod put;
 mod user_irq;
+mod vectors;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use accel_kvm::kvm_bindings::{
-    CpuId, KVM_MP_STATE_HALTED, kvm_cpuid_entry2, kvm_debug_exit_arch, kvm_guest_debug,
+    CpuId, KVM_MP_STATE_HALTED, kvm_cpuid_entry2, kvm_debug_exit_arch, kvm_guest_debug, kvm_regs, kvm_sregs,
 };
 use accel_kvm::kvm_ioctls::{Cap, VcpuFd};
 use accel_kvm::{DebugExit, HwBreakpoint, KvmArch, KvmArchCpu, KvmState};
@@ -83,9 +84,20 @@ fn to_kvm(entry: &CpuidEntry) -> kvm_cpuid_entry2 {
     kvm_cpuid_entry2 { function, index, flags, eax, ebx, ecx, edx, ..Default::default() }
 }
 
-/// The registers of the vCPU whose thread this is, as text.
-pub(crate) fn dump_current() -> Option<String> {
-    accel_kvm::with_current_vcpu(|vcpu| dump::dump_state(vcpu))
+/// The registers of `cpu`, whose thread this must be, as text; without KVM those after reset.
+pub(crate) fn dump_current(cpu: &X86Cpu) -> String {
+    let dumped = synchronized(cpu, |vcpu| dump::dump_state(vcpu, dump::Beyond::Fpu));
+    dumped.unwrap_or_else(|| dump::dump_reset_state(&cpu.pending.lock().state))
+}
+
+/// The registers of a CPU, for whoever looks at the machine; called on the CPU's own thread. Without KVM they are those
+/// after reset.
+pub fn registers(cpu: &X86Cpu) -> Option<(kvm_regs, kvm_sregs)> {
+    let read = synchronized(cpu, |vcpu| Some((vcpu.get_regs().ok()?, vcpu.get_sregs().ok()?)));
+    read.unwrap_or_else(|| {
+        let state = &cpu.pending.lock().state;
+        Some((put::regs(&state.registers), put::sregs(state)))
+    })
 }
 
 /// Raises the NMI line of the vCPU whose thread this is: LINT1 of its local APIC says whether it hears it.
@@ -230,7 +242,7 @@ impl KvmArchCpu for X86Cpu {
     }
 
     fn dump_state(&self, vcpu: &VcpuFd) -> String {
-        dump::dump_state(vcpu)
+        dump::dump_state(vcpu, dump::Beyond::Code)
     }
 
     fn set_debug_registers(&self, breakpoints: &[HwBreakpoint], debug: &mut kvm_guest_debug) {

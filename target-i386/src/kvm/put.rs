@@ -37,7 +37,7 @@ fn table(from: &Table) -> kvm_dtable {
     kvm_dtable { base: from.base, limit: from.limit, ..Default::default() }
 }
 
-fn sregs(state: &X86State) -> kvm_sregs {
+pub(crate) fn sregs(state: &X86State) -> kvm_sregs {
     kvm_sregs {
         cs: segment(&state.cs),
         ds: segment(&state.ds),

@@ -88,7 +88,7 @@ pub(super) fn step(state: State, byte: u8) -> Step {
     match state {
         State::Start => start(byte),
         State::Recovery => match byte {
-            0..=0x1f | 0xfe | 0xff | b'{' | b'}' | b'[' | b']' | b':' | b',' => Step::Again,
+            0..=8 | 0xa..=0x1f | 0xfe | 0xff | b'{' | b'}' | b'[' | b']' | b':' | b',' => Step::Again,
             _ => Step::Skip(State::Recovery),
         },
         State::String(quote) => match byte {
