@@ -57,7 +57,7 @@ fn socat_talks_to_the_monitor() {
     assert_eq!(answer(&screen, "p $pc"), "0xfffffff0\n");
     assert_eq!(answer(&screen, "xp /1xb 0xfffffff0"), "00000000fffffff0: 0xea\n");
     let code = answer(&screen, "x /1i 0xfffffff0");
-    assert!(code.starts_with("0xfffffff0:  ea 5b e0 00 f0           ljmpw    $0xf000, $0xe05b\n"), "{code}");
+    assert!(code.starts_with("0xfffffff0:  ea 5b e0 00 f0           ljmpw    $0xf000:$0xe05b\n"), "{code}");
     let pic = answer(&screen, "info pic");
     assert!(
         pic.contains("ioapic0: ver=0x11 id=0x00 sel=0x00\n  pin 0  0x0000000000010000 dest=0 vec=0 "),
