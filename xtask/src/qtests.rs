@@ -22,16 +22,23 @@ against the release binary. NAMEs are programs of QEMU's tests/qtest, such as rt
 ";
 
 /// Programs that this machine has the devices and commands for.
-const PROGRAMS: [&str; 9] = [
+const PROGRAMS: [&str; 16] = [
     "boot-order-test",
     "cpu-plug-test",
+    "device-introspect-test",
+    "endianness-test",
     "fw_cfg-test",
-    "i440fx-test",
     "machine-none-test",
     "numa-test",
+    "pvpanic-pci-test",
+    "pvpanic-test",
+    "qmp-cmd-test",
     "qmp-test",
     "qom-test",
     "readconfig-test",
+    "test-hmp",
+    "test-x86-cpuid-compat",
+    "wdt_ib700-test",
 ];
 /// What the build needs; libfdt and pixman for the configuration, which insists on them.
 const BUILD: [&str; 10] = [
