@@ -1,5 +1,4 @@
-//! Debian's gdb and a bare-metal guest on the local KVM, whose instruction emulator knows no watchpoints: those are
-//! tested with Linux in the nested machine.
+//! Debian's gdb and a bare-metal guest on the local KVM.
 
 mod common;
 
