@@ -5,7 +5,6 @@
 
 mod accel;
 mod chardevs;
-mod cli;
 mod daemon;
 mod drives;
 mod help;
@@ -24,6 +23,8 @@ use {
 };
 
 use std::process::ExitCode;
+
+use softmmu::cli;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

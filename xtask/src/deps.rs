@@ -10,8 +10,12 @@ use anyhow::{Context, Result, bail, ensure};
 pub const NESTED: &[&str] = &["qemu-system-x86", "qemu-utils", "seabios", "lz4"];
 /// Unpacking kernels needs this one.
 pub const KERNEL: &[&str] = &["lz4"];
-/// Clients of the program in its own tests: of the monitor's socket, and a debugger.
-pub const CLIENTS: &[&str] = &["socat", "gdb"];
+/// Clients of the program in its own tests: of the monitor's socket, and a debugger; and what [`python`] needs.
+pub const CLIENTS: &[&str] = &["socat", "gdb", "python3-venv"];
+/// Clients in Python, from PyPI.
+const PYTHON: &[&str] = &["qemu.qmp==0.0.6"];
+/// Compiles libFuzzer.
+pub const FUZZ: &[&str] = &["g++"];
 /// Disassembles ACPI tables (`iasl`).
 pub const ACPI: &[&str] = &["acpica-tools"];
 
@@ -136,4 +140,25 @@ fn only_file_with(folder: &Path, suffix: &str) -> Result<PathBuf> {
 /// Debian's static busybox, the userspace of every guest.
 pub fn busybox() -> Result<PathBuf> {
     Ok(unpacked("busybox-static")?.join("bin/busybox"))
+}
+
+/// A Python that has [`PYTHON`], in an environment of its own in the cache.
+pub fn python() -> Result<PathBuf> {
+    let place = cache()?.join("python");
+    let program = place.join("bin/python");
+    let wanted = PYTHON.join("\n");
+    let note = place.join("installed");
+    if std::fs::read_to_string(&note).is_ok_and(|installed| installed == wanted) {
+        return Ok(program);
+    }
+    eprintln!("xtask: installing {}", PYTHON.join(" "));
+    let run = |command: &mut Command, what: &str| -> Result<()> {
+        let status = command.stdout(std::io::stderr()).status().with_context(|| what.to_owned())?;
+        ensure!(status.success(), "{what} failed ({status})");
+        Ok(())
+    };
+    run(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear"]).arg(&place), "python3 -m venv")?;
+    run(Command::new(&program).args(["-m", "pip", "install", "-q"]).args(PYTHON), "pip install")?;
+    std::fs::write(note, wanted)?;
+    Ok(program)
 }

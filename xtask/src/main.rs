@@ -6,6 +6,7 @@ mod bench;
 mod boot;
 mod console;
 mod deps;
+mod fuzz;
 mod guest;
 mod initramfs;
 mod kernel;
@@ -45,6 +46,7 @@ fn chore(mut args: Args) -> Result<u8> {
         // A helper that `bench` runs, too, in nested machines.
         "time-first" => bench::time_first(args),
         "ci" => test::ci(),
+        "fuzz" => fuzz::command(args),
         "qtests" => qtests::command(args),
         "nested" => nested::command(args),
         "help" | "-h" | "--help" => {
@@ -56,5 +58,5 @@ fn chore(mut args: Args) -> Result<u8> {
 }
 
 fn help() -> String {
-    [boot::USAGE, test::USAGE, qtests::USAGE, bench::USAGE, nested::USAGE].join("\n")
+    [boot::USAGE, test::USAGE, qtests::USAGE, bench::USAGE, fuzz::USAGE, nested::USAGE].join("\n")
 }

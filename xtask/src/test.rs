@@ -65,6 +65,7 @@ fn workspace() -> Result<()> {
     guests.args(["build", "--release"]).current_dir(root()?.join("guests"));
     step("building the bare-metal guests", &mut guests)?;
     cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    deps::python()?;
     let has_nextest = Command::new("cargo").args(["nextest", "--version"]).output()?.status.success();
     if has_nextest {
         cargo(&["nextest", "run", "--workspace", "--no-fail-fast"])?;

@@ -42,7 +42,7 @@ const LAYERS: [&[&str]; 8] = [
     // Control.
     &["monitor", "gdbserver"],
     // Programs.
-    &["libqtest", "softmmu", "xtask"],
+    &["libqtest", "softmmu", "fuzz", "xtask"],
 ];
 
 /// A crate and those of this workspace that it depends on; dev-dependencies do not count.
