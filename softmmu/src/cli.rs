@@ -11,6 +11,7 @@ mod device;
 mod drive;
 mod firmware;
 mod identity;
+mod introspect;
 mod machine;
 mod memory;
 mod monitor;

@@ -256,3 +256,18 @@ fn cpus_keep_what_their_model_has() {
     let (status, text) = run(&["-accel", "qtest", "-nodefaults", "-cpu", "host"]);
     assert_eq!((status, text.as_str()), (Some(1), "softmmu: CPU model 'host' requires KVM or HVF\n"));
 }
+
+#[test]
+fn the_command_line_can_be_asked_for_what_it_takes() {
+    let mut vm = QTest::builder(PROGRAM).with_qmp().start();
+    let rtc = vm.qmp(r#"{"execute": "query-command-line-options", "arguments": {"option": "rtc"}}"#);
+    let parameter = |name| serde_json::json!({"name": name, "type": "string"});
+    let parameters = ["driftfix", "clock", "base"].map(parameter);
+    assert_eq!(rtc, serde_json::json!([{"option": "rtc", "parameters": parameters}]));
+    let all = vm.qmp(r#"{"execute": "query-command-line-options"}"#);
+    for option in ["machine", "smp-opts", "memory", "chardev", "drive", "sandbox"] {
+        assert!(all.as_array().unwrap().iter().any(|o| o["option"] == option), "{option}");
+    }
+    let none = vm.qmp_raw(r#"{"execute": "query-command-line-options", "arguments": {"option": "foo"}}"#);
+    assert_eq!(none["error"]["desc"], "invalid option name: foo");
+}

@@ -1,6 +1,6 @@
 //! `virtio-net` (virtio 1.2, section 5.1; QEMU `hw/net/virtio-net.c`).
 //!
-//! A device has pairs of queues, each with a client of the network ([`pair`]), and a control queue ([`control`]).
+//! A device has pairs of queues, each with a client of the network (`pair`), and a control queue (`control`).
 //! Packets have the header that the driver agreed to towards the guest; towards the backend they have one only where
 //! it can have one (TAP), and what takes a header is offered only then.
 

@@ -1,0 +1,194 @@
+//! What the command line takes, for tools: `query-command-line-options`.
+//!
+//! Source: QEMU `util/qemu-config.c`, `qapi/misc.json`.
+
+use qapi::QapiType;
+use qom::{Result, bail};
+
+/// What a parameter of an option is.
+#[derive(QapiType, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandLineParameterType {
+    /// Text.
+    String,
+    /// `on` or `off`.
+    Boolean,
+    /// A number.
+    Number,
+    /// A number of bytes, with a suffix.
+    Size,
+}
+
+/// A parameter of an option.
+#[derive(QapiType)]
+pub struct CommandLineParameterInfo {
+    name: String,
+    #[qapi(name = "type")]
+    kind: CommandLineParameterType,
+    help: Option<String>,
+    default: Option<String>,
+}
+
+/// An option, or a group of settings that an option and `-readconfig` fill.
+#[derive(QapiType)]
+pub struct CommandLineOptionInfo {
+    option: String,
+    parameters: Vec<CommandLineParameterInfo>,
+}
+
+use CommandLineParameterType::{Boolean, Number, Size, String as Text};
+
+type Parameter = (&'static str, CommandLineParameterType);
+
+/// The groups under QEMU's names, with the parameters that are taken here. Those without any take what the chosen
+/// type has.
+const GROUPS: &[(&str, &[Parameter])] = &[
+    (
+        "machine",
+        &[
+            ("firmware", Text),
+            ("mem-merge", Boolean),
+            ("dump-guest-core", Boolean),
+            ("append", Text),
+            ("initrd", Text),
+            ("kernel", Text),
+            ("kernel_irqchip", Boolean),
+            ("accel", Text),
+            ("type", Text),
+        ],
+    ),
+    (
+        "sandbox",
+        &[
+            ("resourcecontrol", Text),
+            ("spawn", Text),
+            ("elevateprivileges", Text),
+            ("obsolete", Text),
+            ("enable", Boolean),
+        ],
+    ),
+    ("smbios", &[]),
+    ("acpi", &[]),
+    ("action", &[("watchdog", Text), ("panic", Text), ("reboot", Text), ("shutdown", Text)]),
+    ("fw_cfg", &[("gen_id", Text), ("string", Text), ("file", Text), ("name", Text)]),
+    ("numa", &[]),
+    ("name", &[("debug-threads", Boolean), ("process", Text), ("guest", Text)]),
+    ("overcommit", &[("cpu-pm", Boolean), ("mem-lock", Boolean)]),
+    ("object", &[]),
+    (
+        "boot-opts",
+        &[
+            ("strict", Boolean),
+            ("reboot-timeout", Number),
+            ("splash-time", Number),
+            ("splash", Text),
+            ("menu", Boolean),
+            ("once", Text),
+            ("order", Text),
+        ],
+    ),
+    (
+        "smp-opts",
+        &[
+            ("maxcpus", Number),
+            ("threads", Number),
+            ("cores", Number),
+            ("clusters", Number),
+            ("dies", Number),
+            ("sockets", Number),
+            ("cpus", Number),
+        ],
+    ),
+    ("memory", &[("maxmem", Size), ("slots", Number), ("size", Size)]),
+    ("accel", &[]),
+    ("trace", &[("file", Text), ("events", Text), ("enable", Text)]),
+    ("mon", &[("pretty", Boolean), ("chardev", Text), ("mode", Text)]),
+    ("global", &[("value", Text), ("property", Text), ("driver", Text)]),
+    ("rtc", &[("driftfix", Text), ("clock", Text), ("base", Text)]),
+    ("net", &[]),
+    ("nic", &[]),
+    ("netdev", &[]),
+    ("device", &[]),
+    (
+        "chardev",
+        &[
+            ("abstract", Boolean),
+            ("tight", Boolean),
+            ("logappend", Boolean),
+            ("logfile", Text),
+            ("append", Boolean),
+            ("chardev", Text),
+            ("size", Size),
+            ("name", Text),
+            ("signal", Boolean),
+            ("mux", Boolean),
+            ("telnet", Boolean),
+            ("reconnect", Number),
+            ("nodelay", Boolean),
+            ("delay", Boolean),
+            ("server", Boolean),
+            ("wait", Boolean),
+            ("ipv6", Boolean),
+            ("ipv4", Boolean),
+            ("to", Number),
+            ("localport", Text),
+            ("localaddr", Text),
+            ("fd", Text),
+            ("port", Text),
+            ("host", Text),
+            ("path", Text),
+            ("backend", Text),
+        ],
+    ),
+    (
+        "drive",
+        &[
+            ("werror", Text),
+            ("rerror", Text),
+            ("read-only", Boolean),
+            ("file", Text),
+            ("if", Text),
+            ("media", Text),
+            ("index", Number),
+            ("unit", Number),
+            ("bus", Number),
+            ("detect-zeroes", Text),
+            ("format", Text),
+            ("cache.writeback", Boolean),
+            ("aio", Text),
+            ("snapshot", Boolean),
+            ("discard", Text),
+            ("force-share", Boolean),
+            ("auto-read-only", Boolean),
+            ("cache.no-flush", Boolean),
+            ("cache.direct", Boolean),
+            ("driver", Text),
+            ("node-name", Text),
+        ],
+    ),
+];
+
+fn describe((option, parameters): &(&str, &[Parameter])) -> CommandLineOptionInfo {
+    let parameter = |(name, kind): &Parameter| CommandLineParameterInfo {
+        name: (*name).to_owned(),
+        kind: *kind,
+        help: None,
+        default: None,
+    };
+    CommandLineOptionInfo {
+        option: (*option).to_owned(),
+        parameters: parameters.iter().map(parameter).collect(),
+    }
+}
+
+/// Lists options of the command line with their parameters.
+#[qapi::command("query-command-line-options", preconfig)]
+fn query_command_line_options(
+    /// Only this one.
+    option: Option<String>,
+) -> Result<Vec<CommandLineOptionInfo>> {
+    let Some(option) = option else { return Ok(GROUPS.iter().map(describe).collect()) };
+    match GROUPS.iter().find(|(name, _)| *name == option) {
+        Some(group) => Ok(vec![describe(group)]),
+        None => bail!("invalid option name: {option}"),
+    }
+}
