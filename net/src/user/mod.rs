@@ -2,7 +2,7 @@
 //! libslirp, whose addresses, options and limits it has).
 //!
 //! The guest sees a router that is also its DHCP, DNS and TFTP server. Connections and datagrams that it sends go on
-//! over sockets of the host. All state is the [`stack::Stack`]'s, under one lock that is never held while frames are
+//! over sockets of the host. All state is the `Stack`'s, under one lock that is never held while frames are
 //! handed to the guest; the guest's frames are worked on by the thread that sends them, the host's on the main loop.
 
 use std::net::IpAddr;
