@@ -77,6 +77,8 @@ fn carry_out(request: Value) {
         Some(Value::Object(arguments)) => arguments,
         _ => Map::new(),
     };
+    // Commands that list types look for them.
+    qom::module_call_init(qom::ModuleInitType::Qom);
     if let Some(command) = qapi::find_command(&name).filter(|_| only_looks(&name)) {
         // Refusing is as good.
         let _ = command.run(arguments);

@@ -205,12 +205,17 @@ impl VirtIOBlock {
         self.sizes.get().map_or(SECTOR as u32, |sizes| sizes.logical)
     }
 
-    /// Takes what the driver has made available.
+    /// Takes what the driver has made available: a ring of it, then others of the loop have their turn, as a driver
+    /// may add faster than the disk answers.
     fn handle(self: &Arc<Self>, work: &Arc<QueueWork>) {
+        let mut share = self.queue_size.get();
         work.begin();
         loop {
             work.queue.set_notification(false);
-            while let Some(element) = work.queue.pop() {
+            while share > 0
+                && let Some(element) = work.queue.pop()
+            {
+                share -= 1;
                 match request::parse(self, work, element) {
                     Ok(Some(request)) => self.submit(work, request),
                     Ok(None) => {}
@@ -220,11 +225,14 @@ impl VirtIOBlock {
                     }
                 }
             }
-            if self.is_broken() || !work.queue.set_notification(true) {
+            if share == 0 || self.is_broken() || !work.queue.set_notification(true) {
                 break;
             }
         }
         work.end();
+        if share == 0 {
+            self.queue_again(&work.queue);
+        }
     }
 
     fn submit(self: &Arc<Self>, work: &Arc<QueueWork>, request: Request) {

@@ -296,6 +296,126 @@ pub const SCENARIOS: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        name: "virtio-serial-and-balloon",
+        // Two ports whose character devices are connected to each other.
+        arguments: &[
+            "-chardev",
+            "socket,id=a,path=/tmp/port,server=on,wait=off",
+            "-chardev",
+            "socket,id=b,path=/tmp/port",
+            "-device",
+            "virtio-serial-pci",
+            "-device",
+            "virtserialport,chardev=a,name=org.test.a",
+            "-device",
+            "virtserialport,chardev=b,name=org.test.b",
+            "-device",
+            "virtio-balloon-pci",
+        ],
+        initrd: WITH_MODULES,
+        steps: &[
+            Expect(PROMPT),
+            // Their names come later than the ports.
+            Type(
+                "load; cd /sys/class/virtio-ports; until grep -q test.b */name 2>/dev/null; do sleep 1; done\n",
+            ),
+            Type("cat vport0p1/name vport0p2/name; cd\n"),
+            Expect("org.test.a"),
+            Expect("org.test.b"),
+            Expect(PROMPT),
+            Type(
+                "(head -c 1000000 /dev/vport0p2 | md5sum > /tmp/there) & seq 1000000 | head -c 1000000 > /tmp/here\n",
+            ),
+            Type(
+                "cat /tmp/here > /dev/vport0p1; wait; md5sum < /tmp/here | cmp - /tmp/there && echo same-$((1+1))\n",
+            ),
+            Expect("same-2"),
+            Expect(PROMPT),
+            Type("echo before-$(awk '/MemTotal/ { print ($2 > 400000) }' /proc/meminfo)\n"),
+            Expect("before-1"),
+            Type("\x01c"),
+            Expect("(qemu) "),
+            Type("balloon 256\n"),
+            Expect("(qemu) "),
+            Type("\x01c"),
+            Type(
+                "until awk '/MemTotal/ { exit $2 > 300000 }' /proc/meminfo; do sleep 1; done; echo small-$((1+1))\n",
+            ),
+            Expect("small-2"),
+            // And until it is done.
+            Type(
+                "a=0; until b=$(grep MemTotal /proc/meminfo); [ \"$a\" = \"$b\" ]; do a=$b; sleep 3; done; ",
+            ),
+            Type("echo done-$((1+1))\n"),
+            Expect("done-2"),
+            Type("\x01c"),
+            Expect("(qemu) "),
+            Type("info balloon\n"),
+            Expect("balloon: actual=256"),
+            Type("quit\n"),
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "suspend",
+        arguments: &["-smp", "2"],
+        steps: &[
+            Expect(PROMPT),
+            Type("cat /sys/power/mem_sleep; echo kept-$((1+1)) > /tmp/kept\n"),
+            Expect("[deep]"),
+            Expect(PROMPT),
+            // The alarm wakes it; on a busy machine it takes long to fall asleep.
+            Type("echo +20 > /sys/class/rtc/rtc0/wakealarm; echo mem > /sys/power/state; cat /tmp/kept\n"),
+            Expect("kept-2"),
+            Expect(PROMPT),
+            Type("dmesg | grep -o 'Waking up from.*'; echo cpus=$((100+$(nproc)))\n"),
+            Expect("system sleep state S3"),
+            Expect("cpus=102"),
+            Type("poweroff\n"),
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "hotplug",
+        arguments: &[
+            "-smp",
+            "2,maxcpus=3,sockets=3",
+            "-m",
+            "256M,slots=1,maxmem=1G",
+            "-object",
+            "memory-backend-ram,id=n0,size=128M",
+            "-object",
+            "memory-backend-ram,id=n1,size=128M",
+            "-object",
+            "memory-backend-ram,id=m1,size=128M",
+            "-numa",
+            "node,memdev=n0,cpus=0",
+            "-numa",
+            "node,memdev=n1,cpus=1-2",
+        ],
+        steps: &[
+            Expect(PROMPT),
+            Type("cd /sys/devices/system; echo nodes=$(cat node/online) cpus=$(cat node/node1/cpulist)\n"),
+            Expect("nodes=0-1 cpus=1"),
+            Type("\x01c"),
+            Expect("(qemu)"),
+            Type("device_add qemu64-x86_64-cpu,id=cpu2,socket-id=2,core-id=0,thread-id=0\n"),
+            Expect("(qemu)"),
+            Type("device_add pc-dimm,id=dimm1,memdev=m1\n"),
+            Expect("(qemu)"),
+            Type("\x01c"),
+            Type(
+                "until [ -d cpu/cpu2 ]; do sleep 1; done; echo 1 > cpu/cpu2/online; echo cpus=$((100+$(nproc)))\n",
+            ),
+            Expect("cpus=103"),
+            Type("until [ -d memory/memory32 ]; do sleep 1; done; echo online > memory/memory32/state\n"),
+            Type("awk '/MemTotal/ { print \"more=\" ($2 > 250000) }' /proc/meminfo\n"),
+            Expect("more=1"),
+            Type("poweroff\n"),
+        ],
+        ..PLAIN
+    },
+    Scenario {
         name: "quit-key",
         steps: &[Expect(PROMPT), Type("\x01x"), Expect("QEMU: Terminated")],
         ..PLAIN

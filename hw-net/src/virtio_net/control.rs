@@ -8,9 +8,13 @@ use hw_virtio::{VirtQueue, VirtQueueElement};
 use super::VirtIONet;
 use super::spec::{S_ANNOUNCE, ctrl, feature};
 
+/// Commands that are carried out before others of the loop have their turn.
+const BATCH: u32 = 64;
+
 impl VirtIONet {
     pub(super) fn handle_control(&self, queue: &Arc<VirtQueue>) {
-        while let Some(element) = queue.pop() {
+        for _ in 0..BATCH {
+            let Some(element) = queue.pop() else { return };
             if element.writable_len() < 1 || element.readable_len() < 2 {
                 self.set_broken("virtio-net ctrl missing headers");
                 queue.forget(&element);
@@ -21,6 +25,7 @@ impl VirtIONet {
             queue.push(element, written as u32);
             queue.notify();
         }
+        self.queue_again(queue);
     }
 
     /// Carries a command out; `None` for one that is wrong.

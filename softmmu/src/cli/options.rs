@@ -145,7 +145,7 @@ options! {
         Help "h" | "help" flag Full "" "print this and exit";
         Version "version" flag Full "" "print the version and exit";
         Machine "machine" | "M" arg Full "[type=]NAME[,PROP=VALUE[,...]]"
-            "the machine to be ('-machine help' lists them) and its properties, such as\naccel=A[:B...] (accelerators to try in turn), vmport=on|off|auto,\nkernel-irqchip=on, mem-merge=on|off, dump-guest-core=on|off";
+            "the machine to be ('-machine help' lists them) and its properties, such as\naccel=A[:B...] (accelerators to try in turn), vmport=on|off|auto,\nkernel-irqchip=on|off|split, mem-merge=on|off, dump-guest-core=on|off";
         Cpu "cpu" arg Full "MODEL[,[+|-]FEATURE][,FEATURE=VALUE]"
             "the processor's model and features ('-cpu help' lists them)";
         Accel "accel" arg Full "[accel=]NAME[,PROP=VALUE[,...]]"
