@@ -261,7 +261,7 @@ impl KvmState {
 
     fn listener(&self, bus: Bus) -> Arc<KvmMemoryListener> {
         let slots = u32::try_from(self.kvm.get_nr_memslots()).unwrap_or(32);
-        let readonly = self.vm.check_extension(Cap::ReadonlyMem);
+        let readonly = self.has_readonly_mem();
         // What is collected is collected once, whoever writes it.
         let coalesced = if bus == Bus::Smram { None } else { self.coalesced.clone() };
         KvmMemoryListener::new(self.vm.clone(), bus, slots, readonly, coalesced)
@@ -274,6 +274,11 @@ impl KvmState {
         let _ = self.memory_listener.set(memory.clone());
         address_space_memory().add_listener(memory);
         address_space_io().add_listener(self.listener(Bus::Pio) as Arc<dyn MemoryListener>);
+    }
+
+    /// Whether guests can read and run memory whose writes come to us (`kvm_readonly_mem_enabled`).
+    pub fn has_readonly_mem(&self) -> bool {
+        self.vm.check_extension(Cap::ReadonlyMem)
     }
 
     /// Whether CPUs have system management mode (`kvm_has_smm`).

@@ -1,7 +1,8 @@
-//! Disks: so far `virtio-blk`.
+//! Disks: so far `virtio-blk`, and flash memory.
 //!
 //! Source followed: QEMU `hw/block/`.
 #![forbid(unsafe_code)]
 
 mod conf;
+pub mod pflash;
 pub mod virtio_blk;

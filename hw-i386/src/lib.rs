@@ -16,6 +16,7 @@ mod pc_piix;
 pub mod pci_setup;
 pub mod pirtable;
 mod ports;
+mod sysfw;
 mod vmport;
 mod x86;
 

@@ -21,6 +21,7 @@ use target_i386::X86Cpu;
 use crate::hotplug::PcHotplug;
 use crate::loader::{E820_RAM, E820_RESERVED, E820Entry};
 use crate::ports;
+use crate::sysfw::FirmwareSize;
 use crate::x86::{GSI_NUM_PINS, RamSplit, X86Machine};
 
 /// Where memory above the hole starts.
@@ -60,6 +61,9 @@ pub struct PcMachine {
     /// Enable/disable Intel 8042 PS/2 controller emulation
     #[property(default = true)]
     pub i8042: Property<bool>,
+    /// Maximum combined firmware size
+    #[property]
+    pub(crate) max_fw_size: Property<FirmwareSize>,
     pub(crate) fw_cfg: OnceLock<Arc<FwCfg>>,
     pub(crate) pci_bus: OnceLock<Arc<dyn Object>>,
     pub(crate) isa_bus: OnceLock<Arc<dyn Object>>,

@@ -27,7 +27,7 @@ use util::trace::span;
 use crate::kvm::setup_irq_routing;
 use crate::pc::{PcMachine, first_cpu};
 use crate::x86::GSI_NUM_PINS;
-use crate::{boot, firmware, intc};
+use crate::{boot, firmware, intc, sysfw};
 
 /// Where the SMBus's registers start.
 const SMB_IO_BASE: u32 = 0xb100;
@@ -43,7 +43,8 @@ const SCI: u32 = 9;
 
 /// `pc-i440fx-7.2`.
 #[derive(Object)]
-#[object(name = "pc-i440fx-7.2-machine", parent = PcMachine, class_init = i440fx_class_init)]
+#[object(name = "pc-i440fx-7.2-machine", parent = PcMachine, class_init = i440fx_class_init,
+    instance_init = sysfw::create)]
 pub struct PcI440fxMachine {
     parent: PcMachine,
 }
@@ -117,7 +118,10 @@ fn pc_init1(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
     let pci_memory = MemoryRegion::container("pci", 1 << 64);
     let rom_memory = if pci_enabled { pci_memory.clone() } else { get_system_memory() };
     let ram = pc.memory_init(&rom_memory, pci_enabled)?;
-    firmware::load(pc, &rom_memory)?;
+    match pci_enabled {
+        true => sysfw::init(pc, &rom_memory)?,
+        false => firmware::load(pc, &rom_memory)?,
+    }
     let fw_cfg = firmware::fw_cfg_arch_create(pc)?;
     let _ = pc.fw_cfg.set(fw_cfg);
 

@@ -60,6 +60,9 @@ pub struct Mc146818 {
     origin_ns: i64,
     /// The virtual time up to which register C shows what happened.
     synced_ns: i64,
+    /// When the last periodic interrupt came, or was enabled, in periods of the crystal: they have a phase of their
+    /// own.
+    periodic_base: i64,
     /// Periodic interrupts to make up for.
     lost_ticks: u32,
     /// How many were made up for since the last one that came by itself.
@@ -81,6 +84,7 @@ impl Mc146818 {
             origin_seconds: 0,
             origin_ns: 0,
             synced_ns: signed(now_ns),
+            periodic_base: clock(signed(now_ns)),
             lost_ticks: 0,
             reinjected: 0,
             irq_fell: false,
@@ -191,10 +195,10 @@ impl Mc146818 {
 
     /// The virtual time at which [`Self::expire`] is next due: an enabled interrupt that is not pending.
     pub fn next_deadline(&self) -> Option<u64> {
-        if self.irq_level() || !self.is_divided() {
+        if self.irq_level() {
             return None;
         }
-        let enabled = |bit: u8| self.get(spec::REG_B) & bit != 0;
+        let enabled = |bit: u8| self.is_divided() && self.get(spec::REG_B) & bit != 0;
         let second = self.elapsed(self.synced_ns) / NS_PER_SECOND;
         let update = enabled(spec::REG_B_UIE).then_some(1);
         let alarm = if enabled(spec::REG_B_AIE) && self.is_updated() {
@@ -202,16 +206,13 @@ impl Mc146818 {
         } else {
             None
         };
-        let seconds = [update, alarm]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|seconds| (second + seconds).saturating_mul(NS_PER_SECOND));
-        let periodic = spec::periodic_ticks(self.get(spec::REG_A))
-            .filter(|_| enabled(spec::REG_B_PIE))
-            .map(|period| tick_time((self.ticks(self.synced_ns) / period + 1) * period));
-        let elapsed = [seconds, periodic].into_iter().flatten().min()?;
-        u64::try_from(self.origin_ns.saturating_add(elapsed)).ok()
+        let seconds =
+            [update, alarm].into_iter().flatten().min().map(|seconds| {
+                (second + seconds).saturating_mul(NS_PER_SECOND).saturating_add(self.origin_ns)
+            });
+        let periodic = self.period().map(|period| clock_time(self.periodic_base.saturating_add(period)));
+        let deadline = [seconds, periodic].into_iter().flatten().min()?;
+        u64::try_from(deadline).ok()
     }
 
     /// Raises what is due; tells whether the alarm's interrupt is.
@@ -246,11 +247,9 @@ impl Mc146818 {
         self.origin_seconds.saturating_add(self.elapsed(ns) / NS_PER_SECOND)
     }
 
-    /// Periods of the crystal since the origin.
-    fn ticks(&self, ns: i64) -> i64 {
-        let elapsed = self.elapsed(ns);
-        elapsed / NS_PER_SECOND * spec::CRYSTAL_HZ
-            + elapsed % NS_PER_SECOND * spec::CRYSTAL_HZ / NS_PER_SECOND
+    /// Periods of the crystal between periodic interrupts, if these are enabled (`rtc_periodic_clock_ticks`).
+    fn period(&self) -> Option<i64> {
+        spec::periodic_ticks(self.get(spec::REG_A)).filter(|_| self.get(spec::REG_B) & spec::REG_B_PIE != 0)
     }
 
     fn is_update_in_progress(&self, now_ns: u64) -> bool {
@@ -264,6 +263,7 @@ impl Mc146818 {
         // A clock that runs by the host's (`-rtc clock=host`) can be set back.
         let from = self.synced_ns.min(now);
         self.synced_ns = now;
+        self.sync_periodic(now);
         if !self.is_divided() {
             return;
         }
@@ -276,22 +276,47 @@ impl Mc146818 {
                 flags |= spec::REG_C_AF;
             }
         }
-        // As in QEMU the flag comes only with the interrupt enabled (the data sheet sets it always).
-        let enabled = self.get(spec::REG_B) & spec::REG_B_PIE != 0;
-        if let Some(period) = spec::periodic_ticks(self.get(spec::REG_A)).filter(|_| enabled) {
-            let ticks = self.ticks(now) / period - self.ticks(from) / period;
-            if ticks > 0 {
-                let lost = ticks - i64::from(flags & spec::REG_C_PF == 0);
-                self.lose_ticks(lost);
-                flags |= spec::REG_C_PF;
-            }
-        }
         self.set(spec::REG_C, flags);
+    }
+
+    /// The same for the periodic interrupt. As in QEMU its flag comes only with the interrupt enabled, and whatever the
+    /// divider does (the data sheet has neither).
+    fn sync_periodic(&mut self, now: i64) {
+        self.periodic_base = self.periodic_base.min(clock(now));
+        let Some(period) = self.period() else { return };
+        let ticks = clock(now).saturating_sub(self.periodic_base) / period;
+        if ticks > 0 {
+            self.periodic_base += ticks * period;
+            let flags = self.get(spec::REG_C);
+            self.lose_ticks(ticks - i64::from(flags & spec::REG_C_PF == 0));
+            self.set(spec::REG_C, flags | spec::REG_C_PF);
+        }
+    }
+
+    /// The period is another, or enabled now: what has passed of the old one counts for the new one, and what was lost
+    /// is lost in new ones (`periodic_timer_update`).
+    fn change_period(&mut self, old: Option<i64>, now: i64) {
+        let Some(new) = self.period() else { return self.forget_lost_ticks() };
+        let now = clock(now);
+        let Some(old) = old else {
+            self.periodic_base = now;
+            return;
+        };
+        let passed = now.saturating_sub(self.periodic_base);
+        let passed = match self.policy {
+            LostTickPolicy::Discard => passed.min(new),
+            LostTickPolicy::Slew => {
+                let passed = passed.saturating_add(i64::from(self.lost_ticks) * old);
+                self.lost_ticks = u32::try_from(passed / new).unwrap_or(u32::MAX);
+                passed % new
+            }
+        };
+        self.periodic_base = now - passed;
     }
 
     fn lose_ticks(&mut self, lost: i64) {
         self.reinjected = 0;
-        if self.policy == LostTickPolicy::Slew && self.get(spec::REG_B) & spec::REG_B_PIE != 0 {
+        if self.policy == LostTickPolicy::Slew {
             self.lost_ticks = self.lost_ticks.saturating_add(u32::try_from(lost).unwrap_or(u32::MAX));
         }
     }
@@ -314,16 +339,12 @@ impl Mc146818 {
     }
 
     fn write_reg_a(&mut self, value: u8, now_ns: u64) -> Option<i64> {
-        let old = self.get(spec::REG_A);
+        let old = self.period();
         self.refresh_time(now_ns);
         let was_divided = self.is_divided();
         self.set(spec::REG_A, value & !spec::REG_A_UIP);
-        match (spec::periodic_ticks(old), spec::periodic_ticks(value)) {
-            (Some(old), Some(new)) => {
-                let lost = i64::from(self.lost_ticks) * old / new;
-                self.lost_ticks = u32::try_from(lost).unwrap_or(u32::MAX);
-            }
-            _ => self.forget_lost_ticks(),
+        if self.period() != old {
+            self.change_period(old, signed(now_ns));
         }
         if was_divided || !self.is_divided() {
             return None;
@@ -334,11 +355,11 @@ impl Mc146818 {
 
     fn write_reg_b(&mut self, value: u8, now_ns: u64) -> Option<i64> {
         self.refresh_time(now_ns);
-        let was_updated = self.is_updated();
+        let (was_updated, old) = (self.is_updated(), self.period());
         let set = value & spec::REG_B_SET != 0;
         self.set(spec::REG_B, if set { value & !spec::REG_B_UIE } else { value });
-        if value & spec::REG_B_PIE == 0 {
-            self.forget_lost_ticks();
+        if self.period() != old {
+            self.change_period(old, signed(now_ns));
         }
         (self.is_updated() && !was_updated).then(|| self.start_clock(now_ns))
     }
@@ -420,9 +441,14 @@ fn is_time(index: u8) -> bool {
     )
 }
 
-/// The first time since the origin at which `ticks` periods of the crystal have passed.
-fn tick_time(ticks: i64) -> i64 {
-    let (seconds, rest) = (ticks / spec::CRYSTAL_HZ, ticks % spec::CRYSTAL_HZ);
+/// A time in whole periods of the crystal.
+fn clock(ns: i64) -> i64 {
+    ns / NS_PER_SECOND * spec::CRYSTAL_HZ + ns % NS_PER_SECOND * spec::CRYSTAL_HZ / NS_PER_SECOND
+}
+
+/// The first time at which so many periods of the crystal have passed.
+fn clock_time(periods: i64) -> i64 {
+    let (seconds, rest) = (periods / spec::CRYSTAL_HZ, periods % spec::CRYSTAL_HZ);
     let rest = (rest * NS_PER_SECOND + spec::CRYSTAL_HZ - 1) / spec::CRYSTAL_HZ;
     seconds.saturating_mul(NS_PER_SECOND).saturating_add(rest)
 }

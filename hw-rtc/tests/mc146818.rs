@@ -244,6 +244,29 @@ fn periodic_interrupts_come_at_the_rate_of_register_a() {
 }
 
 #[test]
+fn a_new_rate_counts_from_the_last_periodic_interrupt() {
+    let mut rtc = pc(LEAP_EVE);
+    // Their phase is not that of the seconds: the interrupt is enabled 10 ms into one.
+    let mut now = SECOND / 100;
+    write(&mut rtc, A, 0x2d, now);
+    write(&mut rtc, B, HOURS_24 | PIE, now);
+    let start = now;
+    for round in 0..20 {
+        now = rtc.next_deadline().expect("periodic interrupts are enabled");
+        rtc.expire(now);
+        assert_eq!(read(&mut rtc, C, now) & 0xc0, 0xc0);
+        // 125 ms and 500 ms in turn; the new rate is set a while after.
+        write(&mut rtc, A, if round % 2 == 0 { 0x2f } else { 0x2d }, now + SECOND / 50);
+    }
+    let expected = start + 10 * (SECOND / 8 + SECOND / 2);
+    assert!(now.abs_diff(expected) < SECOND / 1000, "{now} instead of {expected}");
+    // Without the divider they come all the same.
+    write(&mut rtc, A, 0x7d, now);
+    rtc.expire(now + SECOND);
+    assert_eq!(read(&mut rtc, C, now + SECOND) & 0xd0, 0xc0);
+}
+
+#[test]
 fn lost_ticks_are_made_up_for_under_slew() {
     for (policy, interrupts) in [(LostTickPolicy::Discard, 1), (LostTickPolicy::Slew, 8)] {
         let mut rtc = Mc146818::new(LEAP_EVE, 2000, policy, 0);

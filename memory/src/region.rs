@@ -116,10 +116,10 @@ impl MemoryRegion {
         Self::new(name, size.into(), RegionKind::Io(ops), rules)
     }
 
-    /// Memory with handlers for writes (`memory_region_init_rom_device`).
-    pub fn rom_device(name: &str, block: RamBlock, ops: Arc<dyn RegionOps>) -> MemoryRegion {
+    /// Memory with handlers for writes (`memory_region_init_rom_device`), which may hold the memory, too.
+    pub fn rom_device(name: &str, block: Arc<RamBlock>, ops: Arc<dyn RegionOps>) -> MemoryRegion {
         let rules = ops.rules();
-        Self::new(name, block.size().into(), RegionKind::RomDevice(Arc::new(block), ops), rules)
+        Self::new(name, block.size().into(), RegionKind::RomDevice(block, ops), rules)
     }
 
     /// `size` bytes of `target` from `offset` (`memory_region_init_alias`).

@@ -139,7 +139,7 @@ impl Pair {
                 Kind::Container => MemoryRegion::container(&name, spec.size.into()),
                 Kind::Ram => MemoryRegion::ram(&name, block()),
                 Kind::Io => MemoryRegion::io(&name, spec.size, probe()),
-                Kind::RomDevice => MemoryRegion::rom_device(&name, block(), probe()),
+                Kind::RomDevice => MemoryRegion::rom_device(&name, Arc::new(block()), probe()),
                 Kind::Alias(target) => {
                     MemoryRegion::alias(&name, regions[target].as_ref().unwrap(), 0, spec.size)
                 }

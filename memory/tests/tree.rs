@@ -200,7 +200,7 @@ fn a_rom_device_reads_as_memory_until_it_is_told_otherwise() {
     let probe = Probe::new(AccessRules::bytes(4));
     let block = RamBlock::anonymous("flash", 4096).unwrap();
     block.slice(0x10, 1).unwrap().copy_from(&[0xab_u8]);
-    let flash = MemoryRegion::rom_device("flash", block, probe.clone());
+    let flash = MemoryRegion::rom_device("flash", block.into(), probe.clone());
     root.add_subregion(0x1000, &flash);
     let read = || {
         let mut data = [0];

@@ -67,16 +67,17 @@ pub fn qemu_init(arguments: &[String]) -> Result<Init> {
     create_objects(&options, object_create_early)?;
     chardev::suspend_mux_open();
     chardevs::create(&options.chars)?;
+    let kind = machine.class().get::<MachineClass>().map_or("", |class| class.name);
+    if !drives::create(&options.disks, kind)? {
+        return Ok(Init::Done);
+    }
+    qemu_apply_machine_options(&options, &machine)?;
     configure_accelerators(&options.accelerators(), &machine, options.qtest.is_some())?;
     if let Some(chardev) = &options.qtest {
         qtest_server_init(chardev, options.qtest_log.as_deref())?;
     }
     networks::create(&options.nets)?;
     create_objects(&options, |kind| !object_create_early(kind))?;
-    let kind = machine.class().get::<MachineClass>().map_or("", |class| class.name);
-    if !drives::create(&options.disks, kind)? {
-        return Ok(Init::Done);
-    }
     let monitors = chardevs::connect(&options.chars)?;
     for (node, location) in &options.numa {
         set_numa_options(&machine, node).map_err(|e| e.prepend(format!("{location}: ")))?;
@@ -178,7 +179,7 @@ pub fn select_machine(options: &Options) -> Result<&'static Class> {
     }
 }
 
-/// Makes the machine object and tells it what the options said (`qemu_create_machine`).
+/// Makes the machine object (`qemu_create_machine`).
 fn qemu_create_machine(options: &mut Options) -> Result<Arc<dyn Object>> {
     let _span = span("qemu_create_machine");
     let class = select_machine(options)?;
@@ -204,10 +205,13 @@ fn qemu_create_machine(options: &mut Options) -> Result<Arc<dyn Object>> {
         name: options.name.clone(),
         boot: options.boot.clone(),
     });
-    for (name, value) in &options.machine_properties {
-        machine.property_set(name, value.as_input())?;
-    }
     Ok(machine)
+}
+
+/// Sets the machine's properties, which may name objects and drives (`qemu_apply_machine_options`).
+fn qemu_apply_machine_options(options: &Options, machine: &Arc<dyn Object>) -> Result<()> {
+    let mut properties = options.machine_properties.iter();
+    properties.try_for_each(|(name, value)| machine.property_set(name, value.as_input()))
 }
 
 /// Whether objects of a type are made before the chardevs and the accelerator (`object_create_early`).

@@ -477,3 +477,28 @@ fn devices_that_there_is_one_of_are_refused_twice() {
         &["softmmu: -device vmgenid,guid=x: Property 'vmgenid.guid' doesn't take value 'x'"],
     );
 }
+
+#[test]
+fn flash_memory_that_does_not_fit_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let odd = file(&directory, "odd", &[0; 5000]);
+    let large = file(&directory, "large", &vec![0; 9 << 20]);
+    let page = file(&directory, "page", &[0; 4096]);
+    let drive = |path: &Path, more: &str| format!("if=pflash,format=raw,file={}{more}", text(path));
+    let invalid = "softmmu: system firmware block device pflash0 has invalid size 5000";
+    let hint = "its size must be a non-zero multiple of 0x1000";
+    refused(&["-drive", &drive(&odd, "")], &[invalid, hint]);
+    refused(
+        &["-drive", &drive(&large, "")],
+        &["softmmu: combined size of system firmware exceeds 8388608 bytes"],
+    );
+    refused(&["-drive", &drive(&page, ",unit=1")], &["softmmu: pflash1 requires pflash0"]);
+    let node = format!("driver=file,node-name=n,filename={}", text(&page));
+    let drive = drive(&page, "");
+    let twice = format!("softmmu: -drive {drive}: clashes with -machine");
+    refused(&["-blockdev", &node, "-M", "pc,pflash0=n", "-drive", &drive], &[&twice]);
+    let unknown = "softmmu: Property 'cfi.pflash01.drive' can't find value 'nobody'";
+    refused(&["-M", "pc,pflash0=nobody"], &[unknown]);
+    let orphan = format!("softmmu: -drive {drive}: machine type does not support if=pflash,bus=0,unit=0");
+    refused(&["-M", "isapc", "-drive", &drive], &[&orphan]);
+}

@@ -22,12 +22,13 @@ against the release binary. NAMEs are programs of QEMU's tests/qtest, such as rt
 ";
 
 /// Programs that this machine has the devices and commands for.
-const PROGRAMS: [&str; 16] = [
+const PROGRAMS: [&str; 18] = [
     "boot-order-test",
     "cpu-plug-test",
     "device-introspect-test",
     "endianness-test",
     "fw_cfg-test",
+    "i440fx-test",
     "machine-none-test",
     "numa-test",
     "pvpanic-pci-test",
@@ -36,6 +37,7 @@ const PROGRAMS: [&str; 16] = [
     "qmp-test",
     "qom-test",
     "readconfig-test",
+    "rtc-test",
     "test-hmp",
     "test-x86-cpuid-compat",
     "wdt_ib700-test",

@@ -66,6 +66,7 @@ fn as_drive(occurrence: &Occurrence) -> Option<Occurrence> {
         OptionId::Cdrom => "index=2,media=cdrom",
         OptionId::Fda => "index=0,if=floppy",
         OptionId::Fdb => "index=1,if=floppy",
+        OptionId::Pflash => "if=pflash",
         _ => return None,
     };
     let arg = Some(format!("file={},{place}", escape_value(occurrence.text())));

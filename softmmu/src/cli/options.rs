@@ -230,7 +230,7 @@ options! {
     }
     "Boot Image or Kernel specific" {
         Bios "bios" arg Full "FILE" "firmware";
-        Pflash "pflash" arg Later "FILE" "image for parallel flash memory";
+        Pflash "pflash" arg Full "FILE" "an image of flash memory, for firmware";
         Kernel "kernel" arg Full "FILE" "boot this kernel: bzImage, ELF with a PVH note, Multiboot";
         Append "append" arg Full "TEXT" "the kernel's command line";
         Initrd "initrd" arg Full "FILE" "the kernel's initial RAM disk; modules 'FILE ARGS,FILE2 ARGS' for Multiboot";
