@@ -216,7 +216,7 @@ impl PcMachine {
     /// The kernel's PIT beside the kernel's interrupt controllers, or a device of our own with the speaker's port.
     fn create_pit(&self, isa: &Arc<dyn Object>, hpet: Option<&Arc<dyn Object>>) -> Result<()> {
         let pit = match needs_own_pic() {
-            false => qdev_create("kvm-pit", Some(isa), &[])?,
+            false => qdev_create("kvm-pit", Some(isa), &[("iobase", 0x40.into())])?,
             true => {
                 // The HPET takes its line away, as the RTC's.
                 let line = match hpet {
@@ -224,15 +224,13 @@ impl PcMachine {
                     None => self.gsi(0),
                 };
                 let Some(line) = line else { bail!("the timer has no interrupt line") };
-                let pit = i8254_pit_init(isa, line)?;
-                pcspk_init(isa, &pit)?;
-                pit
+                i8254_pit_init(isa, line)?
             }
         };
         if let (Some(hpet), Some(line)) = (hpet, device(&pit).gpio_in("", 0)) {
             device(hpet).connect_gpio_out("pit-enabled", 0, line)?;
         }
-        Ok(())
+        pcspk_init(isa, &pit).map(drop)
     }
 
     fn create_hpet(&self) -> Result<Arc<dyn Object>> {

@@ -5,12 +5,14 @@
 //! this order. Edges that were missed because the caller came late are one edge.
 
 mod counter;
+mod registers;
 pub mod spec;
 
 use serde::{Deserialize, Serialize};
 use util::clock::{ticks_at, time_of_tick};
 
 use counter::Counter;
+pub use registers::CounterRegisters;
 
 /// Interrupts do not come more often than this, whatever count the guest writes.
 const MIN_INTERRUPT_INTERVAL_NS: u64 = 50_000;

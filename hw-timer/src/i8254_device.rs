@@ -40,9 +40,45 @@ fn class_init(class: &mut Class) {
     class.get_mut::<DeviceClass>().board_only = true;
 }
 
-impl<T: DeviceImpl> ClassInit<T> for PitCommon {
+/// What every PIT's counters are asked and told by others than the guest (`PITCommonClass`).
+pub trait PitImpl: DeviceImpl {
+    /// The GATE pin of counter `number`.
+    fn gate(&self, number: usize) -> bool;
+    /// The OUT pin of counter `number` now.
+    fn out(&self, number: usize) -> bool;
+    /// Sets the GATE pin of counter `number` (`pit_set_gate`).
+    fn set_gate(&self, number: usize, level: bool);
+}
+
+/// [`PitImpl`] of a type, for whoever knows a PIT only as an object.
+#[derive(Clone, Copy)]
+pub struct PitClass {
+    /// [`PitImpl::gate`] and [`PitImpl::out`].
+    pub pins: fn(&dyn Object, usize) -> (bool, bool),
+    /// [`PitImpl::set_gate`].
+    pub set_gate: fn(&dyn Object, usize, bool),
+}
+
+impl Default for PitClass {
+    /// Pins that are not connected.
+    fn default() -> Self {
+        PitClass { pins: |_, _| (false, false), set_gate: |_, _, _| {} }
+    }
+}
+
+impl<T: PitImpl> ClassInit<T> for PitCommon {
     fn class_init(class: &mut Class) {
         <Device as ClassInit<T>>::class_init(class);
+        *class.get_mut::<PitClass>() = PitClass {
+            pins: |object, number| {
+                object.cast::<T>().map_or((false, false), |pit| (pit.gate(number), pit.out(number)))
+            },
+            set_gate: |object, number, level| {
+                if let Some(pit) = object.cast::<T>() {
+                    pit.set_gate(number, level);
+                }
+            },
+        };
     }
 }
 
@@ -64,19 +100,18 @@ impl IsaPit {
             self.irq.sync(levels.contains(&false), || self.chip.lock().irq_level());
         }
     }
+}
 
-    /// The GATE pin of counter `number`.
-    pub fn gate(&self, number: usize) -> bool {
+impl PitImpl for IsaPit {
+    fn gate(&self, number: usize) -> bool {
         self.chip.lock().gate(number)
     }
 
-    /// The OUT pin of counter `number` now.
-    pub fn out(&self, number: usize) -> bool {
+    fn out(&self, number: usize) -> bool {
         self.chip.lock().out(number, now_ns(ClockType::Virtual))
     }
 
-    /// Sets the GATE pin of counter `number` (`pit_set_gate`).
-    pub fn set_gate(&self, number: usize, level: bool) {
+    fn set_gate(&self, number: usize, level: bool) {
         self.change(|chip, now| chip.set_gate(number, level, now));
     }
 }

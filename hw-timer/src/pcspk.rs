@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use qom::{Class, Link, Object, Property, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::i8254_device::{IsaPit, PitCommon};
+use crate::i8254_device::{PitClass, PitCommon};
 
 mod spec {
     /// The register's port.
@@ -46,7 +46,7 @@ pub struct PcSpeaker {
     /// The timer whose counter 2 it is
     #[property]
     pit: Property<Link<PitCommon>>,
-    counter: OnceLock<Arc<IsaPit>>,
+    timer: OnceLock<(Arc<dyn Object>, PitClass)>,
     state: Mutex<State>,
 }
 qom::type_init!(PcSpeaker);
@@ -61,10 +61,11 @@ fn class_init(class: &mut Class) {
 
 impl DeviceImpl for PcSpeaker {
     fn realize(self: &Arc<Self>) -> Result<()> {
-        let Some(pit) = self.pit.get().object().and_then(qom::downcast::<IsaPit>) else {
-            bail!("isa-pcspk: property 'pit' must be set to an isa-pit");
+        let Some(pit) = self.pit.get().object() else {
+            bail!("isa-pcspk: property 'pit' must be set");
         };
-        let _ = self.counter.set(pit);
+        let class = pit.class().get::<PitClass>().copied().unwrap_or_default();
+        let _ = self.timer.set((pit, class));
         self.register_ioport(self.clone(), "pcspk", self.iobase.get(), 1)?;
         Ok(())
     }
@@ -89,26 +90,22 @@ impl VmState for PcSpeaker {
 
 impl RegionOps for PcSpeaker {
     fn read(&self, _offset: u64, _size: u8) -> u64 {
-        let Some(pit) = self.counter.get() else { return 0 };
+        let Some((pit, class)) = self.timer.get() else { return 0 };
         let State { data_on, refresh } = {
             let mut state = self.state.lock();
             state.refresh = !state.refresh;
             state.clone()
         };
-        let bits = [
-            (pit.gate(spec::COUNTER), spec::GATE),
-            (data_on, spec::DATA),
-            (refresh, spec::REFRESH),
-            (pit.out(spec::COUNTER), spec::OUT),
-        ];
+        let (gate, out) = (class.pins)(&**pit, spec::COUNTER);
+        let bits = [(gate, spec::GATE), (data_on, spec::DATA), (refresh, spec::REFRESH), (out, spec::OUT)];
         bits.into_iter().filter(|(on, _)| *on).fold(0, |value, (_, bit)| value | u64::from(bit))
     }
 
     fn write(&self, _offset: u64, value: u64, _size: u8) {
         let value = value as u8;
         self.state.lock().data_on = value & spec::DATA != 0;
-        if let Some(pit) = self.counter.get() {
-            pit.set_gate(spec::COUNTER, value & spec::GATE != 0);
+        if let Some((pit, class)) = self.timer.get() {
+            (class.set_gate)(&**pit, spec::COUNTER, value & spec::GATE != 0);
         }
     }
 
@@ -120,12 +117,11 @@ impl RegionOps for PcSpeaker {
 /// Makes a PC's speaker port on the ISA bus `bus`, with counter 2 of `pit` (`pcspk_init`).
 ///
 /// # Errors
-/// When `bus` is no ISA bus or `pit` no emulated PIT.
-pub fn pcspk_init(bus: &Arc<dyn Object>, pit: &Arc<IsaPit>) -> Result<Arc<dyn Object>> {
+/// When `bus` is no ISA bus.
+pub fn pcspk_init(bus: &Arc<dyn Object>, pit: &Arc<dyn Object>) -> Result<Arc<dyn Object>> {
     let device = qdev_new("isa-pcspk")?;
-    let pit: Arc<dyn Object> = pit.clone();
     if let Some(speaker) = device.cast::<PcSpeaker>() {
-        speaker.pit.set(Link::to(&pit));
+        speaker.pit.set(Link::to(pit));
     }
     qdev_realize(&device, Some(bus))?;
     Ok(device)

@@ -41,7 +41,7 @@ impl Board {
         let log = levels.clone();
         let irq = Irq::new(Arc::new(move |_: u32, level: bool| log.lock().push(level)), 0);
         let pit = i8254_pit_init(&bus, irq).unwrap();
-        pcspk_init(&bus, &pit).unwrap();
+        pcspk_init(&bus, &(pit.clone() as Arc<dyn Object>)).unwrap();
         Board { bus, io: AddressSpace::new("isa-io", &io), pit, levels, _turn: turn }
     }
 
@@ -149,7 +149,7 @@ fn types_and_properties_are_qemus() {
     let pit: Arc<dyn Object> = board.pit.clone();
     assert_eq!(pit.property_get("iobase").unwrap(), 0x40);
     let error = qdev_create("isa-pcspk", Some(&board.bus), &[]).err().unwrap();
-    assert_eq!(error.to_string(), "isa-pcspk: property 'pit' must be set to an isa-pit");
+    assert_eq!(error.to_string(), "isa-pcspk: property 'pit' must be set");
     let path = pit.canonical_path().unwrap();
     let properties = [("pit", path.as_str().into()), ("iobase", 0x161.into())];
     let speaker = qdev_create("isa-pcspk", Some(&board.bus), &properties).unwrap();

@@ -6,31 +6,31 @@ use super::spec;
 
 /// A count that was latched and has not been read to its end.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Latch {
-    count: u16,
-    msb_next: bool,
+pub(super) struct Latch {
+    pub(super) count: u16,
+    pub(super) msb_next: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Counter {
-    mode: u8,
-    bcd: bool,
-    access: u8,
-    gate: bool,
+    pub(super) mode: u8,
+    pub(super) bcd: bool,
+    pub(super) access: u8,
+    pub(super) gate: bool,
     /// The count register: 1 to 65536, or to 10000 in BCD.
-    reload: u32,
+    pub(super) reload: u32,
     /// What the counting element counts down from.
-    count: u32,
+    pub(super) count: u32,
     /// Whether a count was loaded and, in modes 1 and 5, triggered since the last control word.
-    started: bool,
-    null_count: bool,
+    pub(super) started: bool,
+    pub(super) null_count: bool,
     /// Ticks counted before `start_tick`, from which on it counts again.
-    counted: u64,
-    start_tick: u64,
-    write_lsb: Option<u8>,
-    read_msb: bool,
-    latch: Option<Latch>,
-    status: Option<u8>,
+    pub(super) counted: u64,
+    pub(super) start_tick: u64,
+    pub(super) write_lsb: Option<u8>,
+    pub(super) read_msb: bool,
+    pub(super) latch: Option<Latch>,
+    pub(super) status: Option<u8>,
 }
 
 impl Counter {
