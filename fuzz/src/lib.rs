@@ -7,6 +7,7 @@
 
 mod config;
 mod options;
+mod qcow2;
 mod qmp;
 mod qtest;
 
@@ -24,6 +25,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "config", run: config::run, words: options::words },
     Target { name: "options", run: options::run, words: options::words },
+    Target { name: "qcow2", run: qcow2::run, words: qcow2::words },
     Target { name: "qmp", run: qmp::run, words: qmp::words },
     Target { name: "qtest", run: qtest::run, words: qtest::words },
 ];

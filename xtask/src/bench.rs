@@ -9,11 +9,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
 use crate::args::Args;
+use crate::bench_block;
 use crate::guest;
 use crate::initramfs::Initramfs;
 use crate::kernel::{Flavour, Kernel};
@@ -26,49 +27,56 @@ const END: &str = "=== bench end";
 /// What one nested run may take; it hangs now and then.
 const TIMEOUT: Duration = Duration::from_secs(300);
 /// Where this program and the guests are in the nested machine.
-const PLACE: &str = "/bench";
+pub const PLACE: &str = "/bench";
 /// The Debian guest's init says it, then powers off.
 const IN_USERSPACE: &str = "in userspace";
 const LINUX_RAM_KIB: u32 = 512 * 1024;
 /// Seconds until the guest's shell must be there.
 const SHELL_SECONDS: u32 = 180;
 
-const PC: &str = "QEMU pc";
+/// The VMMs measured: QEMU with its usual machine.
+pub const PC: &str = "QEMU pc";
 const MICROVM: &str = "QEMU microvm";
-const OURS: &str = "ours";
+/// This project's.
+pub const OURS: &str = "ours";
 
 /// Options of every guest.
 const COMMON: &[&str] = &["-accel", "kvm", "-nodefaults", "-display", "none", "-serial", "stdio"];
 /// Options of the bare-metal guests.
-const BARE_METAL: &[&str] = &["-device", "isa-debug-exit,iobase=0xf4,iosize=0x4", "-m", "128"];
+pub const BARE_METAL: &[&str] = &["-device", "isa-debug-exit,iobase=0xf4,iosize=0x4", "-m", "128"];
 /// What QEMU's `microvm` loads beside the files of `pc`.
 const MICROVM_FIRMWARE: &str = "/usr/share/qemu/bios-microvm.bin";
 
 /// How the project is to do.
-enum Target {
+pub enum Target {
     /// At most this part of what QEMU's `pc` takes.
     Ratio(f64),
     /// At most this, in the row's unit.
     Value(f64),
+    /// No aim.
     None,
 }
 
 /// A line of the table.
-struct Row {
-    title: &'static str,
+pub struct Row {
+    /// What is measured.
+    pub title: &'static str,
     /// The samples' subject, and the words before their number.
-    key: &'static str,
+    pub key: &'static str,
     /// What a sample is divided by to be in the unit.
-    scale: f64,
-    unit: &'static str,
-    target: Target,
+    pub scale: f64,
+    /// Printed behind the number.
+    pub unit: &'static str,
+    /// The aim.
+    pub target: Target,
     /// Whether QEMU's `microvm` has what is measured.
-    in_microvm: bool,
+    pub in_microvm: bool,
 }
 
-const MILLION: f64 = 1e6;
+/// Instructions in the table's unit.
+pub const MILLION: f64 = 1e6;
 /// KiB in a MB.
-const MEGABYTE: f64 = 1e6 / 1024.0;
+pub const MEGABYTE: f64 = 1e6 / 1024.0;
 
 const ROWS: &[Row] = &[
     Row {
@@ -129,27 +137,35 @@ const ROWS: &[Row] = &[
     },
 ];
 
+/// All rows of the table.
+fn rows() -> impl Iterator<Item = &'static Row> {
+    ROWS.iter().chain(bench_block::ROWS)
+}
+
 /// A VMM with a machine.
-struct Subject {
-    name: &'static str,
+pub struct Subject {
+    /// Its name in the table.
+    pub name: &'static str,
     program: String,
     machine: &'static str,
 }
 
 impl Subject {
-    fn line(&self, arguments: &[&str]) -> Vec<String> {
+    /// The command line that runs it with these options.
+    pub fn line(&self, arguments: &[&str]) -> Vec<String> {
         let machine = [self.program.as_str(), "-M", self.machine];
         machine.iter().chain(COMMON).chain(arguments).map(|word| (*word).to_owned()).collect()
     }
 
-    fn heading(&self, what: &str) -> String {
+    /// The shell command that says whose samples of what follow.
+    pub fn heading(&self, what: &str) -> String {
         format!("echo {}\n", quote(&format!("{HEADING}{} {what}", self.name.replace(' ', "_"))))
     }
 }
 
 /// What was measured, by the VMM's name and a row's key.
 #[derive(Default)]
-struct Samples(BTreeMap<(String, String), Vec<f64>>);
+pub struct Samples(BTreeMap<(String, String), Vec<f64>>);
 
 impl Samples {
     fn add(&mut self, output: &str) {
@@ -167,7 +183,8 @@ impl Samples {
         }
     }
 
-    fn median(&self, name: &str, row: &Row) -> Option<f64> {
+    /// The median of a row's samples, in its unit.
+    pub fn median(&self, name: &str, row: &Row) -> Option<f64> {
         if name == MICROVM && !row.in_microvm {
             return None;
         }
@@ -183,8 +200,11 @@ impl Samples {
     fn table(&self) -> String {
         let mut table = format!("| | {PC} | {MICROVM} | ratio | {OURS} | ratio | at most |\n");
         table += "|---|---|---|---|---|---|---|\n";
-        for row in ROWS {
+        for row in rows() {
             let [pc, microvm, ours] = [PC, MICROVM, OURS].map(|name| self.median(name, row));
+            if [pc, microvm, ours].iter().all(Option::is_none) {
+                continue;
+            }
             let value = |value: Option<f64>| {
                 let digits = if row.scale > 1.0 { 1 } else { 0 };
                 value.map(|value| format!("{value:.digits$} {}", row.unit).trim_end().to_owned())
@@ -203,8 +223,8 @@ impl Samples {
     }
 
     /// What should have been measured and was not.
-    fn missing(&self) -> Vec<String> {
-        let all = ROWS.iter().flat_map(|row| [PC, MICROVM, OURS].map(|name| (name, row)));
+    fn missing(&self, rows: &[&'static Row]) -> Vec<String> {
+        let all = rows.iter().flat_map(|row| [PC, MICROVM, OURS].map(|name| (name, row)));
         all.filter(|(name, row)| (*name != MICROVM || row.in_microvm) && self.median(name, row).is_none())
             .map(|(name, row)| format!("{name}: {}", row.title))
             .collect()
@@ -218,16 +238,21 @@ Measures this project's VMM and QEMU's `pc` and `microvm` in turn, by a clock th
 nested machines), and their CPU time on the local KVM; prints medians and ratios to `pc`.
   --runs N                  how often each is measured (5)
   --quick                   3 runs, and one of the Linux guests
+  --only block              the rows about disks only
   --vmm FILE                measures another VMM instead of this project's release build
 ";
 
 /// `cargo xtask bench`.
 pub fn command(mut args: Args) -> Result<u8> {
-    let (mut runs, mut quick, mut vmm) = (None, false, None);
+    let (mut runs, mut quick, mut vmm, mut block_only) = (None, false, None, false);
     while let Some(option) = args.next_option() {
         match option.as_str() {
             "--runs" => runs = Some(args.parsed::<u32>(&option)?),
             "--quick" => quick = true,
+            "--only" => match args.value(&option)?.as_str() {
+                "block" => block_only = true,
+                other => bail!("bench --only {other}: there is only 'block'"),
+            },
             "--vmm" => vmm = Some(args.value(&option)?),
             other => return Err(Args::unknown("bench", other)),
         }
@@ -236,24 +261,33 @@ pub fn command(mut args: Args) -> Result<u8> {
     let runs = runs.unwrap_or(if quick { 3 } else { 5 }).max(1);
     let bench = Bench::new(vmm.as_deref())?;
     let mut samples = Samples::default();
-    bench.local(runs, &mut samples);
-    Bench::nested(&bench.clocked, &bench.bare_metal(runs), &mut samples);
-    for _ in 0..if quick { 1 } else { runs } {
-        bench.linux(&mut samples);
+    if !block_only {
+        bench.local(runs, &mut samples);
+        Bench::nested(&bench.clocked, &bench.bare_metal(runs), &mut samples);
+        for _ in 0..if quick { 1 } else { runs } {
+            bench.linux(&mut samples);
+        }
     }
+    bench_block::measure(&bench, runs, &mut samples);
     print!("{}", samples.table());
-    for missing in samples.missing() {
+    if let Some(line) = bench_block::summary(&samples) {
+        println!("{line}");
+    }
+    let wanted: Vec<_> = if block_only { bench_block::ROWS.iter().collect() } else { rows().collect() };
+    for missing in samples.missing(&wanted) {
         println!("missing: {missing}");
     }
     Ok(0)
 }
 
-struct Bench {
-    subjects: [Subject; 3],
+/// What the measurements have in common.
+pub struct Bench {
+    /// The VMMs.
+    pub subjects: [Subject; 3],
     /// Its clock counts instructions.
-    clocked: Nest,
+    pub clocked: Nest,
     /// For what no clock measures: quicker, and hangs less.
-    plain: Nest,
+    pub plain: Nest,
     /// Holds the bare-metal guests.
     guests: tempfile::TempDir,
 }
@@ -262,7 +296,7 @@ impl Bench {
     fn new(vmm: Option<&str>) -> Result<Self> {
         let (ours, qemu) = (Vmm::chosen(vmm)?, Vmm::qemu()?);
         let guests = tempfile::tempdir()?;
-        guest::pack(&["first", "bench"], guests.path())?;
+        guest::pack(&["first", "bench", "disk"], guests.path())?;
         let nest = || -> Result<Nest> {
             let mut nest = Nest::new()?;
             nest.timeout(TIMEOUT);
@@ -283,6 +317,8 @@ impl Bench {
         // The kernel opens its console for init.
         tree.text("init", &format!("#!/bin/sh\necho {IN_USERSPACE}\npoweroff -f\n"));
         carry(&tree.into_lz4()?.path(), "poweroff")?;
+        bench_block::carry(&mut clocked, guests.path())?;
+        bench_block::carry_linux(&mut plain)?;
         clocked.icount();
         let subject = |name, vmm: &Vmm, machine| Subject {
             name,
@@ -310,7 +346,7 @@ impl Bench {
     }
 
     /// Runs a script, and once more if it is cut short: what was measured until then counts.
-    fn nested(nest: &Nest, script: &str, samples: &mut Samples) {
+    pub fn nested(nest: &Nest, script: &str, samples: &mut Samples) {
         let script = format!("{script}echo '{END}'\n");
         for _ in 0..2 {
             let mut output = Vec::new();
@@ -354,31 +390,33 @@ impl Bench {
         }
         for subject in &self.subjects {
             let line = subject.line(&linux(&format!("{PLACE}/vmlinux"), &format!("{PLACE}/shell")));
-            Self::nested(&self.plain, &(subject.heading("idle") + &idle(&quote_all(&line))), samples);
+            Self::nested(&self.plain, &(subject.heading("idle") + &idle(&quote_all(&line), "")), samples);
         }
     }
 }
 
 /// Options of the Linux guests.
-fn linux<'a>(kernel: &'a str, initrd: &'a str) -> [&'a str; 9] {
+pub fn linux<'a>(kernel: &'a str, initrd: &'a str) -> [&'a str; 9] {
     let append = "console=ttyS0 quiet nowatchdog panic=-1";
     ["-no-reboot", "-m", "512M", "-kernel", kernel, "-initrd", initrd, "-append", append]
 }
 
 /// The shell command that runs and times a command in the nested machine.
-fn timed(expected: &str, line: &[String]) -> String {
+pub fn timed(expected: &str, line: &[String]) -> String {
     format!("{PLACE}/xtask time-first {expected} -- {}\n", quote_all(line))
 }
 
-/// The shell commands that boot a guest to its shell and print the VMM's PSS without the guest's memory,
+/// The shell commands that boot a guest to its shell, type a line there and print the VMM's PSS without the guest's memory,
 /// which is the mappings beside each other that are of its size together: the fullest ones, if several are.
-fn idle(line: &str) -> String {
-    let prompt = guest::PROMPT.trim_end();
+pub fn idle(line: &str, typed: &str) -> String {
+    let (prompt, typed) = (guest::PROMPT.trim_end(), quote(typed));
     format!(
         r#"mkfifo in; : >console; sleep 100000 >in & sleeper=$!
 {line} <in >console 2>&1 & vmm=$!
 left={SHELL_SECONDS}
 until grep -q '{prompt}' console || [ $left = 0 ]; do sleep 1; left=$((left - 1)); done
+echo {typed} >in
+until [ $(grep -c '{prompt}' console) -ge 2 ] || [ $left = 0 ]; do sleep 1; left=$((left - 1)); done
 sleep 2
 if [ $left = 0 ]; then echo 'xtask: no shell'; head -n 5 console; fi
 awk -v left=$left -v ram={LINUX_RAM_KIB} '
@@ -463,7 +501,15 @@ mod tests {
             table.contains("| `in` from a UART's LSR, per exit | 50 |  |  | 25 | 0.500 | 0.68 |\n"),
             "{table}"
         );
-        assert!(samples.missing().contains(&format!("{MICROVM}: `in` from a UART's LSR, per exit")));
-        assert!(!samples.missing().contains(&format!("{MICROVM}: MMIO read of an HPET register, per exit")));
+        assert!(
+            samples
+                .missing(&rows().collect::<Vec<_>>())
+                .contains(&format!("{MICROVM}: `in` from a UART's LSR, per exit"))
+        );
+        assert!(
+            !samples
+                .missing(&rows().collect::<Vec<_>>())
+                .contains(&format!("{MICROVM}: MMIO read of an HPET register, per exit"))
+        );
     }
 }

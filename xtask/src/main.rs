@@ -3,6 +3,7 @@
 
 mod args;
 mod bench;
+mod bench_block;
 mod boot;
 mod console;
 mod deps;

@@ -25,6 +25,7 @@ pub mod pit;
 pub mod print;
 pub mod rtc;
 pub mod smp;
+pub mod virtio;
 
 global_asm!(include_str!("headers.s"), options(att_syntax));
 global_asm!(include_str!("start.s"), options(att_syntax));
