@@ -98,6 +98,8 @@ qapi::property_type!(RunState, ShutdownCause, RebootAction, ShutdownAction, Pani
 /// What the main loop was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Requests {
+    /// End the program at once.
+    pub exit: bool,
     /// End the program, or pause at the end.
     pub shutdown: Option<ShutdownCause>,
     /// Reset the machine.
@@ -134,6 +136,7 @@ pub type StateHandler = Arc<dyn Fn(bool, RunState) + Send + Sync>;
 static GLOBAL: Mutex<Global> = Mutex::new(Global {
     state: RunState::PreLaunch,
     requests: Requests {
+        exit: false,
         shutdown: None,
         reset: None,
         powerdown: false,
@@ -216,6 +219,13 @@ pub(crate) fn request(add: impl FnOnce(&mut Requests)) {
 /// Asks for the end of the program, or a pause where `-no-shutdown` says so.
 pub fn shutdown_request(cause: ShutdownCause) {
     request(|requests| requests.shutdown = Some(cause));
+}
+
+/// Asks for the end of the program without a word to anybody, with status 0: what a watchdog does, which QEMU calls
+/// `exit` for.
+pub fn exit_request() {
+    request(|requests| requests.exit = true);
+    leave_guest();
 }
 
 /// Asks for the end of the program with an exit status (`isa-debug-exit`).

@@ -17,7 +17,7 @@ use hw_pci::spec::{
 };
 use hw_pci::{PciBus, PciDevice};
 use hw_pci_host::i440fx::spec::SMRAM_BASE;
-use hw_smbios::{SmbiosConfig, SmbiosTables};
+use hw_smbios::{EntryPoint, SmbiosConfig, SmbiosTables};
 use memory::{FlatView, MemTxResult, get_system_memory};
 use qom::property::OnOffAuto;
 use qom::{Error, Object, Result, bail};
@@ -38,7 +38,7 @@ use crate::loader::{
     ACPI_DATA_SIZE, BootImage, E820_RAM, E820_RESERVED, E820Entry, KernelParams, RomSource, load_kernel,
 };
 use crate::mptable::{MpConfig, PciInterrupt};
-use crate::pc::{FOUR_GIB, PcMachine, first_cpu};
+use crate::pc::{FOUR_GIB, PcMachine, SmbiosEntryPointType, first_cpu};
 use crate::pci_setup::{Windows, assign_addresses};
 use crate::ports::Port92;
 use crate::{firmware, pc_piix};
@@ -257,6 +257,9 @@ fn isa_devices(pc: &PcMachine) -> Vec<IsaDevice> {
     let on_bus = bus.map(|b| b.children()).unwrap_or_default();
     list.extend(on_bus.iter().filter(|o| o.is_a("isa-serial")).filter_map(serial));
     list.push(IsaDevice::Rtc);
+    let port = |object: &Arc<dyn Object>| object.property_get("ioport").ok().and_then(|v| v.as_u64());
+    let pvpanic = on_bus.iter().filter(|o| o.is_a("pvpanic")).filter_map(port);
+    list.extend(pvpanic.map(|ioport| IsaDevice::PvPanic { ioport: ioport as u16 }));
     list
 }
 
@@ -279,6 +282,10 @@ fn smbios_config(pc: &PcMachine) -> Result<SmbiosConfig> {
         threads_per_socket: smp.dies * smp.cores * smp.threads,
         memory: std::iter::once(0..split.below_4g).chain(above).collect(),
         options: firmware::smbios_options()?,
+        entry_point: match pc.smbios_entry_point_type.get() {
+            SmbiosEntryPointType::Bits32 => EntryPoint::Bits32,
+            SmbiosEntryPointType::Bits64 => EntryPoint::Bits64,
+        },
     })
 }
 

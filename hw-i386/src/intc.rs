@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use hw_core::reset::{cold_reset, qemu_register_reset};
 use hw_core::sysbus::sysbus_get_default;
 use hw_core::{Device, Irq, qdev_new, qdev_realize};
 use hw_intc::{ApicDevice, i8259_init, pic_irq_request};
@@ -70,19 +69,12 @@ pub(crate) fn apic_init(machine: &X86Machine, cpu: &Arc<X86Cpu>) -> Result<()> {
     cpu.this().property_add_child("lapic", &object)?;
     if let Some(apic) = qom::downcast::<ApicDevice>(object.clone()) {
         cpu.set_apic(&apic);
+        apic.designate_bsp(cpu.is_bootstrap());
     }
     qdev_realize(&object, None)?;
     if accel_kvm::kvm_state().is_some() {
         eprintln!("softmmu: warning: Userspace local APIC is deprecated for KVM.");
         eprintln!("softmmu: warning: Do not use kernel-irqchip except for the -M isapc machine type.");
     }
-    let bootstrap = cpu.is_bootstrap();
-    let reset = move || {
-        cold_reset(&object);
-        if let Some(apic) = object.cast::<ApicDevice>() {
-            apic.designate_bsp(bootstrap);
-        }
-    };
-    qemu_register_reset(Arc::new(reset));
     Ok(())
 }

@@ -292,8 +292,7 @@ fn place_smbios(smbios: &SmbiosTables, allocator: &mut TableAllocator) -> Result
     let (tables, mut anchor): (Vec<u8>, Anchor) = smbios.with_bios_information();
     let zone = if tables.len() > SMBIOS_FSEG_MAX { Zone::High } else { Zone::FSeg };
     let address = allocator.allocate(zone, tables.len() as u64, MIN_ALIGN)?;
-    // Both zones end below 4 GiB.
-    anchor.table_address = address as u32;
+    anchor.table_address = address;
     let anchor = anchor.to_bytes();
     let anchor_address = allocator.allocate(Zone::FSeg, anchor.len() as u64, MIN_ALIGN)?;
     Ok(((address, tables), (anchor_address, anchor)))

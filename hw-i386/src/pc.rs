@@ -44,6 +44,14 @@ const AMD_HT: (u64, u64) = (0xfd_0000_0000, 0x3_0000_0000);
 /// The I/O APIC input the HPET's comparators can reach on this board.
 const HPET_INTCAP: u32 = 0x4;
 
+qom::property_enum! {
+    /// QAPI's `SmbiosEntryPointType`: how wide the address of the SMBIOS tables is.
+    pub enum SmbiosEntryPointType: "SmbiosEntryPointType" {
+        Bits32 = "32",
+        Bits64 = "64",
+    }
+}
+
 /// The root part of every PC.
 #[derive(Object)]
 #[object(name = "generic-pc-machine", parent = X86Machine, abstract)]
@@ -61,6 +69,9 @@ pub struct PcMachine {
     /// Enable/disable Intel 8042 PS/2 controller emulation
     #[property(default = true)]
     pub i8042: Property<bool>,
+    /// SMBIOS Entry Point type [32, 64]
+    #[property(default = SmbiosEntryPointType::Bits32)]
+    pub(crate) smbios_entry_point_type: Property<SmbiosEntryPointType>,
     /// Maximum combined firmware size
     #[property]
     pub(crate) max_fw_size: Property<FirmwareSize>,

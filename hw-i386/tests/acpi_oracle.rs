@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use hw_acpi::tables::{RSDP_FILE, TABLES_FILE};
 use hw_i386::acpi_build::{AcpiConfig, AcpiCpu, AcpiTables, IsaDevice, NumaConfig, PciDevice, acpi_build};
 use hw_i386::linker::{TableAllocator, execute};
-use hw_smbios::{SmbiosConfig, SmbiosOptions, SmbiosTables};
+use hw_smbios::{EntryPoint, SmbiosConfig, SmbiosOptions, SmbiosTables};
 
 const GIB: u64 = 1 << 30;
 
@@ -307,6 +307,7 @@ fn our_machine_is_qemus() {
         threads_per_socket: 4,
         memory: std::iter::once(0..0x800_0000).collect(),
         options: SmbiosOptions::default(),
+        entry_point: EntryPoint::Bits32,
     })
     .unwrap();
     assert_eq!(smbios.tables_file(), theirs);

@@ -4,7 +4,7 @@ use hw_acpi::bios_linker_loader::{COMMAND_SIZE, Command, CommandError, Zone};
 use hw_i386::acpi_build::{AcpiConfig, acpi_build};
 use hw_i386::linker::{Linked, LinkerError, TableAllocator, execute, firmware_tables};
 use hw_i386::mptable::MpConfig;
-use hw_smbios::{SmbiosConfig, SmbiosOptions, SmbiosTables, checksum};
+use hw_smbios::{EntryPoint, SmbiosConfig, SmbiosOptions, SmbiosTables, checksum};
 
 const LOW_RAM_TOP: u64 = 0x800_0000;
 
@@ -174,6 +174,7 @@ fn smbios() -> SmbiosTables {
         threads_per_socket: 1,
         memory: std::iter::once(0..LOW_RAM_TOP).collect(),
         options: SmbiosOptions::default(),
+        entry_point: EntryPoint::Bits32,
     };
     SmbiosTables::build(&config).unwrap()
 }

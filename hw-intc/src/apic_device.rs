@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock, OnceLock, Weak};
 use arc_swap::ArcSwap;
 use hw_core::accel::MsiMessage;
 use hw_core::cpu::current_cpu;
+use hw_core::reset::{ResetHandler, cold_reset, qemu_register_reset, qemu_unregister_reset};
 use hw_core::{Device, DeviceClass, DeviceImpl, Irq, IrqPin, VmState, vmstate};
 use memory::{AccessRules, MemoryRegion, RegionOps, get_system_memory};
 use parking_lot::Mutex;
@@ -64,6 +65,7 @@ pub struct ApicDevice {
     timer: OnceLock<Timer>,
     intr: Arc<IrqPin>,
     cpu: OnceLock<Weak<dyn ApicCpu>>,
+    reset_handler: Mutex<Option<ResetHandler>>,
 }
 qom::type_init!(ApicCommon, ApicDevice);
 
@@ -299,6 +301,16 @@ impl DeviceImpl for ApicDevice {
             list.sort_by_key(|apic| apic.id.get());
             list
         });
+        // No bus has it reset.
+        let this = Arc::downgrade(self);
+        let handler: ResetHandler = Arc::new(move || {
+            if let Some(this) = this.upgrade() {
+                let object: Arc<dyn Object> = this;
+                cold_reset(&object);
+            }
+        });
+        qemu_register_reset(handler.clone());
+        *self.reset_handler.lock() = Some(handler);
         Ok(())
     }
 
@@ -306,6 +318,9 @@ impl DeviceImpl for ApicDevice {
         APICS.rcu(|list| list.iter().filter(|apic| !Arc::ptr_eq(apic, self)).cloned().collect::<Vec<_>>());
         if let Some(timer) = self.timer.get() {
             timer.del();
+        }
+        if let Some(handler) = self.reset_handler.lock().take() {
+            qemu_unregister_reset(&handler);
         }
     }
 

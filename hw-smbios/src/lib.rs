@@ -51,6 +51,18 @@ pub struct SmbiosConfig {
     pub memory: Vec<Range<u64>>,
     /// What the user said.
     pub options: SmbiosOptions,
+    /// The form of the entry point.
+    pub entry_point: EntryPoint,
+}
+
+/// The form of an entry point, which goes with a version of the structures.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum EntryPoint {
+    /// SMBIOS 2.1 and later (5.2.1); tables of 64 KiB at most, below 4 GiB.
+    #[default]
+    Bits32,
+    /// SMBIOS 3.0 (DSP0134 3.0.0, 5.2.2).
+    Bits64,
 }
 
 /// Why there are no tables.
@@ -69,29 +81,50 @@ pub enum SmbiosError {
     },
 }
 
-/// The entry point of SMBIOS 2.1 and later (5.2.1), without its checksums.
+/// The entry point, without its checksums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Anchor {
     /// Bytes of the largest structure, its strings included.
     pub max_structure_size: u16,
-    /// Bytes of all structures.
-    pub table_length: u16,
+    /// Bytes of all structures; fits its field where `SmbiosTables::build` made them.
+    pub table_length: usize,
     /// Guest physical address of the structures.
-    pub table_address: u32,
+    pub table_address: u64,
     /// Number of structures.
     pub structures: u16,
+    /// Its form.
+    pub entry_point: EntryPoint,
 }
 
 impl Anchor {
     /// The entry point without checksums and address, which the firmware fills in.
-    fn unplaced(&self) -> [u8; spec::ANCHOR_SIZE] {
+    fn unplaced(&self) -> Vec<u8> {
+        match self.entry_point {
+            EntryPoint::Bits32 => self.unplaced_32().to_vec(),
+            EntryPoint::Bits64 => self.unplaced_64().to_vec(),
+        }
+    }
+
+    fn unplaced_64(&self) -> [u8; spec::ANCHOR64_SIZE] {
+        let mut bytes = [0; spec::ANCHOR64_SIZE];
+        let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
+        put(0, b"_SM3_");
+        put(
+            spec::ANCHOR64_LENGTH,
+            &[spec::ANCHOR64_SIZE as u8, spec::VERSION64_MAJOR, 0, 0, spec::ANCHOR64_REVISION],
+        );
+        put(spec::ANCHOR64_MAX_LENGTH, &(self.table_length as u32).to_le_bytes());
+        bytes
+    }
+
+    fn unplaced_32(&self) -> [u8; spec::ANCHOR_SIZE] {
         let mut bytes = [0; spec::ANCHOR_SIZE];
         let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
         put(0, b"_SM_");
         put(spec::ANCHOR_LENGTH, &[spec::ANCHOR_SIZE as u8, spec::VERSION_MAJOR, spec::VERSION_MINOR]);
         put(spec::ANCHOR_MAX_STRUCTURE_SIZE, &self.max_structure_size.to_le_bytes());
         put(spec::ANCHOR_INTERMEDIATE, b"_DMI_");
-        put(spec::ANCHOR_TABLE_LENGTH, &self.table_length.to_le_bytes());
+        put(spec::ANCHOR_TABLE_LENGTH, &(self.table_length as u16).to_le_bytes());
         put(spec::ANCHOR_STRUCTURES, &self.structures.to_le_bytes());
         put(spec::ANCHOR_BCD_REVISION, &[spec::VERSION_MAJOR << 4 | spec::VERSION_MINOR]);
         bytes
@@ -99,9 +132,15 @@ impl Anchor {
 
     /// The entry point as an operating system finds it, on a multiple of 16 bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = self.unplaced().to_vec();
+        let mut bytes = self.unplaced();
+        if self.entry_point == EntryPoint::Bits64 {
+            let address = spec::ANCHOR64_TABLE_ADDRESS;
+            bytes[address..address + 8].copy_from_slice(&self.table_address.to_le_bytes());
+            bytes[spec::ANCHOR64_CHECKSUM] = checksum(&bytes);
+            return bytes;
+        }
         let address = spec::ANCHOR_TABLE_ADDRESS;
-        bytes[address..address + 4].copy_from_slice(&self.table_address.to_le_bytes());
+        bytes[address..address + 4].copy_from_slice(&(self.table_address as u32).to_le_bytes());
         let intermediate = spec::ANCHOR_INTERMEDIATE;
         bytes[spec::ANCHOR_INTERMEDIATE_CHECKSUM] = checksum(&bytes[intermediate..]);
         bytes[spec::ANCHOR_CHECKSUM] = checksum(&bytes);
@@ -118,6 +157,7 @@ pub fn checksum(bytes: &[u8]) -> u8 {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SmbiosTables {
     tables: Tables,
+    entry_point: EntryPoint,
 }
 
 impl SmbiosTables {
@@ -130,10 +170,23 @@ impl SmbiosTables {
         }
         let tables = structure::build(config, DIMM_SIZE);
         // At least 27 bytes a structure: 16 bits hold the number of structures, too.
-        if tables.bytes.len() > usize::from(u16::MAX) {
-            return Err(SmbiosError::TooLong(tables.bytes.len()));
+        let built = Self { tables, entry_point: config.entry_point };
+        if built.tables.bytes.len() > built.most() {
+            return Err(SmbiosError::TooLong(built.tables.bytes.len()));
         }
-        Ok(Self { tables })
+        Ok(built)
+    }
+
+    /// Most bytes that the entry point has room to say.
+    fn most(&self) -> usize {
+        match self.entry_point {
+            EntryPoint::Bits32 => u16::MAX.into(),
+            EntryPoint::Bits64 => u32::MAX as usize,
+        }
+    }
+
+    fn anchor_of(&self, tables: &Tables) -> Anchor {
+        tables.anchor(self.entry_point)
     }
 
     /// Contents of fw_cfg file [`TABLES_FILE`].
@@ -143,19 +196,17 @@ impl SmbiosTables {
 
     /// Contents of fw_cfg file [`ANCHOR_FILE`].
     pub fn anchor_file(&self) -> Vec<u8> {
-        self.tables.anchor().unplaced().to_vec()
+        self.anchor_of(&self.tables).unplaced()
     }
 
     /// The structures with the type 0 that a firmware puts in front of them, and their entry point.
     pub fn with_bios_information(&self) -> (Vec<u8>, Anchor) {
         let mut tables = structure::direct_boot_bios();
-        if self.tables.has_bios_information
-            || tables.bytes.len() + self.tables.bytes.len() > usize::from(u16::MAX)
-        {
-            return (self.tables.bytes.clone(), self.tables.anchor());
+        if self.tables.has_bios_information || tables.bytes.len() + self.tables.bytes.len() > self.most() {
+            return (self.tables.bytes.clone(), self.anchor_of(&self.tables));
         }
         tables.append(&self.tables);
-        let anchor = tables.anchor();
+        let anchor = self.anchor_of(&tables);
         (tables.bytes, anchor)
     }
 }

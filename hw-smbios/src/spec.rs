@@ -15,6 +15,15 @@ pub const ANCHOR_TABLE_ADDRESS: usize = 0x18;
 pub const ANCHOR_STRUCTURES: usize = 0x1c;
 pub const ANCHOR_BCD_REVISION: usize = 0x1e;
 
+// DSP0134 3.0.0, 5.2.2: the 64-bit entry point. After the length come the version and the entry point's revision.
+pub const ANCHOR64_SIZE: usize = 0x18;
+pub const ANCHOR64_CHECKSUM: usize = 0x05;
+pub const ANCHOR64_LENGTH: usize = 0x06;
+pub const ANCHOR64_REVISION: u8 = 1;
+pub const ANCHOR64_MAX_LENGTH: usize = 0x0c;
+pub const ANCHOR64_TABLE_ADDRESS: usize = 0x10;
+pub const VERSION64_MAJOR: u8 = 3;
+
 // 6.3: structure types.
 pub const BIOS_INFORMATION: u8 = 0;
 pub const SYSTEM_INFORMATION: u8 = 1;

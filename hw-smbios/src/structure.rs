@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::options::{OnboardDevice, PortConnector, SmbiosOptions};
-use crate::{Anchor, SmbiosConfig, spec};
+use crate::{Anchor, EntryPoint, SmbiosConfig, spec};
 
 /// Handles as QEMU numbers them: the type in the high byte, except where a type has more than 256.
 const CHASSIS_HANDLE: u16 = 0x300;
@@ -31,13 +31,14 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// The entry point. `build` bounds the length to 16 bits.
-    pub fn anchor(&self) -> Anchor {
+    /// The entry point.
+    pub fn anchor(&self, entry_point: EntryPoint) -> Anchor {
         Anchor {
             max_structure_size: self.max_structure_size,
-            table_length: self.bytes.len() as u16,
+            table_length: self.bytes.len(),
             table_address: 0,
             structures: self.structures,
+            entry_point,
         }
     }
 
@@ -275,7 +276,7 @@ fn processor_information(config: &SmbiosConfig, socket: u32) -> Structure {
         0 => own_id,
         id => id,
     };
-    Structure::new(kind, nth(0x400, socket.into()))
+    let structure = Structure::new(kind, nth(0x400, socket.into()))
         .string(&format!("{}{socket:2x}", options.text(kind, "sock_pfx").unwrap_or("CPU")))
         .bytes(&[spec::PROCESSOR_CENTRAL, spec::PROCESSOR_FAMILY_OTHER])
         .said(options, kind, "manufacturer", &config.manufacturer)
@@ -289,7 +290,16 @@ fn processor_information(config: &SmbiosConfig, socket: u32) -> Structure {
         .said(options, kind, "asset", "")
         .said(options, kind, "part", "")
         .bytes(&[cores, cores, count(config.threads_per_socket)])
-        .words(&[spec::PROCESSOR_CHARACTERISTICS_UNKNOWN, spec::PROCESSOR_FAMILY_OTHER.into()])
+        .words(&[spec::PROCESSOR_CHARACTERISTICS_UNKNOWN, spec::PROCESSOR_FAMILY_OTHER.into()]);
+    match config.entry_point {
+        EntryPoint::Bits32 => structure,
+        // The counts again, with more room.
+        EntryPoint::Bits64 => {
+            let [cores, threads] =
+                [config.cores_per_socket, config.threads_per_socket].map(|count| count as u16);
+            structure.words(&[cores, cores, threads])
+        }
+    }
 }
 
 /// Type 8 (7.9).

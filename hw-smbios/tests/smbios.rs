@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use hw_smbios::{SmbiosConfig, SmbiosError, SmbiosOptions, SmbiosTables, checksum};
+use hw_smbios::{EntryPoint, SmbiosConfig, SmbiosError, SmbiosOptions, SmbiosTables, checksum};
 
 const GIB: u64 = 1 << 30;
 const TWO_RANGES: [Range<u64>; 2] = [0..3 * GIB, 4 * GIB..6 * GIB];
@@ -20,6 +20,7 @@ fn config(memory: &[Range<u64>]) -> SmbiosConfig {
         threads_per_socket: 6,
         memory: memory.to_vec(),
         options: SmbiosOptions::default(),
+        entry_point: EntryPoint::Bits32,
     }
 }
 
@@ -221,4 +222,25 @@ fn what_the_user_says_goes_before_the_machines_own() {
     assert_eq!((of(11).formatted[4], &of(11).strings[..]), (2, &["one".to_owned(), "two".to_owned()][..]));
     // The user's enclosure comes first and alone.
     assert_eq!((tables[0].kind, tables.iter().filter(|table| table.kind == 3).count()), (3, 1));
+}
+
+#[test]
+fn the_64_bit_entry_point_has_room_for_long_tables() {
+    let config = SmbiosConfig { entry_point: EntryPoint::Bits64, sockets: 1500, ..config(&TWO_RANGES) };
+    let tables = SmbiosTables::build(&config).unwrap();
+    assert!(tables.tables_file().len() > 1 << 16);
+    let anchor = tables.anchor_file();
+    assert_eq!(anchor.len(), 24);
+    assert_eq!(&anchor[..12], b"_SM3_\0\x18\x03\0\0\x01\0");
+    assert_eq!(anchor[12..16], (tables.tables_file().len() as u32).to_le_bytes());
+    assert_eq!(anchor[16..], [0; 8]);
+    let (bytes, mut placed) = tables.with_bios_information();
+    placed.table_address = 0x7fff_0000;
+    let placed = placed.to_bytes();
+    assert_eq!(placed[12..16], (bytes.len() as u32).to_le_bytes());
+    assert_eq!(placed[16..], 0x7fff_0000u64.to_le_bytes());
+    assert_eq!(checksum(&placed), 0);
+    // Processors have their counts a second time.
+    let processor = parse(tables.tables_file()).into_iter().find(|s| s.kind == 4).unwrap();
+    assert_eq!((processor.formatted.len(), processor.word(0x2a), processor.word(0x2e)), (0x30, 3, 6));
 }

@@ -4,8 +4,8 @@
 
 use hw_core::cpu::inject_nmi;
 use hw_core::runstate::{
-    RunState, ShutdownCause, WatchdogAction, guest_action, powerdown_request, reset_request,
-    shutdown_request, vmstop_request,
+    RunState, ShutdownCause, WatchdogAction, exit_request, guest_action, powerdown_request, reset_request,
+    vmstop_request,
 };
 use qapi::{QapiEvent, QapiType};
 
@@ -24,8 +24,7 @@ pub fn watchdog_perform_action() {
     match action {
         WatchdogAction::Reset => reset_request(ShutdownCause::GuestReset),
         WatchdogAction::Shutdown => powerdown_request(),
-        // Whatever a guest's power-off does.
-        WatchdogAction::Poweroff => shutdown_request(ShutdownCause::HostError),
+        WatchdogAction::Poweroff => exit_request(),
         WatchdogAction::Pause => vmstop_request(RunState::Watchdog),
         WatchdogAction::Debug => eprintln!("watchdog: timer fired"),
         WatchdogAction::None => {}

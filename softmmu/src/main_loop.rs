@@ -34,6 +34,9 @@ fn main_loop_should_exit() -> Option<i32> {
     if requests.suspend {
         suspend::system_suspend();
     }
+    if requests.exit {
+        return Some(0);
+    }
     if let Some(cause) = requests.shutdown {
         runstate::notify_shutdown(cause);
         let keep = cause.is_guest() && runstate::exit_status() == 0;

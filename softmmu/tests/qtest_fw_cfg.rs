@@ -124,3 +124,18 @@ fn acpi_tables_of_the_users_stand_behind_the_boards() {
     assert_eq!((&table[10..16], &table[36..]), (&b"ME\0\0\0\0"[..], &b"12345678"[..]));
     assert_eq!(table.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)), 0);
 }
+
+#[test]
+fn the_dsdt_names_pvpanics_port() {
+    let pevt = |args: &[&str]| {
+        let mut vm = pc(args);
+        let tables = file(&mut vm, "etc/acpi/tables").unwrap();
+        let at = tables.windows(4).position(|name| name == b"PEVT");
+        at.map(|at| tables[at..].iter().copied().take(200).collect::<Vec<u8>>())
+    };
+    assert_eq!(pevt(&[]), None);
+    let device = pevt(&["-device", "pvpanic,ioport=0x506"]).expect("a device");
+    for wanted in [&b"QEMU0001"[..], b"PEOR", b"RDPT", b"WRPT", &[0x47, 1, 6, 5, 6, 5, 1, 1]] {
+        assert!(device.windows(wanted.len()).any(|bytes| bytes == wanted), "{wanted:x?}");
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use accel_kvm::KvmArchCpu;
 use hw_core::reset::{ResetHandler, qemu_register_reset, qemu_unregister_reset};
-use hw_core::{Cpu, CpuClass, DeviceClass, DeviceImpl};
+use hw_core::{Cpu, CpuClass, DeviceClass, DeviceImpl, qdev_unparent};
 use hw_intc::apic::CpuInterrupt;
 use hw_intc::{ApicCpu, ApicDevice};
 use parking_lot::Mutex;
@@ -381,6 +381,9 @@ fn unrealize(object: &Arc<dyn Object>) {
             qemu_unregister_reset(&handler);
         }
         cpu.end();
+        if let Some(apic) = object.child("lapic") {
+            qdev_unparent(&apic);
+        }
         cpu.list_remove();
     }
 }

@@ -44,6 +44,11 @@ pub enum IsaDevice {
     },
     /// MC146818 real-time clock at 0x70.
     Rtc,
+    /// `pvpanic`.
+    PvPanic {
+        /// Its port.
+        ioport: u16,
+    },
 }
 
 /// `_STA`: present, enabled, shown, working.
@@ -76,6 +81,38 @@ fn unit_and_status(number: u8) -> Raw {
     objects.push(&Name::new("_UID".into(), &number));
     objects.push(&status());
     objects
+}
+
+/// The byte in which a guest says that it panicked, with methods to read and write it (`build_pvpanic_isa_aml`).
+fn pvpanic(ioport: u16) -> Raw {
+    let (region, byte) = ("PEOR", FieldEntry::Named(*b"PEPT", 8));
+    let field = Field::new(
+        region.into(),
+        FieldAccessType::Byte,
+        FieldLockRule::NoLock,
+        FieldUpdateRule::Preserve,
+        vec![byte],
+    );
+    let byte = || Path::new("PEPT");
+    let mut device = Raw::new();
+    device.push(&Device::new(
+        "PEVT".into(),
+        vec![
+            &Name::new("_HID".into(), &"QEMU0001"),
+            &Name::new("_CRS".into(), &ResourceTemplate::new(vec![&IO::new(ioport, ioport, 1, 1)])),
+            &OpRegion::new(region.into(), OpRegionSpace::SystemIO, &ioport, &ONE),
+            &field,
+            &status(),
+            &Method::new(
+                "RDPT".into(),
+                0,
+                false,
+                vec![&Store::new(&Local(0), &byte()), &Return::new(&Local(0))],
+            ),
+            &Method::new("WRPT".into(), 1, false, vec![&Store::new(&byte(), &Arg(0))]),
+        ],
+    ));
+    device
 }
 
 fn floppy(drives: &[Option<FloppyDrive>; 2]) -> Raw {
@@ -129,6 +166,7 @@ impl Aml for IsaDevice {
             Self::Rtc => {
                 device("RTC_", "PNP0B00", &Raw::new(), vec![&IO::new(0x70, 0x70, 1, 8), &IrqNoFlags(8)])
             }
+            Self::PvPanic { ioport } => pvpanic(*ioport),
         };
         aml.to_aml_bytes(sink);
     }

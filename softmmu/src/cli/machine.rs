@@ -8,7 +8,8 @@ use super::{CliError, CommandLine, Location, OptionId, parse_opts};
 static ACCEL: OptsDesc = OptsDesc { name: "accel", implied: Some("accel"), merge: false, descs: &[] };
 
 /// Options that stand for a property of the machine with members, and which.
-pub(super) const SUGAR: [(OptionId, &str); 2] = [(OptionId::Smp, "smp"), (OptionId::Boot, "boot")];
+pub(super) const SUGAR: [(OptionId, &str); 3] =
+    [(OptionId::Smp, "smp"), (OptionId::Boot, "boot"), (OptionId::Memory, "memory")];
 
 /// What `-machine` gives.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -58,6 +59,14 @@ impl CommandLine {
             properties,
             help: keyval.help,
         })
+    }
+
+    /// The members of a property of all of `-machine` together.
+    pub(super) fn machine_members(&self, property: &str) -> Result<Map<String, Value>, CliError> {
+        match self.merged_keyval(OptionId::Machine, "type")?.map.remove(property) {
+            Some(Value::Object(members)) => Ok(members),
+            _ => Ok(Map::new()),
+        }
     }
 
     /// The accelerators to try, in order; none: what is the default.

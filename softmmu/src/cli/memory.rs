@@ -1,6 +1,7 @@
-//! `-m`.
+//! `-m`, and the members of `-machine memory`, which it stands for.
 
-use util::cutils::is_hex_with_suffix;
+use serde_json::{Map, Value};
+use util::cutils::{SizeUnit, is_hex_with_suffix, strtosz};
 use util::option::{OptDesc, OptType, OptsDesc};
 
 use super::{CliError, CommandLine, OptionId};
@@ -40,22 +41,34 @@ impl CommandLine {
         if let Some(text) = opts.get("size").filter(|text| is_hex_with_suffix(text)) {
             self.warnings.push(format!("Using a multiplier suffix on hex numbers is deprecated: {text}"));
         }
+        let members = self.machine_members("memory")?;
+        if let Some(key) = members.keys().find(|key| !["size", "max-size", "slots"].contains(&key.as_str())) {
+            return Err(CliError::message(format_args!("Parameter 'memory.{key}' is unexpected")));
+        }
         // Plain numbers are MiB.
         let is_plain = opts.get("size").is_some_and(|text| text.ends_with(|c: char| c.is_ascii_digit()));
         let unit = if is_plain { 1 << 20 } else { 1 };
-        let size = opts.get_size("size").unwrap_or(0).checked_mul(unit);
-        let size = size.and_then(|size| size.checked_next_multiple_of(GRANULE));
-        let size = match size.ok_or_else(|| CliError::message("Parameter 'memory.size' expects size"))? {
-            0 => default_size,
-            size => size,
+        let expects_size = || CliError::message("Parameter 'memory.size' expects size");
+        let size = match opts.get_size("size").filter(|size| *size != 0) {
+            Some(size) => Some(size.checked_mul(unit).ok_or_else(expects_size)?),
+            None => member_size(&members, "size")?,
         };
-        let slots = opts.get_number("slots").unwrap_or(0);
-        let Some(maxmem) = opts.get_size("maxmem") else {
-            return match opts.get("slots") {
+        let size = size.unwrap_or(default_size).checked_next_multiple_of(GRANULE).ok_or_else(expects_size)?;
+        let slots = match opts.get_number("slots") {
+            None => member_slots(&members)?,
+            given => given,
+        };
+        let maxmem = match opts.get_size("maxmem") {
+            None => member_size(&members, "max-size")?,
+            given => given,
+        };
+        let Some(maxmem) = maxmem else {
+            return match slots {
                 Some(_) => Err(CliError::message("slots specified but no max-size")),
                 None => Ok(MemoryOptions { size, slots: 0, maxmem: size }),
             };
         };
+        let slots = slots.unwrap_or(0);
         if maxmem < size {
             return Err(CliError::message(format_args!(
                 "invalid value of maxmem: maximum memory size ({maxmem:#x}) must be at least the initial memory \
@@ -69,5 +82,23 @@ impl CommandLine {
             )));
         }
         Ok(MemoryOptions { size, slots, maxmem })
+    }
+}
+
+/// A size among the members of `-machine memory`.
+fn member_size(members: &Map<String, Value>, key: &str) -> Result<Option<u64>, CliError> {
+    let Some(value) = members.get(key) else { return Ok(None) };
+    match value.as_str().map(|text| strtosz(text, SizeUnit::Bytes)) {
+        Some(Ok(size)) => Ok(Some(size)),
+        _ => Err(CliError::message(format_args!("Parameter 'memory.{key}' expects size"))),
+    }
+}
+
+/// The number of slots among them.
+fn member_slots(members: &Map<String, Value>) -> Result<Option<u64>, CliError> {
+    let Some(value) = members.get("slots") else { return Ok(None) };
+    match value.as_str().and_then(|text| text.parse().ok()) {
+        Some(slots) => Ok(Some(slots)),
+        None => Err(CliError::message("Parameter 'memory.slots' expects integer")),
     }
 }

@@ -237,6 +237,23 @@ mod memory {
     }
 
     #[test]
+    fn members_of_the_machines_memory_stand_for_m() {
+        const MIB: u64 = 1 << 20;
+        let members = "pc,memory.size=1G,memory.max-size=4G,memory.slots=2";
+        let slots = MemoryOptions { size: 1024 * MIB, slots: 2, maxmem: 4096 * MIB };
+        assert_eq!(memory(&["-M", members]).unwrap(), slots);
+        let smaller = MemoryOptions { size: 64 * MIB, ..slots };
+        assert_eq!(memory(&["-M", members, "-m", "64"]).unwrap(), smaller, "-m goes first");
+        assert_eq!(memory(&["-M", "memory.size=8192"]).unwrap().size, 8192, "bytes");
+        assert_eq!(memory(&["-M", "memory.slots=1"]).unwrap_err(), "slots specified but no max-size");
+        assert_eq!(
+            memory(&["-M", "memory.sloths=1"]).unwrap_err(),
+            "Parameter 'memory.sloths' is unexpected"
+        );
+        assert_eq!(memory(&["-M", "memory.size=x"]).unwrap_err(), "Parameter 'memory.size' expects size");
+    }
+
+    #[test]
     fn hex_with_a_suffix_is_warned_about() {
         let mut line = parse(&["-m", "0x40M"]);
         line.memory(DEFAULT_RAM).unwrap();
