@@ -69,13 +69,17 @@ fn a_socket_file_is_gone_after_a_clean_end_and_a_path_in_use_is_refused() {
     chardev::remove_all();
     assert!(!fs::exists(&path).unwrap());
 
-    // A leftover that nobody listens on is replaced, a file that is no socket is not.
-    drop(UnixListener::bind(&path).unwrap());
-    let server = new("s", &options).unwrap();
-    UnixStream::connect(&path).unwrap();
-    drop(server);
-    chardev::remove("s").unwrap();
-    assert!(!fs::exists(&path).unwrap());
+    // A leftover that nobody listens on is replaced, and an empty file; one with something in it is not.
+    let leftovers: [fn(&str); 2] =
+        [|path| drop(UnixListener::bind(path).unwrap()), |path| fs::write(path, "").unwrap()];
+    for leave in leftovers {
+        leave(&path);
+        let server = new("s", &options).unwrap();
+        UnixStream::connect(&path).unwrap();
+        drop(server);
+        chardev::remove("s").unwrap();
+        assert!(!fs::exists(&path).unwrap());
+    }
     fs::write(&path, "precious").unwrap();
     assert_eq!(new("s", &options).unwrap_err().to_string(), taken);
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");

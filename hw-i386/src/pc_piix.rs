@@ -180,15 +180,14 @@ fn pci_init(pc: &PcMachine, ram: &MemoryRegion, pci_memory: &MemoryRegion) -> Re
     }
 }
 
-/// The network cards of `-nic` and `-net nic` (`pc_nic_init`). The one that QEMU's PC has by default, `e1000`, is not
-/// there yet, so a model must be named.
+/// The network cards of `-nic` and `-net nic` (`pc_nic_init`). Where none is named QEMU's PC
+/// has an `e1000`, which is not there yet: it is a `virtio-net-pci` here.
 fn nic_init(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
     let bus = pc.pci_bus.get().filter(|_| pci_enabled);
     net::instantiate(|nic| {
         let model = match nic.model.as_deref() {
-            Some("virtio") => "virtio-net-pci",
+            None | Some("virtio") => "virtio-net-pci",
             Some(model) => model,
-            None => bail!("-nic: model=e1000, which is taken where none is named, is not supported yet"),
         };
         let suits = |class: &&Class| class.is_a("pci-device") && !class.is_abstract();
         let Some(bus) = bus.filter(|_| qom::class_by_name(model).as_ref().is_some_and(suits)) else {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use memory::FlatView;
-use memory::vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions, VolatileSlice};
-use virtio_queue::DescriptorChain;
+use memory::vm_memory::{Address, Bytes, GuestAddress, GuestMemory, Permissions, VolatileSlice};
+use virtio_queue::desc::split::Descriptor;
 
 use crate::spec::QUEUE_SIZE_MAX;
 
@@ -13,6 +13,55 @@ use crate::spec::QUEUE_SIZE_MAX;
 struct Buffer {
     address: GuestAddress,
     len: u32,
+}
+
+/// Bytes of a descriptor (virtio 1.2, section 2.7.5).
+const DESCRIPTOR_SIZE: u32 = size_of::<Descriptor>() as u32;
+
+/// A table of descriptors: a queue's, or one that a descriptor refers to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DescriptorTable {
+    pub address: GuestAddress,
+    /// Descriptors in it.
+    pub entries: u32,
+}
+
+impl DescriptorTable {
+    /// Shows the descriptors of the chain that begins at `head`. `virtio-queue`'s iterator ends where more than 4 GiB
+    /// are offered, which QEMU takes.
+    fn walk(
+        mut self,
+        memory: &FlatView,
+        head: u16,
+        mut each: impl FnMut(&Descriptor) -> Result<(), &'static str>,
+    ) -> Result<(), &'static str> {
+        let (mut index, mut left, mut is_indirect) = (head, self.entries, false);
+        loop {
+            if left == 0 || u32::from(index) >= self.entries {
+                return Err("a descriptor chain loops or leaves its table");
+            }
+            left -= 1;
+            let place = self.address.checked_add(u64::from(index) * u64::from(DESCRIPTOR_SIZE));
+            let descriptor = place.and_then(|place| memory.read_obj::<Descriptor>(place).ok());
+            let Some(descriptor) = descriptor else { return Err("a descriptor is not in memory") };
+            if descriptor.refers_to_indirect_table() {
+                if is_indirect || descriptor.len() % DESCRIPTOR_SIZE != 0 {
+                    return Err("an indirect descriptor refers to no table");
+                }
+                self = DescriptorTable {
+                    address: descriptor.addr(),
+                    entries: descriptor.len() / DESCRIPTOR_SIZE,
+                };
+                (index, left, is_indirect) = (0, self.entries, true);
+                continue;
+            }
+            each(&descriptor)?;
+            if !descriptor.has_next() {
+                return Ok(());
+            }
+            index = descriptor.next();
+        }
+    }
 }
 
 /// The buffers of one descriptor chain, taken from a queue with [`VirtQueue::pop`](crate::VirtQueue::pop) and given
@@ -31,26 +80,28 @@ pub struct VirtQueueElement {
 }
 
 impl VirtQueueElement {
-    /// Checks a chain to its end.
+    /// Checks the chain that begins at `head` of a queue's descriptor table, to its end.
     ///
     /// # Errors
     /// What is wrong with it, for the log: it loops, is too long, has buffers in the wrong order, of no length or
     /// outside memory.
     pub(crate) fn new(
-        chain: DescriptorChain<Arc<FlatView>>,
+        table: DescriptorTable,
+        head: u16,
         memory: Arc<FlatView>,
         generation: u32,
     ) -> Result<VirtQueueElement, &'static str> {
-        let head = chain.head_index();
-        let mut element =
-            VirtQueueElement { head, generation, memory, readable: Vec::new(), writable: Vec::new() };
-        let mut goes_on = true;
-        for descriptor in chain {
-            goes_on = descriptor.has_next();
-            element.add(descriptor.addr(), descriptor.len(), descriptor.is_write_only())?;
-        }
-        // The iterator ends where it cannot go on, too.
-        if goes_on { Err("a descriptor chain loops or leaves its table") } else { Ok(element) }
+        let mut element = VirtQueueElement {
+            head,
+            generation,
+            memory: memory.clone(),
+            readable: Vec::new(),
+            writable: Vec::new(),
+        };
+        table.walk(&memory, head, |descriptor| {
+            element.add(descriptor.addr(), descriptor.len(), descriptor.is_write_only())
+        })?;
+        Ok(element)
     }
 
     fn add(&mut self, address: GuestAddress, len: u32, is_writable: bool) -> Result<(), &'static str> {

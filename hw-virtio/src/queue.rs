@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use util::event_loop::EventLoop;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 
-use crate::element::VirtQueueElement;
+use crate::element::{DescriptorTable, VirtQueueElement};
 use crate::notifier::HostNotifier;
 use crate::shared::Core;
 use crate::spec::{ISR_QUEUE, NO_VECTOR, feature};
@@ -80,7 +80,11 @@ impl Ring {
         }
         let chain = self.queue.iter(memory.clone()).map_err(|error| error.to_string())?.next();
         let Some(chain) = chain else { return Err("the available ring is not in memory".to_owned()) };
-        let element = VirtQueueElement::new(chain, memory.clone(), self.generation)?;
+        let table = DescriptorTable {
+            address: GuestAddress(self.queue.desc_table()),
+            entries: self.queue.size().into(),
+        };
+        let element = VirtQueueElement::new(table, chain.head_index(), memory.clone(), self.generation)?;
         self.in_use += 1;
         if self.notification && self.queue.event_idx_enabled() {
             // The driver is to tell of the very next buffer. Whether it has come already shows at the next look.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use qapi::QapiType;
 
-use crate::filter::{Direction, NetFilter};
+use crate::filter::{self, Direction, FilteredPacket, NetFilter, Place, Verdict};
 use crate::queue::NetQueue;
 
 /// The longest packet, with its virtio-net header (`NET_BUFSIZE`).
@@ -127,7 +127,8 @@ pub struct NetClientState {
     /// Packets for it.
     incoming: NetQueue,
     info_str: Mutex<String>,
-    filters: Mutex<Vec<Arc<dyn NetFilter>>>,
+    /// In the order in which they see what it sends; the objects are their users'.
+    filters: Mutex<Vec<Weak<dyn NetFilter>>>,
     has_filters: AtomicBool,
     /// The bytes before each packet it sends and takes that are a virtio-net header.
     vnet_hdr_len: std::sync::atomic::AtomicUsize,
@@ -205,8 +206,10 @@ pub fn new_client<T: NetClient + 'static>(
 /// link down.
 pub fn del_client(name: &str) {
     for nc in take_clients(|nc| nc.driver() != NetClientDriver::Nic && nc.name == name) {
-        let filters = std::mem::take(&mut *nc.filters.lock());
-        drop(filters);
+        nc.filters().iter().for_each(|filter| {
+            let object: &dyn qom::Object = &**filter;
+            object.unparent();
+        });
         nc.info.cleanup();
         nc.incoming.purge();
         let Some(peer) = nc.peer() else { continue };
@@ -321,27 +324,70 @@ impl NetClientState {
         self.vnet_hdr_len.store(len, Ordering::Relaxed);
     }
 
-    /// Its filters.
+    /// Its filters, in the order in which they see what it sends.
     pub fn filters(&self) -> Vec<Arc<dyn NetFilter>> {
-        self.filters.lock().clone()
+        self.filters_after(Direction::Tx, None)
     }
 
-    pub(crate) fn add_filter(&self, filter: &Arc<dyn NetFilter>) {
-        self.filters.lock().push(filter.clone());
+    /// The filters that see a packet after `last` has, or all, in order.
+    fn filters_after(&self, direction: Direction, last: Option<&dyn NetFilter>) -> Vec<Arc<dyn NetFilter>> {
+        let filters = self.filters.lock();
+        let at =
+            last.and_then(|last| filters.iter().position(|other| std::ptr::addr_eq(other.as_ptr(), last)));
+        let (before, behind) = match at {
+            Some(at) => (filters.get(..at), filters.get(at + 1..)),
+            None => (Some(filters.as_slice()), Some(filters.as_slice())),
+        };
+        match direction {
+            Direction::Tx => behind.into_iter().flatten().filter_map(Weak::upgrade).collect(),
+            Direction::Rx => before.into_iter().flatten().rev().filter_map(Weak::upgrade).collect(),
+        }
+    }
+
+    pub(crate) fn add_filter(&self, filter: &Arc<dyn NetFilter>, place: &Place) {
+        let mut filters = self.filters.lock();
+        let position = |wanted: &Arc<dyn qom::Object>| {
+            filters.iter().position(|other| std::ptr::addr_eq(other.as_ptr(), Arc::as_ptr(wanted)))
+        };
+        let at = match place {
+            Place::Head => Some(0),
+            Place::Tail => None,
+            Place::Before(other) => position(other),
+            Place::Behind(other) => position(other).map(|at| at + 1),
+        };
+        let at = at.unwrap_or(filters.len());
+        filters.insert(at, Arc::downgrade(filter));
         self.has_filters.store(true, Ordering::Release);
     }
 
-    pub(crate) fn remove_filter(&self, filter: &dyn NetFilter) {
-        let gone = |other: &Arc<dyn NetFilter>| std::ptr::addr_eq(Arc::as_ptr(other), filter);
-        self.filters.lock().retain(|other| !gone(other));
+    /// Forgets the filters that are gone.
+    pub(crate) fn forget_filters(&self) {
+        let mut filters = self.filters.lock();
+        filters.retain(|filter| filter.strong_count() > 0);
+        self.has_filters.store(!filters.is_empty(), Ordering::Release);
     }
 
-    fn filter(&self, direction: Direction, header: usize, packet: &[u8]) {
-        if self.has_filters.load(Ordering::Acquire) {
-            let filters = self.filters();
-            filters
-                .iter()
-                .for_each(|filter| filter.receive(direction, packet.get(header..).unwrap_or_default()));
+    /// Shows a packet to the filters behind `last`, or to all. `false`: one of them took it.
+    fn filter(&self, direction: Direction, last: Option<&dyn NetFilter>, packet: FilteredPacket<'_>) -> bool {
+        let filters = self.filters_after(direction, last);
+        filters.iter().all(|filter| {
+            let object: &dyn qom::Object = &**filter;
+            let wants = object.cast::<filter::NetFilterState>().is_some_and(|base| base.wants(direction));
+            !wants || filter.receive(direction, packet) == Verdict::Pass
+        })
+    }
+
+    /// Sends on a packet that `filter` held or made: to the filters behind it, then to the receiver
+    /// (`qemu_netfilter_pass_to_next`).
+    pub(crate) fn pass_on(&self, filter: &dyn NetFilter, direction: Direction, bytes: &[u8]) {
+        let (Some(this), Some(peer)) = (self.this.upgrade(), self.peer()) else { return };
+        let (sender, receiver) = match direction {
+            Direction::Tx => (this, peer),
+            Direction::Rx => (peer, this),
+        };
+        let vnet_hdr_len = sender.vnet_hdr_len.load(Ordering::Relaxed);
+        if self.filter(direction, Some(filter), FilteredPacket { bytes, vnet_hdr_len }) {
+            receiver.incoming.send(&receiver, &sender.this, bytes, false);
         }
     }
 
@@ -378,9 +424,12 @@ impl NetClientState {
             return true;
         }
         let Some(peer) = self.peer() else { return true };
-        let header = self.vnet_hdr_len.load(Ordering::Relaxed);
-        self.filter(Direction::Tx, header, packet);
-        peer.filter(Direction::Rx, header, packet);
+        let seen = FilteredPacket { bytes: packet, vnet_hdr_len: self.vnet_hdr_len.load(Ordering::Relaxed) };
+        if self.has_filters.load(Ordering::Acquire) && !self.filter(Direction::Tx, None, seen)
+            || peer.has_filters.load(Ordering::Acquire) && !peer.filter(Direction::Rx, None, seen)
+        {
+            return true;
+        }
         peer.incoming.send(&peer, &self.this, packet, tell)
     }
 
@@ -428,7 +477,7 @@ impl NetClientState {
         if !filters.is_empty() {
             text.push_str("filters:\n");
         }
-        filters.iter().for_each(|filter| text.push_str(&format!("  - {}\n", filter.describe())));
+        filters.iter().for_each(|one| text.push_str(&format!("  - {}\n", filter::describe(&**one))));
         text
     }
 }

@@ -11,6 +11,7 @@ mod announce;
 mod client;
 mod dgram;
 mod filter;
+mod framing;
 mod hub;
 mod netdev;
 mod nic;
@@ -24,7 +25,9 @@ pub use client::{
     NET_BUFSIZE, NetClient, NetClientDriver, NetClientState, Offload, Received, VnetHdr, clients, del_client,
     del_nic, find_netdev, find_netdev_queues, net_cleanup, new_client,
 };
-pub use filter::{Direction, FilterDump, NetFilter};
+pub use filter::{
+    Direction, FilterBuffer, FilterDump, FilterMirror, FilterRedirector, FilteredPacket, NetFilter, Verdict,
+};
 pub use hub::net_hub_add_port;
 pub use netdev::{
     Netdev, NicRxFilterChanged, RxFilterInfo, RxState, info_network, net_check_clients, net_init_client,

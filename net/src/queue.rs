@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 use crate::client::{NetClientState, Received};
 
 /// Packets that wait at most, but for those whose sender stops until they are taken.
-const MAX_PACKETS: usize = 10_000;
+pub(crate) const MAX_PACKETS: usize = 10_000;
 /// The same in bytes.
-const MAX_BYTES: usize = 4 << 20;
+pub(crate) const MAX_BYTES: usize = 4 << 20;
 
 struct Packet {
     sender: Weak<NetClientState>,

@@ -17,45 +17,8 @@ use util::event_loop::{BottomHalf, EventLoop, FdWatch, Interest, Ready};
 use util::sockets;
 
 use crate::client::{NET_BUFSIZE, NetClient, NetClientDriver, NetClientState, Received, new_client};
+use crate::framing::{self, Reassembly, TooLong};
 use crate::netdev::{NetdevStreamConnected, NetdevStreamDisconnected, NetdevStreamOptions};
-
-/// The bytes of a packet's length.
-const HEADER: usize = 4;
-
-/// What came and is no packet yet.
-#[derive(Default)]
-struct Reassembly {
-    bytes: Vec<u8>,
-    /// Before it all was handed over.
-    start: usize,
-}
-
-impl Reassembly {
-    fn add(&mut self, bytes: &[u8]) {
-        self.bytes.drain(..self.start);
-        self.start = 0;
-        self.bytes.extend_from_slice(bytes);
-    }
-
-    /// The next whole packet.
-    ///
-    /// # Errors
-    /// When what comes is longer than any packet.
-    fn next(&mut self) -> Result<Option<Vec<u8>>, ()> {
-        let Some((header, rest)) = self.bytes[self.start..].split_first_chunk::<HEADER>() else {
-            return Ok(None);
-        };
-        let length = u32::from_be_bytes(*header) as usize;
-        if length > NET_BUFSIZE {
-            return Err(());
-        }
-        let packet = rest.get(..length).map(<[u8]>::to_vec);
-        if packet.is_some() {
-            self.start += HEADER + length;
-        }
-        Ok(packet)
-    }
-}
 
 struct Connection {
     socket: Arc<OwnedFd>,
@@ -266,7 +229,7 @@ impl Stream {
                 Ok(Some(packet)) if nc.send_async(&packet) => self.set_stopped(false),
                 Ok(Some(_)) => return self.update_interest(),
                 Ok(None) => return self.update_interest(),
-                Err(()) => return self.hang_up(),
+                Err(TooLong) => return self.hang_up(),
             }
         }
     }
@@ -354,7 +317,7 @@ impl Connection {
 
     /// Sends a packet; what the socket does not take is kept.
     fn send(&mut self, packet: &[u8]) {
-        let header = (packet.len() as u32).to_be_bytes();
+        let header = framing::header(packet.len(), None);
         let parts = [IoSlice::new(&header), IoSlice::new(packet)];
         let mut none = SendAncillaryBuffer::default();
         let sent =

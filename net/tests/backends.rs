@@ -211,9 +211,7 @@ fn a_dump_is_a_file_that_tcpdump_reads() {
     let (stream, _other) = UnixStream::pair().unwrap();
     let nic = TestNic::new(&format!("socket,id=s,fd={}", stream.as_raw_fd()));
     let text = path.display().to_string();
-    let properties = [("netdev", "s"), ("file", text.as_str()), ("maxlen", "40")];
-    let inputs = properties.map(|(name, value)| (name, qom::property::PropertyInput::Text(value)));
-    qom::user_creatable_add("filter-dump", "f0", inputs).unwrap();
+    add_filter("filter-dump", "f0", &[("netdev", "s"), ("file", &text), ("maxlen", "40")]).unwrap();
     let mut arp = vec![0xff; 6];
     arp.extend([
         2, 0, 0, 0, 0, 1, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 10,
@@ -229,6 +227,77 @@ fn a_dump_is_a_file_that_tcpdump_reads() {
         (bytes.len(), &bytes[32..40], &bytes[40..]),
         (80, &[40, 0, 0, 0, 60, 0, 0, 0][..], &arp[..40])
     );
+}
+
+fn add_filter(kind: &str, id: &str, properties: &[(&str, &str)]) -> qom::Result<()> {
+    qom::module_call_init(qom::ModuleInitType::Qom);
+    let inputs = properties.iter().map(|(name, value)| (*name, qom::property::PropertyInput::Text(value)));
+    qom::user_creatable_add(kind, id, inputs).map(drop)
+}
+
+fn next_frame(stream: &mut UnixStream) -> Vec<u8> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).unwrap();
+    let mut packet = vec![0; u32::from_be_bytes(length) as usize];
+    stream.read_exact(&mut packet).unwrap();
+    packet
+}
+
+#[test]
+fn a_mirror_copies_a_redirector_takes_and_their_order_counts() {
+    let (backend, mut host) = UnixStream::pair().unwrap();
+    let nic = TestNic::new(&format!("socket,id=s,fd={}", backend.as_raw_fd()));
+    let folder = tempfile::tempdir().unwrap();
+    let [mut copied, mut took] = ["copies", "taken"].map(|id| {
+        let path = folder.path().join(id);
+        let options =
+            [("backend", "socket"), ("path", path.to_str().unwrap()), ("server", "on"), ("wait", "off")];
+        chardev::new_from_opts(id, &options.map(|(name, value)| (name.to_owned(), value.to_owned())))
+            .unwrap();
+        let stream = UnixStream::connect(path).unwrap();
+        wait_for("a connection", || chardev::find(id).unwrap().is_open().then_some(()));
+        stream
+    });
+    add_filter("filter-redirector", "r", &[("netdev", "s"), ("queue", "rx"), ("outdev", "taken")]).unwrap();
+    // What goes to the backend is seen by the last filter first.
+    add_filter("filter-mirror", "m", &[("netdev", "s"), ("outdev", "copies")]).unwrap();
+    nic.send(b"from the guest");
+    assert_eq!(next_frame(&mut copied), b"from the guest");
+    assert_eq!(next_frame(&mut took), b"from the guest");
+    host.write_all(&framed(b"for the guest")).unwrap();
+    assert_eq!(nic.receive(), b"for the guest");
+    assert_eq!(next_frame(&mut copied), b"for the guest");
+    qom::user_creatable_del("m").unwrap();
+    qom::user_creatable_del("r").unwrap();
+    nic.send(b"unfiltered");
+    assert_eq!(next_frame(&mut host), b"unfiltered", "what was redirected never came");
+}
+
+#[test]
+fn a_buffer_lets_packets_go_when_its_interval_ends_and_its_backend_takes_filters_along() {
+    util::clock::set_manual();
+    let (backend, mut host) = UnixStream::pair().unwrap();
+    let nic = TestNic::new(&format!("socket,id=s,fd={}", backend.as_raw_fd()));
+    let none = add_filter("filter-buffer", "b", &[("netdev", "s"), ("interval", "0")]).unwrap_err();
+    assert_eq!(none.message, "Property 'filter-buffer.interval' requires a positive value");
+    add_filter("filter-buffer", "b", &[("netdev", "s"), ("interval", "1000")]).unwrap();
+    nic.send(b"one");
+    nic.send(b"two");
+    host.set_nonblocking(true).unwrap();
+    turn();
+    assert!(host.read(&mut [0]).is_err(), "the buffer holds the packets");
+    util::clock::step(1_000_000);
+    turn();
+    host.set_nonblocking(false).unwrap();
+    assert_eq!((next_frame(&mut host), next_frame(&mut host)), (b"one".to_vec(), b"two".to_vec()));
+    nic.send(b"three");
+    let object = qom::object_get_objects_root().child("b").unwrap();
+    object.property_set_str("status", "off").unwrap();
+    nic.send(b"four");
+    assert_eq!((next_frame(&mut host), next_frame(&mut host)), (b"three".to_vec(), b"four".to_vec()));
+    drop(object);
+    net::del_client("s");
+    assert!(qom::object_get_objects_root().child("b").is_none());
 }
 
 /// Runs this test again, alone, as root of a user and network namespace of its own.

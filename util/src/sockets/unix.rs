@@ -62,7 +62,10 @@ impl UnixSocketAddress {
         let address = self.sockaddr()?;
         let socket = socket().map_err(|error| SocketError::system("Failed to create Unix socket", error))?;
         let mut bound = bind(&socket, &address);
-        if bound == Err(Errno::ADDRINUSE) && !self.is_abstract && is_stale(&address) && is_socket(&self.path)
+        if bound == Err(Errno::ADDRINUSE)
+            && !self.is_abstract
+            && is_stale(&address)
+            && is_replaceable(&self.path)
         {
             let path = &self.path;
             fs::remove_file(path)
@@ -92,9 +95,11 @@ fn is_stale(address: &SocketAddrUnix) -> bool {
     socket().is_ok_and(|probe| connect(probe, address) == Err(Errno::CONNREFUSED))
 }
 
-fn is_socket(path: &str) -> bool {
+/// Whether nothing is lost with the file: it is a socket, or empty as `mktemp` makes it to have a name.
+fn is_replaceable(path: &str) -> bool {
     use std::os::unix::fs::FileTypeExt;
-    fs::symlink_metadata(path).map(|file| file.file_type().is_socket()).unwrap_or(false)
+    fs::symlink_metadata(path)
+        .is_ok_and(|file| file.file_type().is_socket() || file.file_type().is_file() && file.len() == 0)
 }
 
 /// A connecting socket.
