@@ -161,6 +161,7 @@ fn every_chip_of_the_board_has_a_state() {
         "isa-i8259",
         "ioapic",
         "apic",
+        "x86_64-cpu",
         "hpet",
         "isa-serial",
         "i8042",

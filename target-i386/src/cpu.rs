@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use accel_kvm::KvmArchCpu;
 use hw_core::reset::{ResetHandler, qemu_register_reset, qemu_unregister_reset};
-use hw_core::{Cpu, CpuClass, DeviceClass, DeviceImpl, qdev_unparent};
+use hw_core::{Cpu, CpuClass, DeviceClass, DeviceImpl, qdev_unparent, vmstate};
 use hw_intc::apic::CpuInterrupt;
 use hw_intc::{ApicCpu, ApicDevice};
 use parking_lot::Mutex;
@@ -131,6 +131,7 @@ fn class_init(class: &mut Class) {
         None => kvm::nmi_current(),
     });
     class.set_late_properties(properties);
+    vmstate::register::<X86Cpu>(class);
 }
 
 /// Every feature and setting as a property.

@@ -112,6 +112,8 @@ pub enum MpState {
     Runnable,
     /// It waits for a start-up IPI.
     InitReceived,
+    /// It waits for an interrupt.
+    Halted,
 }
 
 /// The state of a vCPU, its MSRs, local APIC and pending events aside; those are empty after reset.

@@ -74,6 +74,21 @@ const IMAGES: [(&str, &str, &str); 2] = [("disk.qcow2", "qcow2", "64M"), ("disk.
 /// The initramfs with modules, which the command `load` loads.
 const WITH_MODULES: &str = "initrd-modules";
 
+/// Interrupts from the chips come, on both CPUs, and CPUs wake each other.
+const IRQCHIP_STEPS: &[Step] = &[
+    Expect(PROMPT),
+    Type("for c in 0 1; do taskset -c $c sh -c \"sleep 1; echo on=$((c+7))\"; done\n"),
+    Expect("on=7"),
+    Expect("on=8"),
+    Expect(PROMPT),
+    Type(
+        "awk '/ttyS0|rtc0|acpi/ { n += ($2 + $3 > 0) } /LOC/ { l = $2 * $3 > 0 } END { print \"irqs=\" n \" \" l }' ",
+    ),
+    Type("/proc/interrupts\n"),
+    Expect("irqs=1 1"),
+    Type("poweroff\n"),
+];
+
 /// All of them.
 ///
 /// What is typed is echoed: an expected text is one that typing alone does not bring, such as a sum.
@@ -408,11 +423,41 @@ pub const SCENARIOS: &[Scenario] = &[
                 "until [ -d cpu/cpu2 ]; do sleep 1; done; echo 1 > cpu/cpu2/online; echo cpus=$((100+$(nproc)))\n",
             ),
             Expect("cpus=103"),
-            Type("until [ -d memory/memory32 ]; do sleep 1; done; echo online > memory/memory32/state\n"),
+            Type(
+                "until [ -d memory/memory32 ]; do sleep 1; done; echo online_movable > memory/memory32/state\n",
+            ),
             Type("awk '/MemTotal/ { print \"more=\" ($2 > 250000) }' /proc/meminfo\n"),
             Expect("more=1"),
+            Type("\x01c"),
+            Expect("(qemu)"),
+            Type("device_del cpu2\n"),
+            Expect("(qemu)"),
+            Type("device_del dimm1\n"),
+            Expect("(qemu)"),
+            Type("\x01c"),
+            Type(
+                "while [ -d cpu/cpu2 ] || [ -d memory/memory32 ]; do sleep 1; done; echo gone=$((100+$(nproc)))\n",
+            ),
+            Expect("gone=102"),
+            Type("\x01c"),
+            Type("info memory-devices\n"),
+            Type("info hotpluggable-cpus\n"),
+            Expect("(qemu)"),
+            Type("\x01c"),
             Type("poweroff\n"),
         ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "irqchip-split",
+        arguments: &["-smp", "2", "-machine", "kernel-irqchip=split"],
+        steps: IRQCHIP_STEPS,
+        ..PLAIN
+    },
+    Scenario {
+        name: "irqchip-off",
+        arguments: &["-smp", "2", "-machine", "kernel-irqchip=off"],
+        steps: IRQCHIP_STEPS,
         ..PLAIN
     },
     Scenario {

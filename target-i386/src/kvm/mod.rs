@@ -5,6 +5,7 @@ pub(crate) mod debug;
 mod dump;
 mod host;
 mod put;
+mod state;
 mod user_irq;
 mod vectors;
 

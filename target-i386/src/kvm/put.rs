@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use accel_kvm::kvm_bindings::{
-    KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED, KVM_VCPUEVENT_VALID_SMM, Msrs, kvm_debugregs,
-    kvm_dtable, kvm_fpu, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs,
-    kvm_vcpu_events, kvm_xcr, kvm_xcrs,
+    KVM_MP_STATE_HALTED, KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED, KVM_VCPUEVENT_VALID_SMM, Msrs,
+    kvm_debugregs, kvm_dtable, kvm_fpu, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_segment,
+    kvm_sregs, kvm_vcpu_events, kvm_xcr, kvm_xcrs,
 };
 use accel_kvm::kvm_ioctls::VcpuFd;
 use qom::Result;
@@ -134,6 +134,7 @@ pub(crate) fn put_init_state(vcpu: &VcpuFd, state: &X86State) -> Result<()> {
     let mp_state = match state.mp_state {
         MpState::Runnable => KVM_MP_STATE_RUNNABLE,
         MpState::InitReceived => KVM_MP_STATE_UNINITIALIZED,
+        MpState::Halted => KVM_MP_STATE_HALTED,
     };
     vcpu.set_mp_state(kvm_mp_state { mp_state }).map_err(refused("KVM_SET_MP_STATE"))
 }

@@ -10,6 +10,7 @@ use accel_kvm::kvm_ioctls::VcpuFd;
 use hw_core::cpu::current_cpu;
 use hw_intc::apic::CpuInterrupt;
 use hw_intc::{ApicCpu, ApicDevice, cpu_get_pic_interrupt};
+use serde::{Deserialize, Serialize};
 
 use crate::cpu::{Pending, X86Cpu};
 use crate::reset::X86State;
@@ -27,6 +28,17 @@ pub(crate) struct UserIrq {
     halted: AtomicBool,
     /// Whether it took interrupts when it halted.
     interruptible: AtomicBool,
+}
+
+/// What waits for a CPU, to be saved. The line is its driver's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Waiting {
+    nmi: bool,
+    smi: bool,
+    init: bool,
+    sipi: bool,
+    halted: bool,
+    interruptible: bool,
 }
 
 fn get(flag: &AtomicBool) -> bool {
@@ -58,6 +70,26 @@ impl UserIrq {
         }
         set(&self.halted, self.apic().is_some() && !bootstrap);
         set(&self.interruptible, false);
+    }
+
+    pub(crate) fn waiting(&self) -> Waiting {
+        Waiting {
+            nmi: get(&self.nmi),
+            smi: get(&self.smi),
+            init: get(&self.init),
+            sipi: get(&self.sipi),
+            halted: get(&self.halted),
+            interruptible: get(&self.interruptible),
+        }
+    }
+
+    pub(crate) fn set_waiting(&self, waiting: &Waiting) {
+        set(&self.nmi, waiting.nmi);
+        set(&self.smi, waiting.smi);
+        set(&self.init, waiting.init);
+        set(&self.sipi, waiting.sipi);
+        set(&self.halted, waiting.halted);
+        set(&self.interruptible, waiting.interruptible);
     }
 
     pub(crate) fn set_intr(&self, level: bool) {
