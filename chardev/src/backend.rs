@@ -22,6 +22,11 @@ pub(crate) trait Backend: Send + Sync {
         self.descriptors().map_or(Ok(data.len()), |fds| fds.write(data))
     }
 
+    /// Whether each write wakes a reader, who would rather have more at once.
+    fn wakes_reader(&self) -> bool {
+        self.descriptors().is_some()
+    }
+
     /// Has `event_loop` serve it from now on, as `Core::event_loop` says; `false` where only the main loop can
     /// (`chr_update_read_handler`).
     fn set_event_loop(&self, event_loop: &EventLoop) -> bool {

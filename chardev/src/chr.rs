@@ -2,23 +2,29 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use util::clock::{ClockType, now_ns};
 use util::event_loop::EventLoop;
+use util::timer::Timer;
 
 use crate::backend::Backend;
 use crate::error::ChardevError;
+use crate::output::{HOLD_NS, Output};
 
 /// The bytes handed to a frontend at once at most (CHR_READ_BUF_LEN).
 pub(crate) const READ_BUF_LEN: usize = 4096;
 
 /// How long `write_all` waits for a reader that takes nothing, before what is left is dropped.
 const WRITE_ALL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Stands for the chardev itself among those who wait until writing would not block.
+const HOLD_TAG: usize = usize::MAX;
 
 /// What happens to a chardev besides input (QEMUChrEvent).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,13 +218,22 @@ impl Core {
 pub struct Chardev {
     core: Arc<Core>,
     backend: Arc<dyn Backend>,
-    /// Keeps writers apart; holds the file of `logfile=`.
-    log: Mutex<Option<File>>,
+    output: Mutex<Output>,
+    /// Ends the holding back of output.
+    hold_timer: Timer,
 }
 
 impl Chardev {
     pub(crate) fn new(core: Arc<Core>, backend: Arc<dyn Backend>, log: Option<File>) -> Arc<Self> {
-        Arc::new(Chardev { core, backend, log: Mutex::new(log) })
+        Arc::new_cyclic(|this: &Weak<Chardev>| {
+            let this = this.clone();
+            let hold_timer = Timer::new(ClockType::Realtime, move || {
+                if let Some(this) = this.upgrade() {
+                    this.end_hold();
+                }
+            });
+            Chardev { core, backend, output: Mutex::new(Output::new(log)), hold_timer }
+        })
     }
 
     /// The id (QEMU also calls it the label).
@@ -275,8 +290,12 @@ impl Chardev {
         self.core.event(Event::Break);
     }
 
-    /// Frees what it holds on the host: socket paths, the terminal's mode (for the program's end).
+    /// Sends what is left, and frees what it holds on the host: socket paths, the terminal's mode (for the program's
+    /// end).
     pub fn close(&self) {
+        let held = self.output.lock().take_held();
+        // What is lost is lost.
+        let _ = self.write_all(&held);
         self.backend.close();
     }
 
@@ -334,16 +353,35 @@ impl Chardev {
 
     /// Writes without waiting; `WouldBlock` is 0 bytes.
     pub(crate) fn write(&self, data: &[u8]) -> io::Result<usize> {
-        let mut log = self.log.lock();
-        let taken = match self.backend.write(data) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            other => other,
-        };
-        if let Some(file) = &mut *log {
-            // What is lost for good is logged all the same. A log is best effort.
-            let _ = file.write_all(&data[..*taken.as_ref().unwrap_or(&data.len())]);
+        self.output.lock().write(&*self.backend, data)
+    }
+
+    /// The same, for what comes byte by byte: it may be held back for a moment, to go with what follows.
+    pub(crate) fn write_soon(&self, data: &[u8]) -> io::Result<usize> {
+        if !self.backend.wakes_reader() {
+            return self.write(data);
+        }
+        let now = now_ns(ClockType::Realtime);
+        let (taken, holds) = self.output.lock().write_soon(&*self.backend, data, now);
+        if holds {
+            self.hold_timer.mod_ns(now.saturating_add(HOLD_NS));
         }
         taken
+    }
+
+    fn end_hold(self: &Arc<Self>) {
+        if self.output.lock().end_hold(&*self.backend, now_ns(ClockType::Realtime)) {
+            return;
+        }
+        let this = Arc::downgrade(self);
+        let go_on = move || {
+            if let Some(this) = this.upgrade() {
+                this.end_hold();
+            }
+        };
+        if !self.add_watch(HOLD_TAG, Box::new(go_on)) {
+            self.output.lock().take_held();
+        }
     }
 
     /// Writes, waiting for a slow reader.
@@ -389,6 +427,6 @@ impl fmt::Debug for Chardev {
 
 impl Drop for Chardev {
     fn drop(&mut self) {
-        self.backend.close();
+        self.close();
     }
 }

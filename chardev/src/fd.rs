@@ -197,6 +197,10 @@ impl FdChardev {
 }
 
 impl Backend for FdChardev {
+    fn wakes_reader(&self) -> bool {
+        true
+    }
+
     fn set_event_loop(&self, event_loop: &EventLoop) -> bool {
         self.input.iter().for_each(|port| port.move_to(event_loop));
         self.output.move_to(event_loop);

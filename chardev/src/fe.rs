@@ -101,6 +101,13 @@ impl CharFrontend {
         self.attachment().and_then(|at| at.chardev.write(data).ok()).unwrap_or(data.len())
     }
 
+    /// The same, for a device whose guest sends byte by byte: what follows other output within a millisecond is held
+    /// back that long at most, so that its reader need not wake for every byte. The first byte after a pause goes at
+    /// once.
+    pub fn write_soon(&self, data: &[u8]) -> usize {
+        self.attachment().and_then(|at| at.chardev.write_soon(data).ok()).unwrap_or(data.len())
+    }
+
     /// Writes everything, waiting for a slow reader (qemu_chr_fe_write_all). A reader that takes nothing for a
     /// second loses the rest: a guest must not be held up for good by a terminal that was stopped.
     pub fn write_all(&self, data: &[u8]) {

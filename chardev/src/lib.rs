@@ -3,7 +3,8 @@
 //! A [`Chardev`] is the backend: a terminal, file, socket. A [`CharFrontend`] is the end that a device or
 //! monitor holds; it attaches to one chardev, which it has to itself unless that is a multiplexer.
 //! Input is read on the main event loop and handed to the frontend's [`CharHandlers`]; output is written at
-//! once, by the thread that has it, and never waits.
+//! once, by the thread that has it, and never waits; only what a guest sends byte by byte may be held back for a
+//! millisecond ([`CharFrontend::write_soon`]).
 //!
 //! ```
 //! let spec = chardev::parse_compat("serial0", "null", false)?;
@@ -23,6 +24,7 @@ mod fd;
 mod fe;
 mod mux;
 mod options;
+mod output;
 mod pty;
 mod registry;
 mod ringbuf;

@@ -286,6 +286,10 @@ impl CharHandlers for Mux {
 }
 
 impl Backend for Mux {
+    fn wakes_reader(&self) -> bool {
+        true
+    }
+
     fn write(&self, data: &[u8]) -> io::Result<usize> {
         let mut output = self.output.lock();
         if output.timestamps {

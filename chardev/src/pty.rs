@@ -125,6 +125,10 @@ impl Pty {
 }
 
 impl Backend for Pty {
+    fn wakes_reader(&self) -> bool {
+        true
+    }
+
     fn set_event_loop(&self, event_loop: &EventLoop) -> bool {
         self.port.move_to(event_loop);
         true

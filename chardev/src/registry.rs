@@ -56,7 +56,10 @@ pub fn remove(id: &str) -> Result<(), ChardevError> {
 /// are unlinked and the terminal is set back.
 pub fn remove_all() {
     let chardevs = std::mem::take(&mut *CHARDEVS.lock());
-    for chardev in chardevs.into_values() {
+    let mut chardevs: Vec<_> = chardevs.into_values().collect();
+    // What multiplexers have left goes out by others.
+    chardevs.sort_by_key(|chardev| !chardev.is_mux());
+    for chardev in chardevs {
         chardev.close();
     }
 }

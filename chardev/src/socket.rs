@@ -458,6 +458,10 @@ impl Connection {
 }
 
 impl Backend for Socket {
+    fn wakes_reader(&self) -> bool {
+        true
+    }
+
     fn set_event_loop(&self, event_loop: &EventLoop) -> bool {
         self.listener.iter().for_each(|port| port.move_to(event_loop));
         if let State::Connecting(connection) | State::Connected(connection) = &*self.state.lock() {

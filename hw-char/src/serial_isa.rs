@@ -97,7 +97,7 @@ impl IsaSerial {
     fn transmit(&self) {
         let mut next = self.uart.get().and_then(|uart| uart.lock().tsr());
         while let Some(byte) = next {
-            if self.frontend.write(&[byte]) == 0 {
+            if self.frontend.write_soon(&[byte]) == 0 {
                 let this = self.this_weak();
                 if self.frontend.add_watch(move || {
                     if let Some(this) = this.upgrade() {
