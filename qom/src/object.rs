@@ -260,12 +260,11 @@ impl dyn Object {
     fn add_member(&self, name: &str, member: Member) -> Result<String> {
         let mut members = self.base().members.lock();
         let name = match name.strip_suffix("[*]") {
-            Some(stem) => {
-                (0..).map(|n| format!("{stem}[{n}]")).find(|n| !members.contains_key(n)).unwrap_or_default()
-            }
+            Some(stem) => format!("{stem}[{}]", first_free(&members, stem)),
             None => name.to_owned(),
         };
-        if members.contains_key(&name) || self.class().property(&name).is_some() {
+        // Late properties are not worth making for this: no child or link has the name of one.
+        if members.contains_key(&name) || self.class().early_property(&name).is_some() {
             bail!("attempt to add duplicate property '{}' to object (type '{}')", name, self.type_name());
         }
         members.insert(name.clone(), member);
@@ -340,6 +339,16 @@ impl dyn Object {
         }
         Some(if path.is_empty() { "/".to_owned() } else { path })
     }
+}
+
+/// The lowest number that `stem[NUMBER]` is not the name of a member with. Looked up without making a name for each
+/// number: a machine has some dozens of them.
+fn first_free(members: &BTreeMap<String, Member>, stem: &str) -> usize {
+    let prefix = format!("{stem}[");
+    let alike = members.range(prefix.clone()..).map_while(|(name, _)| name.strip_prefix(&prefix));
+    let mut taken: Vec<usize> = alike.filter_map(|rest| rest.strip_suffix(']')?.parse().ok()).collect();
+    taken.sort_unstable();
+    taken.iter().enumerate().find(|(n, taken)| n != *taken).map_or(taken.len(), |(n, _)| n)
 }
 
 /// QEMU's error for an object that a path does not lead to.

@@ -170,7 +170,12 @@ impl Class {
     /// The property `name` of this class or an ancestor.
     pub fn property(&self, name: &str) -> Option<&PropertyInfo> {
         let late = || self.ancestry().find_map(|c| c.late_properties.as_ref()?.get().get(name));
-        self.ancestry().find_map(|c| c.properties.get(name)).or_else(late)
+        self.early_property(name).or_else(late)
+    }
+
+    /// The same, but for late ones, which it does not make.
+    pub(crate) fn early_property(&self, name: &str) -> Option<&PropertyInfo> {
+        self.ancestry().find_map(|c| c.properties.get(name))
     }
 
     /// Names the function that makes the rest of the properties, called when one is first looked for.

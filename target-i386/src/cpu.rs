@@ -130,6 +130,9 @@ fn class_init(class: &mut Class) {
         Some(apic) => apic.deliver_nmi(),
         None => kvm::nmi_current(),
     });
+    // What the board sets on every CPU does not wait for the hundreds of others.
+    let board_sets = PROPERTIES.iter().filter(|(name, ..)| *name == "apic-id");
+    board_sets.for_each(|(name, kind, text)| class.add_property(property(name, kind.name(), text)));
     class.set_late_properties(properties);
     vmstate::register::<X86Cpu>(class);
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
@@ -19,6 +19,7 @@ use crate::guest;
 use crate::initramfs::Initramfs;
 use crate::kernel::{Flavour, Kernel};
 use crate::nested::{Nest, quote, quote_all};
+use crate::round_trip;
 use crate::vmm::Vmm;
 
 const HEADING: &str = "=== bench ";
@@ -36,9 +37,14 @@ const SHELL_SECONDS: u32 = 180;
 
 /// The VMMs measured: QEMU with its usual machine.
 pub const PC: &str = "QEMU pc";
-const MICROVM: &str = "QEMU microvm";
+/// QEMU's microvm.
+pub const MICROVM: &str = "QEMU microvm";
 /// This project's.
 pub const OURS: &str = "ours";
+
+/// The Linux guests' command lines.
+pub const QUIET: &str = "console=ttyS0 quiet nowatchdog panic=-1";
+const VERBOSE: &str = "console=ttyS0 nowatchdog panic=-1";
 
 /// Options of every guest.
 const COMMON: &[&str] = &["-accel", "kvm", "-nodefaults", "-display", "none", "-serial", "stdio"];
@@ -73,12 +79,14 @@ pub struct Row {
     pub in_microvm: bool,
 }
 
+/// Nanoseconds in a microsecond.
+pub const THOUSAND: f64 = 1e3;
 /// Instructions in the table's unit.
 pub const MILLION: f64 = 1e6;
 /// KiB in a MB.
 pub const MEGABYTE: f64 = 1e6 / 1024.0;
 
-const ROWS: &[Row] = &[
+const START: &[Row] = &[
     Row {
         title: "exec to the guest's first instruction",
         key: "first first",
@@ -112,6 +120,17 @@ const ROWS: &[Row] = &[
         in_microvm: false,
     },
     Row {
+        title: "CPU time of exec to exit of the first row's guest, local KVM",
+        key: "local cpu",
+        scale: MILLION,
+        unit: "ms",
+        target: Target::None,
+        in_microvm: true,
+    },
+];
+
+const LINUX: &[Row] = &[
+    Row {
         title: "memory beyond the guest's own at an idle shell, PSS",
         key: "idle pss",
         scale: MEGABYTE,
@@ -128,26 +147,27 @@ const ROWS: &[Row] = &[
         in_microvm: true,
     },
     Row {
-        title: "CPU time of exec to exit of the first row's guest, local KVM",
-        key: "local cpu",
+        title: "the same with the kernel's messages on its serial port (no `quiet`)",
+        key: "verbose total",
         scale: MILLION,
-        unit: "ms",
-        target: Target::None,
+        unit: "M",
+        target: Target::Ratio(0.80),
         in_microvm: true,
     },
 ];
 
-/// All rows of the table.
-fn rows() -> impl Iterator<Item = &'static Row> {
-    ROWS.iter().chain(bench_block::ROWS)
-}
+/// The table's rows, by what `--only` calls them.
+const GROUPS: [(&str, &[Row]); 4] =
+    [("start", START), ("linux", LINUX), ("trips", round_trip::ROWS), ("block", bench_block::ROWS)];
 
 /// A VMM with a machine.
 pub struct Subject {
     /// Its name in the table.
     pub name: &'static str,
-    program: String,
-    machine: &'static str,
+    /// Its path.
+    pub program: String,
+    /// The `-M` option's value.
+    pub machine: &'static str,
 }
 
 impl Subject {
@@ -157,9 +177,14 @@ impl Subject {
         machine.iter().chain(COMMON).chain(arguments).map(|word| (*word).to_owned()).collect()
     }
 
-    /// The shell command that says whose samples of what follow.
+    /// The line that says whose samples of what follow.
+    pub fn title(&self, what: &str) -> String {
+        format!("{HEADING}{} {what}\n", self.name.replace(' ', "_"))
+    }
+
+    /// The shell command that prints it.
     pub fn heading(&self, what: &str) -> String {
-        format!("echo {}\n", quote(&format!("{HEADING}{} {what}", self.name.replace(' ', "_"))))
+        format!("echo {}\n", quote(self.title(what).trim_end()))
     }
 }
 
@@ -168,7 +193,8 @@ impl Subject {
 pub struct Samples(BTreeMap<(String, String), Vec<f64>>);
 
 impl Samples {
-    fn add(&mut self, output: &str) {
+    /// Takes what a run printed.
+    pub fn add(&mut self, output: &str) {
         let mut heading = None;
         for line in output.lines() {
             if let Some(text) = line.strip_prefix(HEADING) {
@@ -200,7 +226,7 @@ impl Samples {
     fn table(&self) -> String {
         let mut table = format!("| | {PC} | {MICROVM} | ratio | {OURS} | ratio | at most |\n");
         table += "|---|---|---|---|---|---|---|\n";
-        for row in rows() {
+        for row in GROUPS.iter().flat_map(|(_, rows)| *rows) {
             let [pc, microvm, ours] = [PC, MICROVM, OURS].map(|name| self.median(name, row));
             if [pc, microvm, ours].iter().all(Option::is_none) {
                 continue;
@@ -223,7 +249,7 @@ impl Samples {
     }
 
     /// What should have been measured and was not.
-    fn missing(&self, rows: &[&'static Row]) -> Vec<String> {
+    fn missing(&self, rows: &'static [Row]) -> Vec<String> {
         let all = rows.iter().flat_map(|row| [PC, MICROVM, OURS].map(|name| (name, row)));
         all.filter(|(name, row)| (*name != MICROVM || row.in_microvm) && self.median(name, row).is_none())
             .map(|(name, row)| format!("{name}: {}", row.title))
@@ -238,21 +264,18 @@ Measures this project's VMM and QEMU's `pc` and `microvm` in turn, by a clock th
 nested machines), and their CPU time on the local KVM; prints medians and ratios to `pc`.
   --runs N                  how often each is measured (5)
   --quick                   3 runs, and one of the Linux guests
-  --only block              the rows about disks only
+  --only GROUP              only start (start-up, exits), linux (boots, memory), trips (QMP, qtest) or block
   --vmm FILE                measures another VMM instead of this project's release build
 ";
 
 /// `cargo xtask bench`.
 pub fn command(mut args: Args) -> Result<u8> {
-    let (mut runs, mut quick, mut vmm, mut block_only) = (None, false, None, false);
+    let (mut runs, mut quick, mut vmm, mut only) = (None, false, None, None);
     while let Some(option) = args.next_option() {
         match option.as_str() {
             "--runs" => runs = Some(args.parsed::<u32>(&option)?),
             "--quick" => quick = true,
-            "--only" => match args.value(&option)?.as_str() {
-                "block" => block_only = true,
-                other => bail!("bench --only {other}: there is only 'block'"),
-            },
+            "--only" => only = Some(args.value(&option)?),
             "--vmm" => vmm = Some(args.value(&option)?),
             other => return Err(Args::unknown("bench", other)),
         }
@@ -261,20 +284,21 @@ pub fn command(mut args: Args) -> Result<u8> {
     let runs = runs.unwrap_or(if quick { 3 } else { 5 }).max(1);
     let bench = Bench::new(vmm.as_deref())?;
     let mut samples = Samples::default();
-    if !block_only {
-        bench.local(runs, &mut samples);
-        Bench::nested(&bench.clocked, &bench.bare_metal(runs), &mut samples);
-        for _ in 0..if quick { 1 } else { runs } {
-            bench.linux(&mut samples);
+    let chosen = || GROUPS.iter().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name));
+    ensure!(chosen().next().is_some(), "bench --only: no such group of rows\n{USAGE}");
+    for (name, _) in chosen() {
+        match *name {
+            "start" => bench.start(runs, &mut samples),
+            "linux" => (0..if quick { 1 } else { runs }).for_each(|_| bench.linux(&mut samples)),
+            "trips" => round_trip::measure(&bench.subjects, runs, &mut samples),
+            _ => bench_block::measure(&bench, runs, &mut samples),
         }
     }
-    bench_block::measure(&bench, runs, &mut samples);
     print!("{}", samples.table());
     if let Some(line) = bench_block::summary(&samples) {
         println!("{line}");
     }
-    let wanted: Vec<_> = if block_only { bench_block::ROWS.iter().collect() } else { rows().collect() };
-    for missing in samples.missing(&wanted) {
+    for missing in chosen().flat_map(|(_, rows)| samples.missing(rows)) {
         println!("missing: {missing}");
     }
     Ok(0)
@@ -330,16 +354,18 @@ impl Bench {
         Ok(Self { subjects, clocked, plain, guests })
     }
 
+    fn start(&self, runs: u32, samples: &mut Samples) {
+        self.local(runs, samples);
+        Self::nested(&self.clocked, &self.bare_metal(runs), samples);
+    }
+
     /// CPU time of a start-up where the guests run on this machine's KVM.
     fn local(&self, runs: u32, samples: &mut Samples) {
         let kernel = self.guests.path().join("first.pvh");
         for subject in (0..runs).flat_map(|_| &self.subjects) {
             let line = subject.line(&[BARE_METAL, &["-kernel", &kernel.to_string_lossy()]].concat());
             match std::env::current_exe().map_err(Into::into).and_then(|this| timed_by(&this, &line)) {
-                Ok(output) => {
-                    let name = subject.name.replace(' ', "_");
-                    samples.add(&format!("{HEADING}{name} local\n{output}"));
-                }
+                Ok(output) => samples.add(&(subject.title("local") + &output)),
                 Err(error) => eprintln!("xtask: {} on the local KVM: {error:#}", subject.name),
             }
         }
@@ -380,24 +406,26 @@ impl Bench {
         script
     }
 
-    /// Boots Debian twice under each VMM: to its exit, and to an idle shell. A nested machine for each boot:
-    /// the longer one runs, the likelier it hangs.
+    /// Boots Debian three times under each VMM: to its exit, quietly and not, and to an idle shell. A nested machine
+    /// for each boot: the longer one runs, the likelier it hangs.
     fn linux(&self, samples: &mut Samples) {
-        for subject in &self.subjects {
-            let line = subject.line(&linux(&format!("{PLACE}/vmlinux"), &format!("{PLACE}/poweroff")));
-            let script = timed(&format!("--status 0 --output '{IN_USERSPACE}'"), &line);
-            Self::nested(&self.clocked, &(subject.heading("debian") + &script), samples);
+        let (kernel, initrd) = (format!("{PLACE}/vmlinux"), format!("{PLACE}/poweroff"));
+        for (what, append) in [("debian", QUIET), ("verbose", VERBOSE)] {
+            for subject in &self.subjects {
+                let line = subject.line(&linux(&kernel, &initrd, append));
+                let script = timed(&format!("--status 0 --output '{IN_USERSPACE}'"), &line);
+                Self::nested(&self.clocked, &(subject.heading(what) + &script), samples);
+            }
         }
         for subject in &self.subjects {
-            let line = subject.line(&linux(&format!("{PLACE}/vmlinux"), &format!("{PLACE}/shell")));
+            let line = subject.line(&linux(&kernel, &format!("{PLACE}/shell"), QUIET));
             Self::nested(&self.plain, &(subject.heading("idle") + &idle(&quote_all(&line), "")), samples);
         }
     }
 }
 
 /// Options of the Linux guests.
-pub fn linux<'a>(kernel: &'a str, initrd: &'a str) -> [&'a str; 9] {
-    let append = "console=ttyS0 quiet nowatchdog panic=-1";
+pub fn linux<'a>(kernel: &'a str, initrd: &'a str, append: &'a str) -> [&'a str; 9] {
     ["-no-reboot", "-m", "512M", "-kernel", kernel, "-initrd", initrd, "-append", append]
 }
 
@@ -501,15 +529,9 @@ mod tests {
             table.contains("| `in` from a UART's LSR, per exit | 50 |  |  | 25 | 0.500 | 0.68 |\n"),
             "{table}"
         );
+        assert!(samples.missing(START).contains(&format!("{MICROVM}: `in` from a UART's LSR, per exit")));
         assert!(
-            samples
-                .missing(&rows().collect::<Vec<_>>())
-                .contains(&format!("{MICROVM}: `in` from a UART's LSR, per exit"))
-        );
-        assert!(
-            !samples
-                .missing(&rows().collect::<Vec<_>>())
-                .contains(&format!("{MICROVM}: MMIO read of an HPET register, per exit"))
+            !samples.missing(START).contains(&format!("{MICROVM}: MMIO read of an HPET register, per exit"))
         );
     }
 }

@@ -9,7 +9,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::bench::{
-    BARE_METAL, Bench, MEGABYTE, MILLION, OURS, PC, PLACE, Row, Samples, Subject, Target, idle, linux, timed,
+    BARE_METAL, Bench, MEGABYTE, MILLION, OURS, PC, PLACE, QUIET, Row, Samples, Subject, Target, idle, linux,
+    timed,
 };
 use crate::guest;
 use crate::kernel::{Flavour, Kernel};
@@ -113,7 +114,7 @@ pub fn measure(bench: &Bench, runs: u32, samples: &mut Samples) {
         let initrd = format!("{PLACE}/drivers");
         let devices = devices("raw", 1, 1);
         let devices: Vec<&str> = devices.iter().map(String::as_str).collect();
-        let line = subject.line(&[&linux(&kernel, &initrd)[..], &devices].concat());
+        let line = subject.line(&[&linux(&kernel, &initrd, QUIET)[..], &devices].concat());
         let script = format!("mkdir {DISKS}; truncate -s 16M {DISKS}/0\n");
         let script = script + &subject.heading("idle-devices") + &idle(&quote_all(&line), USE_DEVICES);
         Bench::nested(&bench.plain, &script, samples);

@@ -14,6 +14,7 @@ mod kernel;
 mod nested;
 mod oracle;
 mod qtests;
+mod round_trip;
 mod scenario;
 mod terminal;
 mod test;

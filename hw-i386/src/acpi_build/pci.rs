@@ -56,12 +56,14 @@ pub fn root() -> Raw {
 /// PIIX4's power management, to the SCI.
 pub fn routing_table() -> Raw {
     let mut table = PackageBuilder::new();
+    let links = LINKS.map(Path::new);
+    let sci_link = Path::new("LNKS");
     for slot in 0..32u32 {
         for pin in 0..4u8 {
             let wire = (slot as usize + usize::from(pin) + LINKS.len() - 1) % LINKS.len();
-            let link = if (slot, pin) == (1, 0) { "LNKS" } else { LINKS[wire] };
+            let link = if (slot, pin) == (1, 0) { &sci_link } else { &links[wire] };
             let address = slot << 16 | 0xffff;
-            table.add_element(&Package::new(vec![&address, &pin, &Path::new(link), &ZERO]));
+            table.add_element(&Package::new(vec![&address, &pin, link, &ZERO]));
         }
     }
     let mut name = Raw::new();
@@ -246,6 +248,7 @@ fn display() -> Raw {
 /// The slots of bus 0: those with a device, and with hotplug the empty ones too.
 pub fn slots(config: &AcpiConfig) -> Raw {
     let mut slots = Raw::new();
+    let methods = pcihp::SlotMethods::new();
     for slot in 0..32u8 {
         let device = config.pci_devices.iter().find(|device| device.slot == slot);
         let bridge = slot == config.isa_bridge_slot;
@@ -255,7 +258,7 @@ pub fn slots(config: &AcpiConfig) -> Raw {
         let mut objects = Raw::new();
         objects.push(&Name::new("_ADR".into(), &(u32::from(slot) << 16)));
         if config.pci_hotplug {
-            objects.push(&pcihp::slot(slot));
+            objects.push(&methods.slot(slot));
         }
         if bridge {
             objects.push(&isa_bridge(config));
@@ -264,7 +267,7 @@ pub fn slots(config: &AcpiConfig) -> Raw {
             objects.push(&display());
         }
         if pcihp::ejectable(config, slot) {
-            objects.push(&pcihp::eject(slot));
+            objects.push(&methods.eject(slot));
         }
         slots.push(&Device::new(slot_name(slot).as_str().into(), vec![&objects]));
     }

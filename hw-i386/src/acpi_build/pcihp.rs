@@ -135,34 +135,50 @@ fn device_specific() -> Raw {
     method
 }
 
-/// What a slot has because of hotplug.
-pub fn slot(slot: u8) -> Raw {
-    let mut objects = Raw::new();
-    objects.push(&Name::new("ASUN".into(), &slot));
-    let arguments: Vec<&dyn Aml> = vec![&Arg(0), &Arg(1), &Arg(2), &Arg(3), &Local(0)];
-    objects.push(&Method::new(
-        "_DSM".into(),
-        4,
-        true,
-        vec![
-            &Store::new(&Local(0), &Package::new(vec![&Path::new("BSEL"), &Path::new("ASUN")])),
-            &Return::new(&MethodCall::new("PDSM".into(), arguments)),
-        ],
-    ));
-    objects
+/// Methods that are the same in all slots, made once: there are dozens of slots, and each machine's start waits for them.
+pub struct SlotMethods {
+    dsm: Raw,
+    eject: Raw,
 }
 
-/// What a slot has whose device can be unplugged.
-pub fn eject(slot: u8) -> Raw {
-    let mut objects = Raw::new();
-    objects.push(&Name::new("_SUN".into(), &slot));
-    objects.push(&Method::new(
-        "_EJ0".into(),
-        1,
-        false,
-        vec![&MethodCall::new("PCEJ".into(), vec![&Path::new("BSEL"), &Path::new("_SUN")])],
-    ));
-    objects
+impl SlotMethods {
+    /// `_DSM` and `_EJ0`.
+    pub fn new() -> Self {
+        let (mut dsm, mut eject) = (Raw::new(), Raw::new());
+        let arguments: Vec<&dyn Aml> = vec![&Arg(0), &Arg(1), &Arg(2), &Arg(3), &Local(0)];
+        dsm.push(&Method::new(
+            "_DSM".into(),
+            4,
+            true,
+            vec![
+                &Store::new(&Local(0), &Package::new(vec![&Path::new("BSEL"), &Path::new("ASUN")])),
+                &Return::new(&MethodCall::new("PDSM".into(), arguments)),
+            ],
+        ));
+        eject.push(&Method::new(
+            "_EJ0".into(),
+            1,
+            false,
+            vec![&MethodCall::new("PCEJ".into(), vec![&Path::new("BSEL"), &Path::new("_SUN")])],
+        ));
+        SlotMethods { dsm, eject }
+    }
+
+    /// What a slot has because of hotplug.
+    pub fn slot(&self, slot: u8) -> Raw {
+        let mut objects = Raw::new();
+        objects.push(&Name::new("ASUN".into(), &slot));
+        objects.push(&self.dsm);
+        objects
+    }
+
+    /// What a slot has whose device can be unplugged.
+    pub fn eject(&self, slot: u8) -> Raw {
+        let mut objects = Raw::new();
+        objects.push(&Name::new("_SUN".into(), &slot));
+        objects.push(&self.eject);
+        objects
+    }
 }
 
 /// The number of the bus, for the scope of the slots.
