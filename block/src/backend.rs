@@ -68,6 +68,11 @@ pub enum Op {
 pub trait RequestMemory: Any + Send + Sync {
     /// Its parts, in order.
     fn parts(&self) -> Vec<VolatileSlice<'_>>;
+
+    /// How many of the guest's requests it is the memory of: several where they were merged.
+    fn requests(&self) -> u64 {
+        1
+    }
 }
 
 /// No memory: for requests that move no data.
@@ -133,6 +138,8 @@ pub struct Counts {
     pub bytes: AtomicU64,
     /// Requests that went well.
     pub operations: AtomicU64,
+    /// Requests that became part of another.
+    pub merged: AtomicU64,
     /// Requests that failed.
     pub failed: AtomicU64,
     /// Requests that made no sense.
@@ -171,19 +178,22 @@ impl Stats {
         self.last_access.lock().map(|at| at.elapsed().as_nanos() as u64)
     }
 
-    fn count(&self, request: (Op, u64), begun: Instant, result: &io::Result<()>) {
-        let counts = self.of(request.0);
+    fn count(&self, request: &Request, begun: Instant, result: &io::Result<()>) {
+        let counts = self.of(request.op);
+        let requests = request.memory.requests();
         match result {
             Ok(()) => {
-                counts.bytes.fetch_add(request.1, Ordering::Relaxed);
-                counts.operations.fetch_add(1, Ordering::Relaxed);
+                counts.bytes.fetch_add(request.bytes, Ordering::Relaxed);
+                counts.operations.fetch_add(requests, Ordering::Relaxed);
+                counts.merged.fetch_add(requests.saturating_sub(1), Ordering::Relaxed);
             }
             Err(_) => {
-                counts.failed.fetch_add(1, Ordering::Relaxed);
+                counts.failed.fetch_add(requests, Ordering::Relaxed);
             }
         }
         let now = Instant::now();
-        counts.time_ns.fetch_add((now - begun).as_nanos() as u64, Ordering::Relaxed);
+        let time = (now - begun).as_nanos() as u64;
+        counts.time_ns.fetch_add(time.saturating_mul(requests), Ordering::Relaxed);
         // Whoever holds it notes a time as good.
         if let Some(mut last) = self.last_access.try_lock() {
             *last = Some(now);
@@ -431,9 +441,8 @@ impl BlockBackend {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         let begun = Instant::now();
         let backend = self.clone();
-        let what = (request.op, request.bytes);
         let finish = move |request: Request, result: io::Result<()>| {
-            backend.stats.count(what, begun, &result);
+            backend.stats.count(&request, begun, &result);
             done(request, result);
             if backend.in_flight.fetch_sub(1, Ordering::AcqRel) == 1
                 && backend.waiters.load(Ordering::Acquire) > 0
@@ -466,7 +475,7 @@ impl BlockBackend {
         let node = self.node().ok_or_else(no_medium)?;
         let begun = Instant::now();
         let result = carry_out(&node, request, !self.write_cache());
-        self.stats.count((request.op, request.bytes), begun, &result);
+        self.stats.count(request, begun, &result);
         result
     }
 

@@ -257,6 +257,7 @@ fn counts(stats: Option<&Stats>, node: Option<&BlockNode>) -> BlockDeviceStats {
     let done = |c: &Counts| c.operations.load(Ordering::Relaxed);
     let time = |c: &Counts| c.time_ns.load(Ordering::Relaxed);
     let failed = |c: &Counts| c.failed.load(Ordering::Relaxed);
+    let merged = |c: &Counts| c.merged.load(Ordering::Relaxed);
     let invalid = |c: &Counts| c.invalid.load(Ordering::Relaxed);
     let Stats { read, write, unmap, flush, .. } = stats;
     BlockDeviceStats {
@@ -272,9 +273,9 @@ fn counts(stats: Option<&Stats>, node: Option<&BlockNode>) -> BlockDeviceStats {
         flush_total_time_ns: time(flush),
         unmap_total_time_ns: time(unmap),
         wr_highest_offset: node.map_or(0, BlockNode::write_highest),
-        rd_merged: 0,
-        wr_merged: 0,
-        unmap_merged: 0,
+        rd_merged: merged(read),
+        wr_merged: merged(write),
+        unmap_merged: merged(unmap),
         idle_time_ns: stats.idle_time_ns(),
         failed_rd_operations: failed(read),
         failed_wr_operations: failed(write),

@@ -3,6 +3,7 @@
 //! Requests of a queue go to the backend as they come, any number at a time; whichever thread ends one gives it back.
 //! Queues share no lock. Source followed besides: QEMU `hw/block/virtio-blk.c`.
 
+mod batch;
 mod request;
 mod spec;
 
@@ -20,6 +21,7 @@ use parking_lot::Mutex;
 use qom::property::OnOffAuto;
 use qom::{Class, Link, Object, Property, Result, bail};
 
+use self::batch::Batch;
 use self::request::{Bad, QueueWork, Transfer};
 use self::spec::{config, f, status};
 use crate::conf::{self, BlockSizes, SECTOR};
@@ -78,6 +80,9 @@ pub struct VirtIOBlock {
     /// on/off
     #[property(name = "config-wce", default = true)]
     config_wce: Property<bool>,
+    /// Whether requests that follow each other on the disk are merged
+    #[property(name = "request-merging", default = true)]
+    request_merging: Property<bool>,
     #[property(name = "num-queues", default = QUEUES_AUTO)]
     num_queues: Property<u16>,
     #[property(name = "queue-size", default = 256)]
@@ -209,6 +214,7 @@ impl VirtIOBlock {
     /// may add faster than the disk answers.
     fn handle(self: &Arc<Self>, work: &Arc<QueueWork>) {
         let mut share = self.queue_size.get();
+        let mut batch = Batch::default();
         work.begin();
         loop {
             work.queue.set_notification(false);
@@ -217,7 +223,12 @@ impl VirtIOBlock {
             {
                 share -= 1;
                 match request::parse(self, work, element) {
-                    Ok(Some(request)) => self.submit(work, request),
+                    Ok(Some(request)) => {
+                        if !batch.takes(&request) {
+                            self.submit_batch(work, &mut batch);
+                        }
+                        batch.add(request);
+                    }
                     Ok(None) => {}
                     Err(Bad(why)) => {
                         self.set_broken(why);
@@ -225,6 +236,7 @@ impl VirtIOBlock {
                     }
                 }
             }
+            self.submit_batch(work, &mut batch);
             if share == 0 || self.is_broken() || !work.queue.set_notification(true) {
                 break;
             }
@@ -233,6 +245,11 @@ impl VirtIOBlock {
         if share == 0 {
             self.queue_again(&work.queue);
         }
+    }
+
+    fn submit_batch(self: &Arc<Self>, work: &Arc<QueueWork>, batch: &mut Batch) {
+        let merging = self.request_merging.get();
+        batch.take(merging).into_iter().for_each(|request| self.submit(work, request));
     }
 
     fn submit(self: &Arc<Self>, work: &Arc<QueueWork>, request: Request) {
@@ -464,6 +481,6 @@ impl VirtIOBlock {
     }
 
     pub(self) fn transfer(element: hw_virtio::VirtQueueElement, is_read: bool) -> Box<Transfer> {
-        Box::new(Transfer { element, is_read })
+        Box::new(Transfer { elements: vec![element], is_read })
     }
 }

@@ -1,119 +1,14 @@
 //! `virtio-blk-pci` over qtest: requests of every kind, bad ones, errors that stop the machine, sizes that change.
 
+#[path = "common/disk.rs"]
+mod disk;
+
 use std::path::Path;
 use std::process::Command;
 
-use libqtest::QTest;
-use libqtest::pci::PciFunction;
+use disk::*;
 use libqtest::virtio::*;
-use serde_json::{Value, json};
-
-const BLK: PciFunction = PciFunction(4 << 3);
-const QUEUE: u64 = 0x10_0000;
-const HEADER: u64 = 0x30_0000;
-const DATA: u64 = 0x31_0000;
-const STATUS: u64 = 0x32_0000;
-
-const IN: u32 = 0;
-const OUT: u32 = 1;
-const FLUSH: u32 = 4;
-const GET_ID: u32 = 8;
-const DISCARD: u32 = 11;
-const WRITE_ZEROES: u32 = 13;
-
-const F_RO: u64 = 1 << 5;
-const F_FLUSH: u64 = 1 << 9;
-const F_CONFIG_WCE: u64 = 1 << 11;
-
-struct Disk {
-    vm: QTest,
-    device: VirtioPci,
-    queue: VirtQueue,
-}
-
-impl Disk {
-    /// A machine with the disk that `drive` describes, driven.
-    fn new(drive: &str, device: &str, more: &[&str]) -> Disk {
-        let drive = format!("{drive},if=none,id=d0");
-        let device = format!("virtio-blk-pci,addr=4,drive=d0{device}");
-        let arguments = [&["-nodefaults", "-drive", &drive, "-device", &device], more].concat();
-        let vm = QTest::builder(env!("CARGO_BIN_EXE_softmmu")).args(arguments).with_qmp().start();
-        Self::driven(vm)
-    }
-
-    fn driven(mut vm: QTest) -> Disk {
-        let device = VirtioPci::open(&mut vm, BLK);
-        let features = device.features(&mut vm) & (VERSION_1 | F_FLUSH | F_CONFIG_WCE);
-        assert!(device.negotiate(&mut vm, features));
-        let queue = device.queue(&mut vm, 0, QUEUE);
-        device.driver_ok(&mut vm);
-        Disk { vm, device, queue }
-    }
-
-    fn begin(&mut self, kind: u32, sector: u64, data: &[u8], buffers: &[Buffer]) {
-        let mut header = [0; 16];
-        header[..4].copy_from_slice(&kind.to_le_bytes());
-        header[8..].copy_from_slice(&sector.to_le_bytes());
-        self.vm.memwrite(HEADER, &header);
-        if !data.is_empty() {
-            self.vm.memwrite(DATA, data);
-        }
-        self.vm.memwrite(STATUS, &[0xff]);
-        let chain = [&[(HEADER, 16, false)], buffers, &[(STATUS, 1, true)]].concat();
-        self.queue.add(&mut self.vm, &chain);
-        self.queue.kick(&mut self.vm);
-    }
-
-    fn end(&mut self) -> u8 {
-        self.queue.wait_used(&mut self.vm);
-        self.vm.memread(STATUS, 1)[0]
-    }
-
-    fn read(&mut self, sector: u64, bytes: u32) -> (u8, Vec<u8>) {
-        self.begin(IN, sector, &[], &[(DATA, bytes, true)]);
-        (self.end(), self.vm.memread(DATA, bytes as usize))
-    }
-
-    fn write(&mut self, sector: u64, data: &[u8]) -> u8 {
-        self.begin(OUT, sector, data, &[(DATA, data.len() as u32, false)]);
-        self.end()
-    }
-
-    fn flush(&mut self) -> u8 {
-        self.begin(FLUSH, 0, &[], &[]);
-        self.end()
-    }
-
-    fn range(&mut self, kind: u32, sector: u64, sectors: u32, flags: u32) -> u8 {
-        let range = [&sector.to_le_bytes()[..], &sectors.to_le_bytes(), &flags.to_le_bytes()].concat();
-        self.begin(kind, 0, &range, &[(DATA, 16, false)]);
-        self.end()
-    }
-
-    fn qmp(&mut self, command: &str, arguments: Value) -> Value {
-        self.vm.qmp(&json!({ "execute": command, "arguments": arguments }).to_string())
-    }
-}
-
-/// An image of `qemu-img`'s in a folder of its own.
-fn image(format: &str, size: &str) -> (tempfile::TempDir, String) {
-    let folder = tempfile::tempdir().expect("a temporary directory");
-    let path = folder.path().join("image").to_str().expect("a path in UTF-8").to_owned();
-    let made = Command::new("qemu-img").args(["create", "-q", "-f", format, &path, size]).status();
-    assert!(made.expect("qemu-img can be run").success());
-    (folder, path)
-}
-
-fn check(path: &str) {
-    let output = Command::new("qemu-img").args(["check", path]).output().expect("qemu-img can be run");
-    let text =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("No errors were found"), "{text}");
-}
-
-fn pattern(seed: u8, len: usize) -> Vec<u8> {
-    (0..len).map(|n| (n / 512) as u8 ^ seed).collect()
-}
+use serde_json::json;
 
 #[test]
 fn what_is_written_is_read_and_is_in_the_image() {
@@ -242,39 +137,6 @@ fn a_full_disk_stops_the_machine_and_loses_nothing() {
     assert_eq!(std::fs::read(&path).expect("the image")[4096..8192], data);
 }
 
-/// What was flushed is in the image after the program was killed, in the middle of a flush perhaps, and the image is
-/// whole.
-#[test]
-fn a_kill_loses_nothing_that_was_flushed() {
-    let rounds = std::env::var("KILLS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(8);
-    for round in 0..rounds {
-        let (_folder, path) = image("qcow2", "64M");
-        let mut disk = Disk::new(&format!("file={path},discard=unmap"), "", &[]);
-        let at = |block: u64| block * 37 % 1000 * 64;
-        let mut flushed = 0;
-        for block in 0..8 + round % 13 {
-            assert_eq!(disk.write(at(block), &[block as u8 + 1; 4096]), 0);
-            if block % 3 == round % 3 {
-                assert_eq!(disk.flush(), 0);
-                flushed = block + 1;
-            }
-        }
-        disk.begin(FLUSH, 0, &[], &[]);
-        std::thread::sleep(std::time::Duration::from_micros(round * 97 % 5000));
-        disk.vm.kill();
-        check(&path);
-        let raw = format!("{path}.raw");
-        let arguments = ["convert", "-O", "raw", path.as_str(), raw.as_str()];
-        assert!(Command::new("qemu-img").args(arguments).status().expect("qemu-img").success());
-        let bytes = std::fs::read(&raw).expect("the copy");
-        for block in 0..flushed {
-            let at = (at(block) * 512) as usize;
-            let data = &bytes[at..at + 4096];
-            assert!(data.iter().all(|byte| *byte == block as u8 + 1), "round {round}, block {block}");
-        }
-    }
-}
-
 #[test]
 fn users_mistakes_are_named() {
     let (_folder, path) = image("raw", "1M");
@@ -335,4 +197,44 @@ fn another_program_that_writes_is_refused() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     let hint = format!("Is another process using the image [{path}]?");
     assert!(text.contains("Failed to get \"write\" lock") && text.contains(&hint), "{text}");
+}
+
+/// Four blocks made available at once, in another order than they are on the disk; the last lies apart.
+fn write_together(disk: &mut Disk) -> [u64; 4] {
+    let sectors = [24u64, 8, 16, 64];
+    for (slot, sector) in (0u64..).zip(sectors) {
+        let (header, data, status) = (HEADER + slot * 16, DATA + slot * 4096, STATUS + slot);
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&OUT.to_le_bytes());
+        bytes[8..].copy_from_slice(&sector.to_le_bytes());
+        disk.vm.memwrite(header, &bytes);
+        disk.vm.memwrite(data, &[sector as u8; 4096]);
+        disk.vm.memwrite(status, &[0xff]);
+        disk.queue.add(&mut disk.vm, &[(header, 16, false), (data, 4096, false), (status, 1, true)]);
+    }
+    disk.queue.kick(&mut disk.vm);
+    for _ in sectors {
+        disk.queue.wait_used(&mut disk.vm);
+    }
+    assert_eq!(disk.vm.memread(STATUS, 4), [0; 4]);
+    sectors
+}
+
+#[test]
+fn requests_that_follow_each_other_are_merged() {
+    for (options, merged) in [("", 2), (",request-merging=off", 0)] {
+        let (_folder, path) = image("raw", "1M");
+        let mut disk = Disk::new(&format!("file={path},format=raw"), options, &[]);
+        disk.qmp("cont", json!({}));
+        let sectors = write_together(&mut disk);
+        let bytes = std::fs::read(&path).expect("the image");
+        for sector in sectors {
+            let at = sector as usize * 512;
+            assert!(bytes[at..at + 4096].iter().all(|byte| u64::from(*byte) == sector), "{sector}");
+        }
+        let stats = disk.qmp("query-blockstats", json!({}));
+        let stats = &stats[0]["stats"];
+        assert_eq!((&stats["wr_merged"], &stats["wr_operations"]), (&json!(merged), &json!(4)), "{options}");
+        assert_eq!(stats["wr_bytes"], 4 * 4096);
+    }
 }

@@ -15,9 +15,9 @@ use crate::conf::SECTOR;
 /// What the driver must not do: the device is broken then.
 pub struct Bad(pub &'static str);
 
-/// A chain, as the memory of a request of the backend's.
+/// Chains, as the memory of a request of the backend's: several where the driver's requests were merged.
 pub struct Transfer {
-    pub element: VirtQueueElement,
+    pub elements: Vec<VirtQueueElement>,
     /// Data goes to the guest.
     pub is_read: bool,
 }
@@ -26,10 +26,16 @@ impl RequestMemory for Transfer {
     fn parts(&self) -> Vec<VolatileSlice<'_>> {
         // Header and status are not data.
         if self.is_read {
-            self.element.writable_slices(0, self.element.writable_len().saturating_sub(1)).collect()
+            let data = |chain: &VirtQueueElement| chain.writable_len().saturating_sub(1);
+            self.elements.iter().flat_map(|chain| chain.writable_slices(0, data(chain))).collect()
         } else {
-            self.element.readable_slices(HEADER as u64, self.element.readable_len()).collect()
+            let data = |chain: &VirtQueueElement| chain.readable_len();
+            self.elements.iter().flat_map(|chain| chain.readable_slices(HEADER as u64, data(chain))).collect()
         }
+    }
+
+    fn requests(&self) -> u64 {
+        self.elements.len() as u64
     }
 }
 
@@ -76,16 +82,18 @@ impl QueueWork {
     pub fn finish(&self, memory: Box<dyn RequestMemory>, status: u8) {
         let memory: Box<dyn Any> = memory;
         if let Ok(transfer) = memory.downcast::<Transfer>() {
-            self.finish_element(transfer.element, status);
+            self.finish_elements(transfer.elements, status);
         }
     }
 
-    /// A chain is done.
-    pub fn finish_element(&self, element: VirtQueueElement, status: u8) {
-        let len = element.writable_len();
-        element.write(len.saturating_sub(1), &[status]);
+    /// Chains are done.
+    pub fn finish_elements(&self, elements: impl IntoIterator<Item = VirtQueueElement>, status: u8) {
         let mut done = self.done.lock();
-        done.elements.push((element, u32::try_from(len).unwrap_or(u32::MAX)));
+        for element in elements {
+            let len = element.writable_len();
+            element.write(len.saturating_sub(1), &[status]);
+            done.elements.push((element, u32::try_from(len).unwrap_or(u32::MAX)));
+        }
         if !done.handling {
             let elements = std::mem::take(&mut done.elements);
             drop(done);
@@ -117,7 +125,7 @@ pub fn parse(blk: &VirtIOBlock, work: &QueueWork, element: VirtQueueElement) -> 
     }
     let (what, sector) = (le32(&header, 0) & !kind::BARRIER, le64(&header, 8));
     let now = |element, how| {
-        work.finish_element(element, how);
+        work.finish_elements([element], how);
         Ok(None)
     };
     let request = |op, offset, bytes, element, is_read| {
