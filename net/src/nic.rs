@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use qom::{Result, bail};
+use serde::{Deserialize, Serialize};
 
 use crate::client::NetClientState;
 
 /// An Ethernet address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MacAddr(pub [u8; 6]);
 
 impl fmt::Display for MacAddr {

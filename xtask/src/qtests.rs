@@ -140,8 +140,9 @@ impl Tally {
             }
         }
         // qos-test has a plan for each path that it was given, and goes on counting.
-        let plans = output.lines().filter_map(|line| line.strip_prefix("1..")?.trim().parse::<usize>().ok());
-        let planned = plans.last();
+        let mut plans =
+            output.lines().filter_map(|line| line.strip_prefix("1..")?.trim().parse::<usize>().ok());
+        let planned = plans.next_back();
         let done = tally.passed + tally.skipped + tally.failed.len();
         if !success && tally.failed.is_empty() {
             tally.failed.push("the program failed".to_owned());

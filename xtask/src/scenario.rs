@@ -1,5 +1,7 @@
 //! What unmodified Linux guests must see, as a table, and the harness that runs it on any VMM.
 
+mod net;
+
 use std::collections::VecDeque;
 use std::path::Path;
 use std::process::Command;
@@ -41,6 +43,8 @@ pub struct Scenario {
     format: Format,
     /// Options of the VMM.
     arguments: &'static [&'static str],
+    /// What L1's shell does before.
+    before: &'static str,
     /// More for the kernel's command line.
     append: &'static str,
     /// The kernel's initramfs.
@@ -60,6 +64,7 @@ const PLAIN: Scenario = Scenario {
     name: "",
     format: BzImage,
     arguments: &[],
+    before: "",
     append: "",
     initrd: "initrd",
     steps: &[],
@@ -68,7 +73,8 @@ const PLAIN: Scenario = Scenario {
 };
 
 /// The modules in [`WITH_MODULES`], besides those that they need.
-const MODULES: [&str; 5] = ["virtio_pci", "virtio-rng", "virtio_balloon", "virtio_console", "virtio_blk"];
+const MODULES: [&str; 6] =
+    ["virtio_pci", "virtio-rng", "virtio_balloon", "virtio_console", "virtio_blk", "virtio_net"];
 /// Images for guests with disks: name, format and size.
 const IMAGES: [(&str, &str, &str); 2] = [("disk.qcow2", "qcow2", "64M"), ("disk.raw", "raw", "64M")];
 /// The initramfs with modules, which the command `load` loads.
@@ -90,9 +96,14 @@ const IRQCHIP_STEPS: &[Step] = &[
 ];
 
 /// All of them.
+pub fn all() -> impl Iterator<Item = &'static Scenario> {
+    SCENARIOS.iter().chain(net::SCENARIOS)
+}
+
+/// Those about the machine as a whole.
 ///
 /// What is typed is echoed: an expected text is one that typing alone does not bring, such as a sum.
-pub const SCENARIOS: &[Scenario] = &[
+const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "session",
         arguments: &["-smp", "1", "-m", "128M"],
@@ -522,6 +533,8 @@ pub fn run(vmm: &Vmm, scenarios: Vec<&'static Scenario>) -> Result<Vec<&'static 
         nest.carry(&deps::unpacked("gdb-minimal")?.join("usr/bin/gdb"), Some("/bin/gdb"))?;
         nest.text("/guest/kernel.gdb", include_str!("kernel.gdb"))?;
     }
+    // For TAP.
+    nest.modules("tun");
     nest.timeout(STEP * 6);
     let mut failed = Vec::new();
     let mut queue: VecDeque<_> = scenarios.into_iter().map(|scenario| (scenario, 1)).collect();
@@ -583,7 +596,7 @@ impl Scenario {
         let start = quote(&format!("{START_MARK}{}", self.name));
         let line = command_line(vmm, kernel, self.initrd, self.append, self.arguments);
         let beside = if self.gdb { format!("{GDB}debug &\n") } else { String::new() };
-        format!("echo {start}\n{beside}{line}\necho '{STATUS_MARK}'$?\n")
+        format!("echo {start}\n{}{beside}{line}\necho '{STATUS_MARK}'$?\n", self.before)
     }
 
     /// Types and waits as the steps say.
@@ -635,7 +648,7 @@ fn exit_status(console: &mut Console) -> Result<String, Failed> {
 
 /// The scenarios whose names contain one of the given texts; all of them if none is given.
 pub fn matching(filters: &[String]) -> Vec<&'static Scenario> {
-    SCENARIOS.iter().filter(|scenario| is_wanted(scenario.name, filters)).collect()
+    all().filter(|scenario| is_wanted(scenario.name, filters)).collect()
 }
 
 /// Whether a name contains one of the texts, or there is no text.

@@ -51,10 +51,7 @@ pub fn command(mut args: Args) -> Result<u8> {
 }
 
 fn names() -> impl Iterator<Item = &'static str> {
-    scenario::SCENARIOS
-        .iter()
-        .map(|scenario| scenario.name)
-        .chain(oracle::CHECKS.iter().map(|check| check.name))
+    scenario::all().map(|scenario| scenario.name).chain(oracle::CHECKS.iter().map(|check| check.name))
 }
 
 /// What cargo itself tests.

@@ -1,6 +1,7 @@
 //! What a guest's network device lets through (virtio 1.2, sections 5.1.6.5.1 to 5.1.6.5.3).
 
 use net::{MacAddr, RxFilterInfo, RxState};
+use serde::{Deserialize, Serialize};
 
 use super::spec::{MAC_TABLE_ENTRIES, MAX_VLAN, ctrl};
 
@@ -9,7 +10,7 @@ const BROADCAST: [u8; 6] = [0xff; 6];
 const VLAN_TYPE: [u8; 2] = [0x81, 0x00];
 
 /// The filter's tables and switches.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct RxFilter {
     pub mac: MacAddr,
     promisc: bool,
@@ -58,6 +59,12 @@ impl RxFilter {
             multicast_overflow: false,
             vlans: vec![0; usize::from(MAX_VLAN) / 64],
         }
+    }
+
+    /// Whether its tables are as long as those of a filter can be.
+    pub fn is_possible(&self) -> bool {
+        self.unicast.len() + self.multicast.len() <= MAC_TABLE_ENTRIES
+            && self.vlans.len() == usize::from(MAX_VLAN) / 64
     }
 
     /// Without VLAN filtering all VLANs are let through.

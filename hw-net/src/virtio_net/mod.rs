@@ -9,11 +9,12 @@ mod filter;
 mod nic;
 mod pair;
 mod spec;
+mod state;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, MacProperty, NetdevProperty};
+use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, MacProperty, NetdevProperty, vmstate};
 use hw_pci::spec::CLASS_NETWORK_ETHERNET;
 use hw_virtio::pci::{VECTORS_UNSPECIFIED, VirtIOPciProxy, VirtioPciType};
 use hw_virtio::spec::{QUEUE_MAX, QUEUE_SIZE_MAX, Status, id, pci::DEVICE_ID_NET};
@@ -175,6 +176,7 @@ impl Default for RxFilter {
 fn class_init(class: &mut Class) {
     class.get_mut::<DeviceClass>().category = Some(DeviceCategory::Network);
     class.get_mut::<VirtioDeviceClass>().legacy_features = feature::GSO;
+    vmstate::register::<VirtIONet>(class);
 }
 
 fn register_pci() {
