@@ -13,6 +13,7 @@ use hw_isa::piix3::spec::PIRQRC;
 use hw_isa::{IsaBus, IsaDevice};
 use hw_pci::{PciBus, PciDevice, PciDeviceClass, PciDeviceImpl, devfn, pci_bus_new};
 use memory::{AddressSpace, MemTxResult, MemoryRegion, RegionOps};
+use proptest::prelude::*;
 use qom::{Class, Object, Property, Result};
 
 /// A bridge for the bus.
@@ -248,4 +249,25 @@ fn an_isa_device_says_which_port_or_line_does_not_exist() {
     assert_eq!(error("iobase", 0xffff), "test-isa: ports 0xffff to 0x10000 are beyond 0xffff");
     assert_eq!(error("iobase", 0x7fff_ffff), "test-isa: ports 0x7fffffff to 0x80000000 are beyond 0xffff");
     qdev_unparent(&qdev_create("test-isa", Some(&board.isa()), &[("iobase", 0xfffe.into())]).unwrap());
+}
+
+proptest! {
+    /// Whatever is written to the configuration while pins change, each ISA line ends low when all pins are.
+    #[test]
+    fn no_line_stays_behind(steps in prop::collection::vec((0x40..0x100_usize, any::<u8>(), 0..4u8, any::<bool>()), 0..40)) {
+        let board = board();
+        let card = board.card(3);
+        let mut levels = [false; 16];
+        for (at, value, pin, level) in steps {
+            board.write(at, value.into(), 1);
+            board.write(PIRQRC + usize::from(pin), (value & 0x8f).into(), 1);
+            set(&card, pin, level);
+        }
+        (0..4).for_each(|pin| set(&card, pin, false));
+        for (line, level) in board.take_lines() {
+            levels[line as usize] = level;
+        }
+        prop_assert_eq!(levels, [false; 16]);
+        prop_assert_eq!(board.read(0, 4), 0x7000_8086);
+    }
 }

@@ -12,6 +12,7 @@ use memory::{
     MemTxResult, MemoryRegion, RamBlock, address_space_io, address_space_memory, get_system_io,
     get_system_memory,
 };
+use proptest::prelude::*;
 use qom::Object;
 
 const RAM: u8 = 0x11;
@@ -202,4 +203,23 @@ fn locked_smram_closes_and_stays_as_it_is_until_reset() {
     let _board = board();
     config_write(SMRAM, 0x4a);
     assert_eq!(peek(0xa0000), RAM);
+}
+
+proptest! {
+    /// Whatever is written to the configuration, the bridge is the one that it was, and each segment is as its PAM
+    /// register says.
+    #[test]
+    fn any_configuration_is_one(writes in prop::collection::vec((0..256_usize, any::<u8>()), 0..40)) {
+        let _board = board();
+        for (at, value) in writes {
+            config_write(at, value);
+        }
+        prop_assert_eq!(inl(select(0), 4), 0x1237_8086);
+        for segment in 0..12 {
+            let address = 0xc_0000 + segment as u64 * 0x4000;
+            let attributes = config_read(PAM + 1 + segment / 2) >> (segment % 2 * 4);
+            // As in QEMU memory that can be written can be read, too.
+            prop_assert_eq!(peek(address), if attributes & 3 != 0 { RAM } else { PCI }, "{:#x}", address);
+        }
+    }
 }

@@ -22,6 +22,8 @@ enum Format {
     BzImage,
     /// ELF, entered as its PVH note says.
     Vmlinux,
+    /// The kernel with all drivers.
+    Generic,
     /// A bare-metal guest that the local KVM may not be able to run.
     Bare(&'static str),
 }
@@ -56,7 +58,7 @@ pub struct Scenario {
     gdb: bool,
 }
 
-use Format::{BzImage, Vmlinux};
+use Format::{BzImage, Generic, Vmlinux};
 use Step::{Expect, Type};
 
 /// What a plain guest looks like; each scenario says where it differs.
@@ -72,13 +74,28 @@ const PLAIN: Scenario = Scenario {
     gdb: false,
 };
 
+/// Prints what comes from the monitor `/tmp/qmp`.
+const QMP_EVENTS: &str = r#"mkfifo /tmp/qmp.in /tmp/qmp.out
+cat /tmp/qmp.out &
+(exec 3<>/tmp/qmp.in; echo '{"execute": "qmp_capabilities"}' >&3; sleep 400) &
+"#;
+
 /// The modules in [`WITH_MODULES`], besides those that they need.
-const MODULES: [&str; 6] =
-    ["virtio_pci", "virtio-rng", "virtio_balloon", "virtio_console", "virtio_blk", "virtio_net"];
+const MODULES: [&str; 7] = [
+    "virtio_pci",
+    "virtio-rng",
+    "virtio_balloon",
+    "virtio_console",
+    "virtio_blk",
+    "virtio_net",
+    "pvpanic-mmio",
+];
 /// Images for guests with disks: name, format and size.
 const IMAGES: [(&str, &str, &str); 2] = [("disk.qcow2", "qcow2", "64M"), ("disk.raw", "raw", "64M")];
 /// The initramfs with modules, which the command `load` loads.
 const WITH_MODULES: &str = "initrd-modules";
+/// The generic kernel's initramfs, with a watchdog's module.
+const WITH_WATCHDOG: &str = "initrd-watchdog";
 
 /// Interrupts from the chips come, on both CPUs, and CPUs wake each other.
 const IRQCHIP_STEPS: &[Step] = &[
@@ -213,6 +230,47 @@ const SCENARIOS: &[Scenario] = &[
             Expect(PROMPT),
             Type("echo c > /proc/sysrq-trigger\n"),
             Expect("Kernel panic - not syncing"),
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "reset-by-watchdog",
+        format: Generic,
+        arguments: &["-device", "i6300esb", "-action", "watchdog=reset"],
+        initrd: WITH_WATCHDOG,
+        steps: &[
+            Expect(PROMPT),
+            // It is armed by being opened, and nobody feeds it.
+            Type("load; echo 1 > /dev/watchdog; echo armed-$((1+1))\n"),
+            Expect("armed-2"),
+            Expect("'poweroff' ends it"),
+            Expect(PROMPT),
+            Type("poweroff\n"),
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "panic-through-pvpanic",
+        arguments: &[
+            "-device",
+            "pvpanic",
+            "-chardev",
+            "pipe,id=q,path=/tmp/qmp",
+            "-mon",
+            "chardev=q,mode=control",
+        ],
+        append: "panic=0",
+        initrd: WITH_MODULES,
+        before: QMP_EVENTS,
+        steps: &[
+            Expect(PROMPT),
+            // The driver finds the port by ACPI.
+            Type("load; ls /sys/bus/platform/drivers/pvpanic-mmio\n"),
+            Expect("QEMU0001:00"),
+            Expect(PROMPT),
+            Type("echo c > /proc/sysrq-trigger\n"),
+            Expect("Kernel panic - not syncing"),
+            Expect("\"event\": \"GUEST_PANICKED\", \"data\": {\"action\": \"poweroff\"}"),
         ],
         ..PLAIN
     },
@@ -528,6 +586,12 @@ pub fn run(vmm: &Vmm, scenarios: Vec<&'static Scenario>) -> Result<Vec<&'static 
             nest.carry(&image, Some(&format!("/guest/{name}")))?;
         }
     }
+    if scenarios.iter().any(|scenario| scenario.initrd == WITH_WATCHDOG) {
+        let kernel = Kernel::fetch(Flavour::Generic)?;
+        let modules = kernel.modules(&["i6300esb".to_owned()])?;
+        nest.carry(&kernel.vmlinuz()?, Some("/guest/vmlinuz-generic"))?;
+        nest.carry(&guest::initramfs(&[], &modules)?.path(), Some("/guest/initrd-watchdog"))?;
+    }
     if scenarios.iter().any(|scenario| scenario.gdb) {
         // It has fewer files than the package gdb, and shares its libraries.
         nest.carry(&deps::unpacked("gdb-minimal")?.join("usr/bin/gdb"), Some("/bin/gdb"))?;
@@ -591,6 +655,7 @@ impl Scenario {
         let kernel = match self.format {
             BzImage => "vmlinuz",
             Vmlinux => "vmlinux",
+            Generic => "vmlinuz-generic",
             Format::Bare(name) => name,
         };
         let start = quote(&format!("{START_MARK}{}", self.name));
