@@ -6,10 +6,10 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use qapi::QapiType;
 use qom::{Result, bail};
 use vm_memory::VolatileSlice;
@@ -17,6 +17,7 @@ use vm_memory::VolatileSlice;
 use crate::driver::Child;
 use crate::node::BlockNode;
 use crate::pool::ThreadPool;
+use crate::throttle_group::ThrottleGroup;
 
 qom::property_enum! {
     /// What becomes of an error (`rerror=`, `werror=`): the guest is told; it is told that all is well; the machine
@@ -218,6 +219,8 @@ pub struct BlockBackend {
     waiters: AtomicU64,
     idle: Condvar,
     pool: OnceLock<ThreadPool>,
+    /// What limits its requests.
+    throttle: ArcSwapOption<ThrottleGroup>,
     /// Counts.
     pub stats: Stats,
 }
@@ -227,6 +230,9 @@ impl fmt::Debug for BlockBackend {
         f.debug_struct("BlockBackend").field("name", &self.name).finish_non_exhaustive()
     }
 }
+
+/// How long a drain waits before it looks for throttled requests again.
+const RELEASE_AGAIN: Duration = Duration::from_millis(5);
 
 static BACKENDS: Mutex<Vec<Arc<BlockBackend>>> = Mutex::new(Vec::new());
 /// Backends that devices made for a node of theirs, which have no name.
@@ -326,6 +332,7 @@ impl BlockBackend {
             waiters: AtomicU64::new(0),
             idle: Condvar::new(),
             pool: OnceLock::new(),
+            throttle: ArcSwapOption::empty(),
             stats: Stats::default(),
         }
     }
@@ -435,11 +442,44 @@ impl BlockBackend {
         self.write_cache.store(on, Ordering::Relaxed);
     }
 
+    /// The group that limits its requests.
+    pub(crate) fn throttle(&self) -> Option<Arc<ThrottleGroup>> {
+        self.throttle.load_full()
+    }
+
+    /// Has a group limit its requests, or none; what waits for the one before goes on.
+    pub(crate) fn set_throttle(&self, group: Option<Arc<ThrottleGroup>>) {
+        if let Some(before) = self.throttle.swap(group) {
+            before.release(self.owner());
+        }
+    }
+
+    /// Tells its requests from others' in a group.
+    fn owner(&self) -> usize {
+        std::ptr::from_ref(self) as usize
+    }
+
     /// Carries a request out, `done` is called when it is. Where nothing has to be waited for that happens before
     /// this returns.
     pub fn submit(self: &Arc<Self>, request: Request, done: Completion) {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         let begun = Instant::now();
+        let is_write = match request.op {
+            Op::Read => false,
+            Op::Write | Op::WriteZeroes { .. } => true,
+            Op::Discard | Op::Flush => return self.start(request, begun, done),
+        };
+        let group = self.throttle.load();
+        match group.as_ref().filter(|_| self.waiters.load(Ordering::Acquire) == 0) {
+            None => self.start(request, begun, done),
+            Some(group) => {
+                let (backend, much) = (self.clone(), (request.bytes, request.memory.requests()));
+                group.pass(self.owner(), is_write, much, move || backend.start(request, begun, done));
+            }
+        }
+    }
+
+    fn start(self: &Arc<Self>, request: Request, begun: Instant, done: Completion) {
         let backend = self.clone();
         let finish = move |request: Request, result: io::Result<()>| {
             backend.stats.count(&request, begun, &result);
@@ -484,7 +524,14 @@ impl BlockBackend {
         self.waiters.fetch_add(1, Ordering::AcqRel);
         let mut draining = self.draining.lock();
         while self.in_flight.load(Ordering::Acquire) > 0 {
-            self.idle.wait(&mut draining);
+            match self.throttle() {
+                None => self.idle.wait(&mut draining),
+                Some(group) => {
+                    // One that looked for waiters before may come to the group's queue yet.
+                    MutexGuard::unlocked(&mut draining, || group.release(self.owner()));
+                    self.idle.wait_for(&mut draining, RELEASE_AGAIN);
+                }
+            }
         }
         drop(draining);
         self.waiters.fetch_sub(1, Ordering::AcqRel);

@@ -14,6 +14,7 @@ use crate::driver::Child;
 use crate::filename;
 use crate::node::{self, BlockNode, CacheMode, Inherited};
 use crate::options::{BlockdevDriver, BlockdevOptions};
+use crate::{throttle, throttle_group};
 
 /// What a drive is for (`if=`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,11 +219,7 @@ pub fn drive_new(options: &DriveOptions<'_>) -> Result<Option<DriveInfo>> {
     if taken.flag("copy-on-read")?.unwrap_or(false) {
         bail!("copy-on-read=on is not supported yet");
     }
-    if let Some((name, _)) =
-        taken.0.iter().find(|(name, _)| name.starts_with("throttling.") || name == "group")
-    {
-        bail!("{name}= is not supported yet");
-    }
+    let (limits, group) = take_limits(&mut taken)?;
     for name in ["stats-account-invalid", "stats-account-failed"] {
         if taken.flag(name)? == Some(false) {
             bail!("{name}=off is not supported yet");
@@ -240,6 +237,11 @@ pub fn drive_new(options: &DriveOptions<'_>) -> Result<Option<DriveInfo>> {
     backend.set_write_cache(writeback);
     if let Some(node) = node {
         backend.insert(node);
+    }
+    if limits.is_enabled() {
+        let group = throttle_group::group(group.as_deref().unwrap_or(&id));
+        group.set_config(limits);
+        backend.set_throttle(Some(group));
     }
     let Place { interface, bus, unit, is_cdrom } = place;
     let location = options.location.clone();
@@ -330,6 +332,43 @@ fn take_on_error(taken: &mut Taken, name: &str, place: &Place) -> Result<Blockde
         "stop" => Ok(BlockdevOnError::Stop),
         "report" => Ok(BlockdevOnError::Report),
         other => bail!("'{other}' invalid {} error action", if is_read { "read" } else { "write" }),
+    }
+}
+
+/// `throttling.…=`, with the older names: limits, and the name of those who share them.
+fn take_limits(taken: &mut Taken) -> Result<(throttle::Config, Option<String>)> {
+    let mut config = throttle::Config::default();
+    for (kind, name) in throttle::Kind::ALL {
+        let old = name.replace("-total", "").replace("-read", "_rd").replace("-write", "_wr");
+        let limit = &mut config.limits[kind as usize];
+        let average = take_limit(taken, name, Some(&old))?;
+        let max = take_limit(taken, &format!("{name}-max"), Some(&format!("{old}_max")))?;
+        let length = take_limit(taken, &format!("{name}-max-length"), None)?;
+        *limit = throttle::Limit {
+            average: average.unwrap_or(0),
+            max: max.unwrap_or(0),
+            length: length.unwrap_or(1),
+        };
+    }
+    config.op_size = take_limit(taken, "iops-size", Some("iops_size"))?.unwrap_or(0);
+    config.check()?;
+    let group = taken.take("throttling.group");
+    Ok((config, group.or_else(|| taken.take("group"))))
+}
+
+fn take_limit(taken: &mut Taken, name: &str, old: Option<&str>) -> Result<Option<u64>> {
+    let name = format!("throttling.{name}");
+    let mut text = taken.take(&name);
+    if let Some(old) = old
+        && let Some(its) = taken.take(old)
+        && text.replace(its).is_some()
+    {
+        bail!("'{name}' and its alias '{old}' can't be used at the same time");
+    }
+    match text.map(|text| text.parse()) {
+        None => Ok(None),
+        Some(Ok(value)) => Ok(Some(value)),
+        Some(Err(_)) => bail!("Parameter '{name}' expects a number"),
     }
 }
 

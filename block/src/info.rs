@@ -10,6 +10,7 @@ use crate::backend::{BlockBackend, Counts, Stats};
 use crate::driver::Child;
 use crate::node::BlockNode;
 use crate::options::{BlockdevDetectZeroesOptions, BlockdevDriver};
+use crate::throttle::{Bursts, Kind};
 
 /// An image.
 #[derive(QapiType)]
@@ -61,6 +62,9 @@ pub struct BlockDeviceInfo {
     iops_rd: i64,
     #[qapi(name = "iops_wr")]
     iops_wr: i64,
+    #[qapi(flatten)]
+    bursts: Bursts,
+    group: Option<String>,
     image: ImageInfo,
     cache: BlockdevCacheInfo,
     #[qapi(name = "write_threshold")]
@@ -204,6 +208,9 @@ pub(crate) fn device_info(
     let backing = cow_or_filter(node);
     let depth = std::iter::successors(backing, |below| cow_or_filter(below)).count();
     let backing_file = node.backing().map(|below| below.filename());
+    let group = backend.and_then(BlockBackend::throttle);
+    let limits = group.as_ref().map(|group| group.config()).unwrap_or_default();
+    let average = |kind| i64::try_from(limits.of(kind).average).unwrap_or(i64::MAX);
     BlockDeviceInfo {
         file: node.filename(),
         node_name: Some(node.node_name().to_owned()),
@@ -213,12 +220,14 @@ pub(crate) fn device_info(
         backing_file_depth: depth as i64,
         encrypted: false,
         detect_zeroes: node.detect_zeroes(),
-        bps: 0,
-        bps_rd: 0,
-        bps_wr: 0,
-        iops: 0,
-        iops_rd: 0,
-        iops_wr: 0,
+        bps: average(Kind::BpsTotal),
+        bps_rd: average(Kind::BpsRead),
+        bps_wr: average(Kind::BpsWrite),
+        iops: average(Kind::IopsTotal),
+        iops_rd: average(Kind::IopsRead),
+        iops_wr: average(Kind::IopsWrite),
+        bursts: Bursts::of(&limits),
+        group: group.map(|group| group.name().to_owned()),
         image: image_info(node, !flat),
         cache: BlockdevCacheInfo {
             writeback: backend.is_none_or(BlockBackend::write_cache),

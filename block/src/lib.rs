@@ -19,6 +19,8 @@ pub mod options;
 mod pool;
 mod qmp;
 mod sys;
+mod throttle;
+mod throttle_group;
 
 pub use backend::BlockBackend;
 pub use driver::{BlockDriver, IoVec};

@@ -8,7 +8,8 @@ use qom::{Error, ErrorClass, Result, bail};
 use crate::info::{self, BlockDeviceInfo, BlockInfo, BlockStats};
 use crate::node::Inherited;
 use crate::options::BlockdevOptions;
-use crate::{BlockBackend, BlockNode, backend, node};
+use crate::throttle::Bursts;
+use crate::{BlockBackend, BlockNode, backend, node, throttle_group};
 
 /// Makes a node.
 #[qapi::command("blockdev-add", preconfig)]
@@ -96,7 +97,7 @@ fn lookup(device: Option<&str>, node_name: Option<&str>) -> Result<Arc<BlockNode
 }
 
 /// The backend of a drive's name or of a device's id (`qmp_get_blk`).
-fn removable(device: Option<&str>, id: Option<&str>) -> Result<Arc<BlockBackend>> {
+fn get_backend(device: Option<&str>, id: Option<&str>) -> Result<Arc<BlockBackend>> {
     let (name, found) = match (device, id) {
         (Some(name), None) => (name, backend::find(name)),
         (None, Some(id)) => {
@@ -111,10 +112,76 @@ fn removable(device: Option<&str>, id: Option<&str>) -> Result<Arc<BlockBackend>
     let Some(backend) = found else {
         return Err(Error::new(format!("Device '{name}' not found")).with_class(ErrorClass::DeviceNotFound));
     };
+    Ok(backend)
+}
+
+/// The same, of a device whose media come and go.
+fn removable(device: Option<&str>, id: Option<&str>) -> Result<Arc<BlockBackend>> {
+    let backend = get_backend(device, id)?;
+    let name = device.or(id).unwrap_or_default();
     if backend.device().is_some_and(|device| !device.is_removable()) {
         bail!("Device '{name}' is not removable");
     }
     Ok(backend)
+}
+
+/// Limits what a disk may do in a second.
+#[qapi::command("block_set_io_throttle", preconfig)]
+fn block_set_io_throttle(#[qapi(flatten)] options: BlockIOThrottle) -> Result<()> {
+    let (device, id) = (options.device.as_deref(), options.id.as_deref());
+    let backend = get_backend(device, id)?;
+    if backend.node().is_none() {
+        bail!("Device has no medium");
+    }
+    let BlockIOThrottle { bps, bps_rd, bps_wr, iops, iops_rd, iops_wr, .. } = options;
+    let config = options.bursts.config([bps, bps_rd, bps_wr, iops, iops_rd, iops_wr]);
+    config.check()?;
+    if !config.is_enabled() {
+        backend.set_throttle(None);
+        return Ok(());
+    }
+    let has = backend.throttle();
+    let group = match (&options.group, has) {
+        (None, Some(group)) => group,
+        (Some(name), Some(group)) if group.name() == name => group,
+        (name, _) => {
+            let name = name.as_deref().or(device).or(id).unwrap_or_default();
+            let group = throttle_group::group(name);
+            backend.set_throttle(Some(group.clone()));
+            group
+        }
+    };
+    group.set_config(config);
+    Ok(())
+}
+
+/// Limits of a disk.
+#[derive(QapiType)]
+struct BlockIOThrottle {
+    /// The drive.
+    device: Option<String>,
+    /// Or its device's id.
+    id: Option<String>,
+    /// Bytes a second.
+    bps: i64,
+    /// Bytes read a second.
+    #[qapi(name = "bps_rd")]
+    bps_rd: i64,
+    /// Bytes written a second.
+    #[qapi(name = "bps_wr")]
+    bps_wr: i64,
+    /// Operations a second.
+    iops: i64,
+    /// Reads a second.
+    #[qapi(name = "iops_rd")]
+    iops_rd: i64,
+    /// Writes a second.
+    #[qapi(name = "iops_wr")]
+    iops_wr: i64,
+    #[qapi(flatten)]
+    bursts: Bursts,
+    /// The drives of a group share limits.
+    group: Option<String>,
 }
 
 /// Takes a medium out, once the guest has let go of it.

@@ -16,10 +16,6 @@ pub(crate) fn block_job(_: &mut Session, args: &Args) -> Done {
     Err(format!("Error: Block job '{}' not found", args.word("device")))
 }
 
-pub(crate) fn block_device(_: &mut Session, args: &Args) -> Done {
-    Err(format!("Error: Device '{}' not found", args.word("device")))
-}
-
 pub(crate) fn commit(_: &mut Session, args: &Args) -> Done {
     match args.word("device") {
         "all" => Ok(()),

@@ -204,6 +204,16 @@ pub(crate) fn resize(_: &mut Session, args: &Args) -> Done {
     qmp::carry_out("block_resize", arguments)
 }
 
+pub(crate) fn set_io_throttle(_: &mut Session, args: &Args) -> Done {
+    let device = args.word("device");
+    let key = if block::backend::find(device).is_some() { "device" } else { "id" };
+    let limit = |name| (name, json!(args.number(name)));
+    let [bps, bps_rd, bps_wr] = ["bps", "bps_rd", "bps_wr"].map(limit);
+    let [iops, iops_rd, iops_wr] = ["iops", "iops_rd", "iops_wr"].map(limit);
+    let arguments = [(key, json!(device)), bps, bps_rd, bps_wr, iops, iops_rd, iops_wr];
+    qmp::carry_out("block_set_io_throttle", arguments)
+}
+
 pub(crate) fn eject(_: &mut Session, args: &Args) -> Done {
     let arguments = [("device", json!(args.word("device"))), ("force", json!(args.is_set("force")))];
     qmp::carry_out("eject", arguments)

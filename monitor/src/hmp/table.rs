@@ -17,7 +17,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     command("block_job_resume", "device:B", "device", "resume a paused background block operation", Run(absent::block_job)).preconfig(),
     command("block_job_set_speed", "device:B,speed:o", "device speed", "set maximum speed for a background block operation", Run(absent::block_job)).preconfig(),
     command("block_resize", "device:B,size:o", "device size", "resize a block image", Run(block::resize)).preconfig(),
-    command("block_set_io_throttle", "device:B,bps:l,bps_rd:l,bps_wr:l,iops:l,iops_rd:l,iops_wr:l", "device bps bps_rd bps_wr iops iops_rd iops_wr", "change I/O throttle limits for a block drive", Run(absent::block_device)).preconfig(),
+    command("block_set_io_throttle", "device:B,bps:l,bps_rd:l,bps_wr:l,iops:l,iops_rd:l,iops_wr:l", "device bps bps_rd bps_wr iops iops_rd iops_wr", "change I/O throttle limits for a block drive", Run(block::set_io_throttle)).preconfig(),
     command("boot_set", "bootdevice:s", "bootdevice", "define new values for the boot device list", Run(machine::boot_set)),
     command("cancel_vcpu_dirty_limit", "cpu_index:l?", "[cpu_index]", "cancel dirty page rate limit, use cpu_index to cancel\n\t\t\t\t\t limit on a specified virtual cpu", Run(absent::cancel_vcpu_dirty_limit)),
     command("change", "device:B,force:-f,target:F,arg:s?,read-only-mode:s?", "device [-f] filename [format [read-only-mode]]", "change a removable medium, optional format, use -f to force the operation", Run(block::change)),
