@@ -280,6 +280,8 @@ fn a_buffer_lets_packets_go_when_its_interval_ends_and_its_backend_takes_filters
     let nic = TestNic::new(&format!("socket,id=s,fd={}", backend.as_raw_fd()));
     let none = add_filter("filter-buffer", "b", &[("netdev", "s"), ("interval", "0")]).unwrap_err();
     assert_eq!(none.message, "Property 'filter-buffer.interval' requires a positive value");
+    let wrong = add_filter("filter-buffer", "b", &[("insert", "x")]).unwrap_err();
+    assert_eq!(wrong.message, "Parameter 'insert' does not accept value 'x'");
     add_filter("filter-buffer", "b", &[("netdev", "s"), ("interval", "1000")]).unwrap();
     nic.send(b"one");
     nic.send(b"two");

@@ -114,16 +114,23 @@ fn check_property<T: PropertyType>(
     class.add_property(property);
 }
 
-fn one_of(name: &'static str, one: &'static str, other: &'static str, value: &str) -> Result<()> {
-    if value != one && value != other {
-        bail!("Invalid value for netfilter {name}, should be '{one}' or '{other}'");
+fn check_insert(value: &str) -> Result<()> {
+    match value {
+        "before" | "behind" => Ok(()),
+        _ => bail!("Parameter 'insert' does not accept value '{value}'"),
     }
-    Ok(())
+}
+
+fn check_status(value: &str) -> Result<()> {
+    match value {
+        "on" | "off" => Ok(()),
+        _ => bail!("Invalid value for netfilter status, should be 'on' or 'off'"),
+    }
 }
 
 fn class_init(class: &mut Class) {
-    check_property::<String>(class, "insert", |_, value| one_of("insert", "before", "behind", value));
-    check_property::<String>(class, "status", |_, value| one_of("status", "on", "off", value));
+    check_property::<String>(class, "insert", |_, value| check_insert(value));
+    check_property::<String>(class, "status", |_, value| check_status(value));
     let Some(mut status) = class.property("status").cloned() else { return };
     let Some(set) = status.set.take() else { return };
     status.set = Some(Arc::new(move |object: &dyn Object, input: PropertyInput<'_>| {
