@@ -7,7 +7,7 @@ use super::{PLAIN, PROMPT, Scenario, WITH_MODULES};
 /// listen behind a forwarded port. Each may be there already, from another attempt.
 const L1_SERVES: &str = "mkdir -p /tmp/www; seq 1000000 > /tmp/www/numbers
 httpd -p 127.0.0.1:8080 -h /tmp/www
-for n in $(seq 200); do [ \"$(echo from-l1 | nc 127.0.0.1 2222)\" = guest-42 ] && break; sleep 1; done &
+for n in $(seq 200); do [ \"$(echo from-l1 | nc 127.0.0.1 2222 2>/dev/null)\" = guest-42 ] && break; sleep 1; done &
 ";
 
 /// The interface that the VMM makes gets an address of L1's, with a server behind it.
@@ -31,7 +31,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             "-netdev",
             "user,id=n0,hostfwd=tcp:127.0.0.1:2222-:22",
             "-device",
-            "virtio-net-pci,netdev=n0",
+            "virtio-net-pci,netdev=n0,romfile=",
         ],
         before: L1_SERVES,
         initrd: WITH_MODULES,
@@ -64,7 +64,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             "-netdev",
             "tap,id=n0,ifname=tap0,script=/tmp/ifup,downscript=no,queues=2",
             "-device",
-            "virtio-net-pci,netdev=n0,mq=on,vectors=6",
+            "virtio-net-pci,netdev=n0,romfile=,mq=on,vectors=6",
         ],
         before: L1_CONFIGURES_TAP,
         initrd: WITH_MODULES,
