@@ -148,10 +148,27 @@ pub struct Linked {
     pub write_backs: Vec<WriteBack>,
 }
 
-/// Carries out `script` over `files`, pairs of fw_cfg name and contents.
+/// A file that a script is about.
+#[derive(Debug, Clone, Copy)]
+pub struct LoaderFile<'a> {
+    /// fw_cfg name.
+    pub name: &'a str,
+    /// Contents without the zeros at the end, which need an address, not the time to copy them.
+    pub bytes: &'a [u8],
+    /// Bytes of the whole.
+    pub size: usize,
+}
+
+impl<'a> From<(&'a str, &'a [u8])> for LoaderFile<'a> {
+    fn from((name, bytes): (&'a str, &'a [u8])) -> Self {
+        LoaderFile { name, bytes, size: bytes.len() }
+    }
+}
+
+/// Carries out `script` over `files`.
 pub fn execute(
     script: &[u8],
-    files: &[(&str, &[u8])],
+    files: &[LoaderFile],
     allocator: &mut TableAllocator,
 ) -> Result<Linked, LinkerError> {
     let (commands, rest) = script.as_chunks::<COMMAND_SIZE>();
@@ -167,9 +184,8 @@ pub fn execute(
     Ok(linked)
 }
 
-fn find<'a>(files: &[(&str, &'a [u8])], name: &str) -> Result<&'a [u8], LinkerError> {
-    let found = files.iter().find(|(file, _)| *file == name);
-    found.map(|(_, bytes)| *bytes).ok_or_else(|| LinkerError::File(name.to_owned()))
+fn find<'a>(files: &[LoaderFile<'a>], name: &str) -> Result<LoaderFile<'a>, LinkerError> {
+    files.iter().find(|file| file.name == name).copied().ok_or_else(|| LinkerError::File(name.to_owned()))
 }
 
 /// The bytes `offset..offset + length` of a file, if it has them.
@@ -195,7 +211,7 @@ impl Linked {
     fn run(
         &mut self,
         command: Command,
-        files: &[(&str, &[u8])],
+        files: &[LoaderFile],
         allocator: &mut TableAllocator,
     ) -> Result<(), LinkerError> {
         match command {
@@ -203,9 +219,9 @@ impl Linked {
                 if self.placed(&file).is_ok() {
                     return Err(LinkerError::AllocatedTwice(file));
                 }
-                let bytes = find(files, &file)?;
-                let address = allocator.allocate(zone, bytes.len() as u64, align.into())?;
-                self.placed.push(Placed { file, address, bytes: bytes.to_vec() });
+                let found = find(files, &file)?;
+                let address = allocator.allocate(zone, found.size as u64, align.into())?;
+                self.placed.push(Placed { file, address, bytes: found.bytes.to_vec() });
             }
             Command::AddPointer { dest_file, src_file, offset, size } => {
                 let address = self.placed(&src_file)?.address;
@@ -226,7 +242,7 @@ impl Linked {
                 let src = self.placed(&src_file)?;
                 span(src.bytes.len(), &src_file, src_offset, 1)?;
                 let pointer = src.address.checked_add(src_offset.into());
-                span(find(files, &dest_file)?.len(), &dest_file, dst_offset, size.into())?;
+                span(find(files, &dest_file)?.bytes.len(), &dest_file, dst_offset, size.into())?;
                 let bytes = to_bytes(pointer, size, &dest_file, dst_offset)?;
                 self.write_backs.push(WriteBack { file: dest_file, offset: dst_offset, bytes });
             }
@@ -259,19 +275,15 @@ pub fn firmware_tables(
     let mut allocator = TableAllocator::new(low_ram_top);
     let (mut blobs, mut write_backs) = (Vec::new(), Vec::new());
     if let Some(acpi) = acpi {
-        let mut files = vec![(RSDP_FILE, acpi.rsdp.as_slice()), (TABLES_FILE, acpi.tables.as_slice())];
+        let used = acpi.tables.get(..acpi.tables_used).unwrap_or(&acpi.tables);
+        let tables = LoaderFile { name: TABLES_FILE, bytes: used, size: acpi.tables.len() };
+        let mut files = vec![(RSDP_FILE, acpi.rsdp.as_slice()).into(), tables];
         if let Some(guid) = &acpi.vmgenid {
-            files.extend([(GUID_FILE, guid.as_slice()), (ADDR_FILE, &[0; 8][..])]);
+            files.extend([(GUID_FILE, guid.as_slice()).into(), (ADDR_FILE, &[0; 8][..]).into()]);
         }
         let linked = execute(&acpi.linker, &files, &mut allocator)?;
         write_backs = linked.write_backs;
-        for mut placed in linked.placed {
-            if placed.file == TABLES_FILE {
-                // The padding needs an address, not the time to write it.
-                placed.bytes.truncate(acpi.tables_used);
-            }
-            blobs.push((placed.address, placed.bytes));
-        }
+        blobs.extend(linked.placed.into_iter().map(|placed| (placed.address, placed.bytes)));
     }
     let (table, anchor) = place_smbios(smbios, &mut allocator)?;
     blobs.extend([table, anchor]);

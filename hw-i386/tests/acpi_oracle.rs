@@ -69,7 +69,7 @@ fn other() -> AcpiConfig {
 
 /// Tables by signature, pointers and checksums patched.
 fn linked(tables: &AcpiTables) -> BTreeMap<String, Vec<u8>> {
-    let files = [(RSDP_FILE, tables.rsdp.as_slice()), (TABLES_FILE, tables.tables.as_slice())];
+    let files = [(RSDP_FILE, tables.rsdp.as_slice()).into(), (TABLES_FILE, tables.tables.as_slice()).into()];
     let linked = execute(&tables.linker, &files, &mut TableAllocator::new(0x800_0000)).unwrap();
     split(&linked.placed.iter().find(|placed| placed.file == TABLES_FILE).unwrap().bytes)
 }

@@ -2,7 +2,7 @@
 
 use hw_acpi::bios_linker_loader::{COMMAND_SIZE, Command, CommandError, Zone};
 use hw_i386::acpi_build::{AcpiConfig, acpi_build};
-use hw_i386::linker::{Linked, LinkerError, TableAllocator, execute, firmware_tables};
+use hw_i386::linker::{LoaderFile, Linked, LinkerError, TableAllocator, execute, firmware_tables};
 use hw_i386::mptable::MpConfig;
 use hw_smbios::{EntryPoint, SmbiosConfig, SmbiosOptions, SmbiosTables, checksum};
 
@@ -22,7 +22,12 @@ fn sum(file: &str, offset: u32, start: u32, length: u32) -> Command {
 
 fn run_in(commands: &[Command], files: &[(&str, &[u8])], top: u64) -> Result<Linked, LinkerError> {
     let script: Vec<u8> = commands.iter().flat_map(Command::encode).collect();
-    execute(&script, files, &mut TableAllocator::new(top))
+    execute_over(&script, files, top)
+}
+
+fn execute_over(script: &[u8], files: &[(&str, &[u8])], top: u64) -> Result<Linked, LinkerError> {
+    let files: Vec<LoaderFile> = files.iter().map(|&file| file.into()).collect();
+    execute(script, &files, &mut TableAllocator::new(top))
 }
 
 fn run(commands: &[Command], files: &[(&str, &[u8])]) -> Result<Linked, LinkerError> {
@@ -110,7 +115,7 @@ fn malformed_scripts_are_refused() {
     // A file that exists, but has no address.
     assert_eq!(run(&[pointer("a", 0, 4, "a")], &files), Err(LinkerError::File("a".to_owned())));
 
-    let execute = |script: &[u8]| execute(script, &files, &mut TableAllocator::new(LOW_RAM_TOP));
+    let execute = |script: &[u8]| execute_over(script, &files, LOW_RAM_TOP);
     assert_eq!(execute(&[0; 100]), Err(LinkerError::ScriptLength(100)));
     assert_eq!(execute(&vec![0; 1 << 20]), Err(LinkerError::ScriptLength(1 << 20)));
     assert_eq!(execute(&[7; COMMAND_SIZE]), Err(CommandError::Unknown(0x0707_0707).into()));
