@@ -279,7 +279,8 @@ pub fn firmware_tables(
         let tables = LoaderFile { name: TABLES_FILE, bytes: used, size: acpi.tables.len() };
         let mut files = vec![(RSDP_FILE, acpi.rsdp.as_slice()).into(), tables];
         if let Some(guid) = &acpi.vmgenid {
-            files.extend([(GUID_FILE, guid.as_slice()).into(), (ADDR_FILE, &[0; 8][..]).into()]);
+            files.push((GUID_FILE, guid.as_slice()).into());
+            files.push((ADDR_FILE, &[0; 8][..]).into());
         }
         let linked = execute(&acpi.linker, &files, &mut allocator)?;
         write_backs = linked.write_backs;

@@ -2,7 +2,7 @@
 
 use hw_acpi::bios_linker_loader::{COMMAND_SIZE, Command, CommandError, Zone};
 use hw_i386::acpi_build::{AcpiConfig, acpi_build};
-use hw_i386::linker::{LoaderFile, Linked, LinkerError, TableAllocator, execute, firmware_tables};
+use hw_i386::linker::{Linked, LinkerError, LoaderFile, TableAllocator, execute, firmware_tables};
 use hw_i386::mptable::MpConfig;
 use hw_smbios::{EntryPoint, SmbiosConfig, SmbiosOptions, SmbiosTables, checksum};
 

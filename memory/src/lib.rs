@@ -31,6 +31,7 @@ mod flat_view;
 mod guest_memory;
 mod io;
 mod listener;
+mod program;
 mod ram;
 mod region;
 
@@ -40,6 +41,7 @@ pub use address_space::{
 };
 pub use flat_view::{FlatRange, FlatView};
 pub use listener::{EventNotifier, IoEventFd, MemoryListener};
+pub use program::release_program_code;
 pub use ram::{RamBlock, RamSource};
 pub use region::{MemoryRegion, RegionKind, Transaction, transaction};
 pub use vm_memory;

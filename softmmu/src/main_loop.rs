@@ -17,6 +17,8 @@ use util::event_loop::EventLoop;
 /// When the host refuses what the loop waits with.
 pub fn qemu_main_loop() -> Result<i32> {
     let main = EventLoop::main();
+    // Most of the program only makes a machine. That it stays mapped where the host refuses is of no consequence.
+    let _ = memory::release_program_code();
     loop {
         if let Some(status) = main_loop_should_exit() {
             return Ok(status);
