@@ -277,8 +277,14 @@ pub fn new_named(name: &str) -> Result<Arc<BlockBackend>> {
 
 /// Makes a backend of a device's own on `node` (`blk_new` and `blk_insert_bs`).
 pub fn new_nameless(node: Arc<BlockNode>) -> Arc<BlockBackend> {
-    let backend = Arc::new(BlockBackend::new(""));
+    let backend = new_empty();
     backend.insert(node);
+    backend
+}
+
+/// Makes a backend of a device's own, without a medium.
+pub fn new_empty() -> Arc<BlockBackend> {
+    let backend = Arc::new(BlockBackend::new(""));
     let mut nameless = NAMELESS.lock();
     nameless.retain(|other| other.strong_count() > 0);
     nameless.push(Arc::downgrade(&backend));

@@ -433,8 +433,8 @@ fn open_medium(
             Some(name) => filename::protocol_options(name)?,
             None => Value::Object(Map::new()),
         };
-        if let Some(Value::Object(given)) = own.remove("file") {
-            given.into_iter().for_each(|(key, value)| below[key] = value);
+        if let (Some(Value::Object(given)), Some(below)) = (own.remove("file"), below.as_object_mut()) {
+            keyval::merge(below, given).map_err(|error| Error::new(error.to_string()))?;
         }
         let plain = |below: &Value| matches!(below["driver"].as_str(), Some("file" | "host_device"));
         let has_below = below.as_object().is_some_and(|map| !map.is_empty());

@@ -21,6 +21,7 @@ mod qmp;
 mod sys;
 mod throttle;
 mod throttle_group;
+pub mod tray;
 
 pub use backend::BlockBackend;
 pub use driver::{BlockDriver, IoVec};

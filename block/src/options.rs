@@ -256,6 +256,8 @@ pub struct BlockdevOptionsBlkdebug {
     pub image: BlockdevRef,
     /// A file with rules.
     pub config: Option<String>,
+    /// Unit of requests as rules see them, bytes; a power of 2.
+    pub align: Option<u64>,
     /// Errors to be injected.
     pub inject_error: Option<Vec<BlkdebugInjectError>>,
     /// Changes of state.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use qapi::QapiType;
-use qom::{Error, ErrorClass, Result, bail};
+use qom::{Result, bail};
 
 use crate::info::{self, BlockDeviceInfo, BlockInfo, BlockStats};
-use crate::node::Inherited;
 use crate::options::BlockdevOptions;
 use crate::throttle::Bursts;
-use crate::{BlockBackend, BlockNode, backend, node, throttle_group};
+use crate::tray::get_backend;
+use crate::{BlockNode, backend, node, throttle_group};
 
 /// Makes a node.
 #[qapi::command("blockdev-add", preconfig)]
@@ -96,35 +96,6 @@ fn lookup(device: Option<&str>, node_name: Option<&str>) -> Result<Arc<BlockNode
     }
 }
 
-/// The backend of a drive's name or of a device's id (`qmp_get_blk`).
-fn get_backend(device: Option<&str>, id: Option<&str>) -> Result<Arc<BlockBackend>> {
-    let (name, found) = match (device, id) {
-        (Some(name), None) => (name, backend::find(name)),
-        (None, Some(id)) => {
-            let path = format!("/machine/peripheral/{id}");
-            let of_device = |backend: &Arc<BlockBackend>| {
-                backend.device().is_some_and(|d| d.id() == path || d.id().starts_with(&format!("{path}/")))
-            };
-            (id, backend::all_backends().into_iter().find(of_device))
-        }
-        _ => bail!("Need exactly one of 'device' and 'id'"),
-    };
-    let Some(backend) = found else {
-        return Err(Error::new(format!("Device '{name}' not found")).with_class(ErrorClass::DeviceNotFound));
-    };
-    Ok(backend)
-}
-
-/// The same, of a device whose media come and go.
-fn removable(device: Option<&str>, id: Option<&str>) -> Result<Arc<BlockBackend>> {
-    let backend = get_backend(device, id)?;
-    let name = device.or(id).unwrap_or_default();
-    if backend.device().is_some_and(|device| !device.is_removable()) {
-        bail!("Device '{name}' is not removable");
-    }
-    Ok(backend)
-}
-
 /// Limits what a disk may do in a second.
 #[qapi::command("block_set_io_throttle", preconfig)]
 fn block_set_io_throttle(#[qapi(flatten)] options: BlockIOThrottle) -> Result<()> {
@@ -182,76 +153,4 @@ struct BlockIOThrottle {
     bursts: Bursts,
     /// The drives of a group share limits.
     group: Option<String>,
-}
-
-/// Takes a medium out, once the guest has let go of it.
-#[qapi::command("eject")]
-fn eject(
-    /// The drive.
-    device: Option<String>,
-    /// Or its device's id.
-    id: Option<String>,
-    /// Whether or not the guest lets go.
-    force: Option<bool>,
-) -> Result<()> {
-    let backend = removable(device.as_deref(), id.as_deref())?;
-    let force = force.unwrap_or(false);
-    if let Some(its) = backend.device() {
-        if its.is_medium_locked() && !force {
-            its.eject_request(false);
-            bail!(
-                "Device '{}' is locked and force was not specified, wait for tray to open and try again",
-                device.or(id).unwrap_or_default()
-            );
-        }
-        its.change_media(false);
-    }
-    backend.remove();
-    Ok(())
-}
-
-/// Whether a new medium can be written.
-#[derive(QapiType)]
-enum BlockdevChangeReadOnlyMode {
-    Retain,
-    ReadOnly,
-    ReadWrite,
-}
-
-/// Puts another medium in.
-#[qapi::command("blockdev-change-medium")]
-fn blockdev_change_medium(
-    /// The drive.
-    device: Option<String>,
-    /// Or its device's id.
-    id: Option<String>,
-    /// The image.
-    filename: String,
-    /// Its format; told by its first bytes otherwise.
-    format: Option<String>,
-    /// Whether or not the guest lets go.
-    force: Option<bool>,
-    /// Whether it can be written.
-    read_only_mode: Option<BlockdevChangeReadOnlyMode>,
-) -> Result<()> {
-    let backend = removable(device.as_deref(), id.as_deref())?;
-    let old = backend.node();
-    let before = old.as_ref().map(|node| node.mode()).unwrap_or_default();
-    let read_only = match read_only_mode {
-        Some(BlockdevChangeReadOnlyMode::ReadOnly) => true,
-        Some(BlockdevChangeReadOnlyMode::ReadWrite) => false,
-        _ => old.as_ref().is_some_and(|node| node.is_read_only()),
-    };
-    if let Some(format) = format.as_deref().filter(|format| !crate::DRIVER_NAMES.contains(format)) {
-        bail!("Unknown driver '{format}'");
-    }
-    let mode = Inherited { read_only, auto_read_only: !read_only, probed: format.is_none(), ..before };
-    drop(old);
-    let node = crate::filename::open(&filename, format.as_deref(), mode)?;
-    eject(device, id, force)?;
-    backend.insert(node);
-    if let Some(device) = backend.device() {
-        device.change_media(true);
-    }
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! QMP: the JSON that clients send in pieces, and the arguments of commands that only look.
 
-use monitor::qmp::json::{Message, Reader, to_text};
 use serde_json::{Map, Value};
+use util::json::{Message, Reader, to_text};
 
 /// Commands that change nothing, beside `query-`.
 const READERS: [&str; 6] = [

@@ -1,11 +1,10 @@
 //! What is common to disks: sizes of blocks, and how errors are dealt with (hw/block/block.c).
 
-use std::sync::Arc;
-
 use block::BlockBackend;
 use block::backend::{BlockErrorAction, BlockdevOnError};
 use hw_core::runstate::{self, RunState};
 use qapi::{QapiEvent, QapiType};
+use qom::property::OnOffAuto;
 use qom::{Result, bail};
 
 /// Largest size of a block, bytes.
@@ -105,17 +104,44 @@ pub fn error_action(backend: &BlockBackend, is_read: bool, error: &std::io::Erro
     action
 }
 
-/// What errors lead to: the device's word, or else the drive's (`blkconf_apply_backend_options`).
-pub fn settle_on_error(backend: &Arc<BlockBackend>, read: BlockdevOnError, write: BlockdevOnError) {
-    let (drive_read, drive_write) = backend.on_error();
-    let chosen = |own, drives| if own == BlockdevOnError::Auto { drives } else { own };
-    let read = match chosen(read, drive_read) {
-        BlockdevOnError::Auto => BlockdevOnError::Report,
-        other => other,
-    };
-    let write = match chosen(write, drive_write) {
-        BlockdevOnError::Auto => BlockdevOnError::Enospc,
-        other => other,
-    };
-    backend.set_on_error(read, write);
+/// What of a backend a device's properties have a say in.
+#[derive(Clone, Copy, Debug)]
+pub struct BackendOptions {
+    /// Others may write to the image, too.
+    pub share_rw: bool,
+    /// Whether writes may stay in the host's cache until a flush; the drive's own word, where it is left to that.
+    pub write_cache: OnOffAuto,
+    /// What becomes of errors of reads.
+    pub read_error: BlockdevOnError,
+    /// What becomes of errors of writes.
+    pub write_error: BlockdevOnError,
+}
+
+impl BackendOptions {
+    /// Has the backend be so (`blkconf_apply_backend_options`).
+    ///
+    /// # Errors
+    /// For the user: another has the image, or there is none where one is needed.
+    pub fn apply(&self, backend: &BlockBackend, needs_media: bool) -> Result<()> {
+        match backend.node() {
+            None if needs_media => bail!("Device needs media, but drive is empty"),
+            Some(node) if !self.share_rw => node.driver().keep_writers_out(false)?,
+            _ => {}
+        }
+        let (drive_read, drive_write) = backend.on_error();
+        let chosen = |own, drives| if own == BlockdevOnError::Auto { drives } else { own };
+        let read = match chosen(self.read_error, drive_read) {
+            BlockdevOnError::Auto => BlockdevOnError::Report,
+            other => other,
+        };
+        let write = match chosen(self.write_error, drive_write) {
+            BlockdevOnError::Auto => BlockdevOnError::Enospc,
+            other => other,
+        };
+        backend.set_on_error(read, write);
+        if self.write_cache != OnOffAuto::Auto {
+            backend.set_write_cache(self.write_cache == OnOffAuto::On);
+        }
+        Ok(())
+    }
 }

@@ -3,6 +3,6 @@
 //! Source followed: QEMU `hw/block/`.
 #![forbid(unsafe_code)]
 
-mod conf;
+pub mod conf;
 pub mod pflash;
 pub mod virtio_blk;

@@ -24,7 +24,7 @@ use qom::{Class, Link, Object, Property, Result, bail};
 use self::batch::Batch;
 use self::request::{Bad, QueueWork, Transfer};
 use self::spec::{config, f, status};
-use crate::conf::{self, BlockSizes, SECTOR};
+use crate::conf::{self, BackendOptions, BlockSizes, SECTOR};
 
 /// The number of queues that leaves it to the transport.
 const QUEUES_AUTO: u16 = u16::MAX;
@@ -179,19 +179,13 @@ impl VirtIOBlock {
     fn take_backend(self: &Arc<Self>) -> Result<Arc<BlockBackend>> {
         let device: Weak<dyn BlockDevice> = Arc::downgrade(self) as Weak<dyn BlockDevice>;
         let backend = DriveProperty::attach(&self.drive, device)?;
-        let set_up = || {
-            let Some(node) = backend.node() else { bail!("Device needs media, but drive is empty") };
-            if !self.share_rw.get() {
-                node.driver().keep_writers_out(false)?;
-            }
-            Ok(())
+        let options = BackendOptions {
+            share_rw: self.share_rw.get(),
+            write_cache: self.write_cache.get(),
+            read_error: self.rerror.get(),
+            write_error: self.werror.get(),
         };
-        set_up().inspect_err(|_| backend.detach())?;
-        conf::settle_on_error(&backend, self.rerror.get(), self.werror.get());
-        match self.write_cache.get() {
-            OnOffAuto::Auto => {}
-            on => backend.set_write_cache(on == OnOffAuto::On),
-        }
+        options.apply(&backend, true).inspect_err(|_| backend.detach())?;
         let _ = self.original_wce.set(backend.write_cache());
         Ok(backend)
     }

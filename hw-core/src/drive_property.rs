@@ -46,6 +46,11 @@ impl PropertyType for DriveProperty {
 }
 
 impl DriveProperty {
+    /// A backend of the device's own without a medium, for drives whose media come and go.
+    pub fn empty() -> DriveProperty {
+        DriveProperty(Some((backend::new_empty(), String::new())))
+    }
+
     /// The backend.
     pub fn backend(&self) -> Option<Arc<BlockBackend>> {
         self.0.as_ref().map(|(backend, _)| backend.clone())

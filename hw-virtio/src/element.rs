@@ -133,6 +133,12 @@ impl VirtQueueElement {
         self.writable.iter().map(|buffer| (buffer.address.0, buffer.len))
     }
 
+    /// Length of the first buffer of each direction, readable and writable; 0 without one.
+    pub fn first_lens(&self) -> (u64, u64) {
+        let first = |buffers: &[Buffer]| buffers.first().map_or(0, |buffer| buffer.len.into());
+        (first(&self.readable), first(&self.writable))
+    }
+
     /// Bytes that the driver offers for reading.
     pub fn readable_len(&self) -> u64 {
         self.readable.iter().map(|buffer| u64::from(buffer.len)).sum()

@@ -18,8 +18,10 @@ mod queue;
 pub mod rng;
 mod shared;
 pub mod spec;
+mod work;
 
 pub use bus::{VirtioBus, VirtioPciBus, VirtioTransport};
 pub use device::{VirtIODevice, VirtioDeviceClass, VirtioDeviceImpl};
 pub use element::VirtQueueElement;
 pub use queue::{VirtQueue, VirtQueueState};
+pub use work::QueueWork;

@@ -19,7 +19,8 @@ mod vl;
 
 // Crates whose devices users name; without a mention they would not be linked.
 use {
-    hw_block as _, hw_char as _, hw_i386 as _, hw_misc as _, hw_net as _, hw_virtio as _, hw_watchdog as _,
+    hw_block as _, hw_char as _, hw_i386 as _, hw_misc as _, hw_net as _, hw_scsi as _, hw_virtio as _,
+    hw_watchdog as _,
 };
 
 use std::process::ExitCode;

@@ -184,7 +184,7 @@ fn a_device_that_cannot_be_is_refused_with_the_option() {
         ("isa-debug-exit,iobase=xyz", "Parameter 'iobase' expects integer"),
         ("isa-debug-exit,iobase=-1", "Parameter 'iobase' expects uint32_t"),
         ("isa-debugcon,chardev=nosuch", "Property 'isa-debugcon.chardev' can't find value 'nosuch'"),
-        ("{\"driver\":", "JSON parse error, EOF while parsing a value at line 1 column 10"),
+        ("{\"driver\":", "JSON parse error, premature EOI"),
         ("{}", "Parameter 'driver' is missing"),
         ("{\"driver\":\"isa-debug-exit\",\"nosuch\":1}", "Property 'isa-debug-exit.nosuch' not found"),
         ("{\"driver\":\"isa-debug-exit\",\"iobase\":true}", "Parameter 'iobase' expects uint64"),

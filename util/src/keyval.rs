@@ -43,7 +43,7 @@ pub enum KeyvalError {
     #[error("Parameter '{0}' missing")]
     Missing(String),
     /// Not JSON.
-    #[error("JSON parse error, {0}")]
+    #[error("{0}")]
     Json(String),
     /// JSON, but no object.
     #[error("Invalid parameter type, expected: object")]
@@ -82,10 +82,10 @@ pub fn parse_or_json(text: &str, implied_key: Option<&str>) -> Result<Keyval, Ke
     if !text.starts_with('{') {
         return parse(text, implied_key);
     }
-    match serde_json::from_str(text) {
+    match crate::json::from_text(text) {
         Ok(Value::Object(map)) => Ok(Keyval { map, help: false }),
         Ok(_) => Err(KeyvalError::NoObject),
-        Err(error) => Err(KeyvalError::Json(error.to_string())),
+        Err(error) => Err(KeyvalError::Json(error)),
     }
 }
 

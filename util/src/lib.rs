@@ -5,6 +5,7 @@ pub mod config;
 pub mod cutils;
 pub mod event_loop;
 pub mod fdset;
+pub mod json;
 pub mod keyval;
 pub mod log;
 pub mod option;

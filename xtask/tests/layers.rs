@@ -21,6 +21,7 @@ const LAYERS: [&[&str]; 8] = [
         "hw-pci-host",
         "hw-virtio",
         "hw-block",
+        "hw-scsi",
         "hw-isa",
         "hw-dma",
         "hw-intc",

@@ -19,6 +19,8 @@ const EIO: i64 = 5;
 pub struct Blkdebug {
     image: Child,
     config: Option<String>,
+    /// Rules see requests as if they were whole multiples of this.
+    align: u64,
     rules: Mutex<Rules>,
 }
 
@@ -44,16 +46,22 @@ impl Blkdebug {
         if let Some(rule) = set_state.iter().find(|rule| rule.event == DebugEvent::None) {
             bail!("Invalid event for set-state: '{}'", rule.event.as_str());
         }
+        let align = options.align.filter(|align| *align != 0).unwrap_or(1);
+        if !align.is_power_of_two() || align >= i32::MAX as u64 {
+            bail!("Cannot meet constraints with align {align}");
+        }
         let image = open_ref(&options.image, mode)?;
         let inject =
             inject.into_iter().map(|rule| Inject { active: rule.event == DebugEvent::None, rule }).collect();
         let rules = Mutex::new(Rules { state: 1, inject, set_state });
-        Ok(Blkdebug { image: Child::new("image", image), config: options.config.clone(), rules })
+        Ok(Blkdebug { image: Child::new("image", image), config: options.config.clone(), align, rules })
     }
 
     /// The error that is to be injected into a request.
     fn check(&self, iotype: BlkdebugIOType, offset: u64, bytes: u64) -> io::Result<()> {
         let mut rules = self.rules.lock();
+        let end = offset.saturating_add(bytes).checked_next_multiple_of(self.align).unwrap_or(u64::MAX);
+        let aligned = offset & !(self.align - 1)..end;
         let hit = |inject: &Inject| {
             let rule = &inject.rule;
             // Rules from before the kinds were told apart leave out what came later.
@@ -64,7 +72,7 @@ impl Blkdebug {
             let sector = match rule.sector {
                 Some(sector) if sector >= 0 => {
                     let at = (sector as u64).saturating_mul(SECTOR);
-                    (offset..offset.saturating_add(bytes)).contains(&at)
+                    aligned.contains(&at)
                 }
                 _ => true,
             };

@@ -1,12 +1,12 @@
 //! Requests: from a chain of descriptors to the backend's, and back.
 
 use std::any::Any;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use block::backend::{Op, Request, RequestMemory};
 use hw_virtio::{VirtQueue, VirtQueueElement};
 use memory::vm_memory::VolatileSlice;
-use parking_lot::Mutex;
 
 use super::VirtIOBlock;
 use super::spec::{HEADER, RANGE, RANGE_UNMAP, kind, status};
@@ -40,42 +40,19 @@ impl RequestMemory for Transfer {
 }
 
 /// What is given back to a queue.
-pub struct QueueWork {
-    pub queue: Arc<VirtQueue>,
-    done: Mutex<Done>,
-}
+pub struct QueueWork(hw_virtio::QueueWork);
 
-#[derive(Default)]
-struct Done {
-    elements: Vec<(VirtQueueElement, u32)>,
-    /// The handler is at work, and will give back what is done when it is through.
-    handling: bool,
+impl Deref for QueueWork {
+    type Target = hw_virtio::QueueWork;
+
+    fn deref(&self) -> &hw_virtio::QueueWork {
+        &self.0
+    }
 }
 
 impl QueueWork {
     pub fn new(queue: Arc<VirtQueue>) -> Self {
-        QueueWork { queue, done: Mutex::default() }
-    }
-
-    /// The handler begins.
-    pub fn begin(&self) {
-        self.done.lock().handling = true;
-    }
-
-    /// The handler is through.
-    pub fn end(&self) {
-        let mut done = self.done.lock();
-        done.handling = false;
-        let elements = std::mem::take(&mut done.elements);
-        drop(done);
-        self.give_back(elements);
-    }
-
-    fn give_back(&self, elements: Vec<(VirtQueueElement, u32)>) {
-        if !elements.is_empty() {
-            self.queue.push_all(elements);
-            self.queue.notify();
-        }
+        QueueWork(hw_virtio::QueueWork::new(queue))
     }
 
     /// A request is done.
@@ -88,17 +65,11 @@ impl QueueWork {
 
     /// Chains are done.
     pub fn finish_elements(&self, elements: impl IntoIterator<Item = VirtQueueElement>, status: u8) {
-        let mut done = self.done.lock();
-        for element in elements {
+        self.0.finish_all(elements.into_iter().map(|element| {
             let len = element.writable_len();
             element.write(len.saturating_sub(1), &[status]);
-            done.elements.push((element, u32::try_from(len).unwrap_or(u32::MAX)));
-        }
-        if !done.handling {
-            let elements = std::mem::take(&mut done.elements);
-            drop(done);
-            self.give_back(elements);
-        }
+            (element, len)
+        }));
     }
 }
 

@@ -19,7 +19,7 @@ mod events;
 mod fds;
 mod introspect;
 mod io_thread;
-pub mod json;
+pub use util::json;
 mod output;
 mod session;
 

@@ -1,8 +1,8 @@
 //! The JSON reader: QEMU's dialect, its words for mistakes, where it goes on behind them, and its limits.
 
-use monitor::qmp::json::{MAX_NESTING, MAX_TOKEN_COUNT, Message, Reader, from_text, to_text};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use util::json::{MAX_NESTING, MAX_TOKEN_COUNT, Message, Reader, from_text, to_text};
 
 /// Every message in `data`, read in pieces of `size` bytes.
 fn read_in_pieces(data: &[u8], size: usize) -> Vec<Message> {
