@@ -115,7 +115,7 @@ impl Adapter {
     }
 
     fn qmp(&mut self, command: &str, arguments: Value) -> Value {
-        self.vm.qmp(&json!({ "execute": command, "arguments": arguments }).to_string())
+        self.vm.qmp_raw(&json!({ "execute": command, "arguments": arguments }).to_string())
     }
 
     /// Waits for an event.

@@ -22,10 +22,12 @@ against the release binary. NAMEs are programs of QEMU's tests/qtest, such as rt
 ";
 
 /// Programs that this machine has the devices and commands for.
-const PROGRAMS: [&str; 22] = [
+const PROGRAMS: [&str; 24] = [
     "boot-order-test",
     "cpu-plug-test",
     "device-introspect-test",
+    "device-plug-test",
+    "drive_del-test",
     "endianness-test",
     "fw_cfg-test",
     "i440fx-test",

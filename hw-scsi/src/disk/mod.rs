@@ -278,7 +278,7 @@ impl Disk {
                 false => Sense::NOT_READY_REMOVAL_PREVENTED,
             });
         }
-        if self.state.tray_open == !start {
+        if self.state.tray_open != start {
             return Ok(Reply::Data(Vec::new()));
         }
         self.state.tray_open = !start;
