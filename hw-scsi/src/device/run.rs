@@ -31,7 +31,7 @@ enum Meeting {
 }
 
 impl ScsiDisk {
-    /// Carries out a command with the guest's memory, of which it uses no more than [`Command::transfer`]; `done` is
+    /// Carries out a command with the guest's memory, of which it uses no more than `Command::transfer`; `done` is
     /// called when it is over.
     pub fn run(self: &Arc<Self>, command: Command, memory: Box<dyn RequestMemory>, done: Done) {
         let Some(id) = self.tasks.lock().begin(command.tag) else { return done(memory, Outcome::Aborted) };
