@@ -105,7 +105,7 @@ const IRQCHIP_STEPS: &[Step] = &[
     Expect("on=8"),
     Expect(PROMPT),
     Type(
-        "awk '/ttyS0|rtc0|acpi/ { n += ($2 + $3 > 0) } /LOC/ { l = $2 * $3 > 0 } END { print \"irqs=\" n \" \" l }' ",
+        "awk '/ttyS0|rtc0|acpi/ { n = n || $2 + $3 > 0 } /LOC/ { l = $2 * $3 > 0 } END { print \"irqs=\" n \" \" l }' ",
     ),
     Type("/proc/interrupts\n"),
     Expect("irqs=1 1"),
