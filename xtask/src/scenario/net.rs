@@ -58,6 +58,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "network-tap",
+        by_name: true,
         arguments: &[
             "-smp",
             "2",
