@@ -1,12 +1,15 @@
 //! The `state` of CPUs and of KVM's chips, on the local `/dev/kvm`: what was saved is what a guest goes on with.
 
 mod common;
+#[path = "common/state.rs"]
+mod objects;
 
 use std::thread;
 use std::time::Duration;
 
 use common::guest;
 use libqtest::QTest;
+use objects::{command, objects};
 use pack::Format;
 use serde_json::{Value, json};
 
@@ -15,23 +18,6 @@ const TSC: u64 = 0x10;
 /// Times a guest is stopped, and for how long it runs in between, in ms.
 const STOPS: u32 = 4;
 const BETWEEN: u64 = 5;
-
-fn command(vm: &mut QTest, name: &str, arguments: Value) -> Value {
-    vm.qmp(&json!({"execute": name, "arguments": arguments}).to_string())
-}
-
-/// Every path below `path` at which there is an object with a state.
-fn objects(vm: &mut QTest, path: &str, found: &mut Vec<String>) {
-    let list = command(vm, "qom-list", json!({"path": path}));
-    for member in list.as_array().expect("a list") {
-        let name = member["name"].as_str().unwrap_or_default();
-        match member["type"].as_str() {
-            Some("DeviceState") => found.push(path.to_owned()),
-            Some(kind) if kind.starts_with("child<") => objects(vm, &format!("{path}/{name}"), found),
-            _ => {}
-        }
-    }
-}
 
 fn get(vm: &mut QTest, path: &str) -> Value {
     command(vm, "qom-get", json!({"path": path, "property": "state"}))

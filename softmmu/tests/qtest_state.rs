@@ -1,8 +1,12 @@
 //! The `state` property: what every device saves is what it goes on with after a reset, as registers tell.
 
+#[path = "common/state.rs"]
+mod objects;
+
 use std::collections::BTreeMap;
 
 use libqtest::QTest;
+use objects::{command, objects};
 use serde_json::{Value, json};
 
 fn machine() -> QTest {
@@ -12,23 +16,6 @@ fn machine() -> QTest {
         .args(["-device", "pc-testdev"])
         .with_qmp()
         .start()
-}
-
-fn command(vm: &mut QTest, name: &str, arguments: Value) -> Value {
-    vm.qmp(&json!({"execute": name, "arguments": arguments}).to_string())
-}
-
-/// Every path below `path` at which there is an object.
-fn objects(vm: &mut QTest, path: &str, found: &mut Vec<String>) {
-    let list = command(vm, "qom-list", json!({"path": path}));
-    for member in list.as_array().expect("a list") {
-        let name = member["name"].as_str().unwrap_or_default();
-        match member["type"].as_str() {
-            Some("DeviceState") => found.push(path.to_owned()),
-            Some(kind) if kind.starts_with("child<") => objects(vm, &format!("{path}/{name}"), found),
-            _ => {}
-        }
-    }
 }
 
 fn states(vm: &mut QTest) -> BTreeMap<String, Value> {
