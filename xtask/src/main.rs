@@ -11,6 +11,7 @@ mod fuzz;
 mod guest;
 mod initramfs;
 mod kernel;
+mod kvm_unit_tests;
 mod nested;
 mod oracle;
 mod qtests;
@@ -50,6 +51,7 @@ fn chore(mut args: Args) -> Result<u8> {
         "ci" => test::ci(),
         "fuzz" => fuzz::command(args),
         "qtests" => qtests::command(args),
+        "kvm-unit-tests" => kvm_unit_tests::command(args),
         "nested" => nested::command(args),
         "help" | "-h" | "--help" => {
             print!("{}", help());
@@ -60,5 +62,6 @@ fn chore(mut args: Args) -> Result<u8> {
 }
 
 fn help() -> String {
-    [boot::USAGE, test::USAGE, qtests::USAGE, bench::USAGE, fuzz::USAGE, nested::USAGE].join("\n")
+    [boot::USAGE, test::USAGE, qtests::USAGE, kvm_unit_tests::USAGE, bench::USAGE, fuzz::USAGE, nested::USAGE]
+        .join("\n")
 }
