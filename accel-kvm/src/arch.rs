@@ -99,6 +99,17 @@ pub trait KvmArchCpu: Send + Sync {
     fn ioapic_eoi(&self, vector: u8) {
         let _ = vector;
     }
+    /// The guest wrote registers of its SynIC (`KVM_EXIT_HYPERV_SYNIC`): `HV_X64_MSR_SCONTROL`, `HV_X64_MSR_SIEFP` and
+    /// `HV_X64_MSR_SIMP` as they are now. This and the next are for targets that are Hyper-V to their guests.
+    fn set_synic(&self, control: u64, event_page: u64, message_page: u64) {
+        let _ = (control, event_page, message_page);
+    }
+    /// A Hyper-V hypercall that KVM left to us: the input value and its parameters; the result.
+    fn hyperv_hypercall(&self, input: u64, parameters: [u64; 2]) -> u64 {
+        let _ = (input, parameters);
+        // HV_STATUS_INVALID_HYPERCALL_CODE
+        2
+    }
     /// Registers and code bytes as text, for errors (`cpu_dump_state`).
     fn dump_state(&self, vcpu: &VcpuFd) -> String;
     /// Puts breakpoints into the debug registers (`kvm_arch_update_guest_debug`). This and what follows is for

@@ -77,6 +77,12 @@ enum Exit {
     Halt(bool),
     /// The end of an interrupt of the board's own I/O APIC.
     IoapicEoi(u8),
+    /// The registers of the guest's SynIC: control, page of events, page of messages.
+    HypervSynic([u64; 3]),
+    HypervHypercall {
+        input: u64,
+        parameters: [u64; 2],
+    },
     Shutdown,
     SystemEvent(u32),
     Debug(kb::kvm_debug_exit_arch),
@@ -113,6 +119,11 @@ pub(crate) fn kvm_cpu_exec(this: &VcpuThread, exec: &mut Exec) {
                 unfinished = true;
             }
             Exit::None => {}
+            Exit::HypervHypercall { input, parameters } => {
+                let result = this.arch.hyperv_hypercall(input, parameters);
+                exec.vcpu.page().__bindgen_anon_1.hyperv.u.hcall.result = result;
+                unfinished = true;
+            }
             Exit::Halt(interruptible) => {
                 this.arch.halt(interruptible);
                 break;
@@ -188,9 +199,10 @@ fn handle_rare(this: &VcpuThread, exit: Exit) {
         Exit::Debug(exit) => debug::handle_debug(this, &exit),
         Exit::EmulationFailure(_) if debug::is_breakpoint(this) => {}
         Exit::EmulationFailure(text) | Exit::Fatal(text) => fatal(this, &text),
+        Exit::HypervSynic([control, events, messages]) => this.arch.set_synic(control, events, messages),
         Exit::IoapicEoi(vector) => this.arch.ioapic_eoi(vector),
         // Not rare.
-        Exit::Io { .. } | Exit::Mmio { .. } | Exit::None | Exit::Halt(_) => {}
+        Exit::Io { .. } | Exit::Mmio { .. } | Exit::None | Exit::Halt(_) | Exit::HypervHypercall { .. } => {}
     }
 }
 
@@ -333,6 +345,8 @@ fn decode(run: &mut kb::kvm_run) -> Exit {
         kb::KVM_EXIT_HLT => Exit::Halt(run.if_flag != 0),
         // SAFETY: see above.
         kb::KVM_EXIT_IOAPIC_EOI => Exit::IoapicEoi(unsafe { run.__bindgen_anon_1.eoi.vector }),
+        // SAFETY: see above.
+        kb::KVM_EXIT_HYPERV => hyperv(unsafe { &run.__bindgen_anon_1.hyperv }),
         kb::KVM_EXIT_SHUTDOWN => Exit::Shutdown,
         // SAFETY: see above.
         kb::KVM_EXIT_SYSTEM_EVENT => Exit::SystemEvent(unsafe { run.__bindgen_anon_1.system_event.type_ }),
@@ -352,6 +366,23 @@ fn decode(run: &mut kb::kvm_run) -> Exit {
             Exit::Fatal(format!("KVM: unknown exit, hardware reason {reason:x}"))
         }
         reason => Exit::Fatal(format!("KVM: unhandled exit {reason}")),
+    }
+}
+
+/// What a guest that takes KVM for Hyper-V wants (`kvm_hv_handle_exit`).
+fn hyperv(exit: &kb::kvm_hyperv_exit) -> Exit {
+    match exit.type_ {
+        kb::KVM_EXIT_HYPERV_SYNIC => {
+            // SAFETY: the type says which member of the union the kernel filled in, and all are plain numbers.
+            let synic = unsafe { exit.u.synic };
+            Exit::HypervSynic([synic.control, synic.evt_page, synic.msg_page])
+        }
+        kb::KVM_EXIT_HYPERV_HCALL => {
+            // SAFETY: as above.
+            let call = unsafe { exit.u.hcall };
+            Exit::HypervHypercall { input: call.input, parameters: call.params }
+        }
+        kind => Exit::Fatal(format!("KVM: unhandled exit of Hyper-V, type {kind}")),
     }
 }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use hw_core::accel::{AccelIrqchip, MsiMessage};
 use kvm_bindings::{
-    KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER,
-    KVM_IRQCHIP_PIC_SLAVE, KvmIrqRouting, kvm_irq_routing_entry, kvm_irq_routing_entry__bindgen_ty_1,
-    kvm_irq_routing_irqchip, kvm_irq_routing_msi, kvm_msi,
+    KVM_IRQ_ROUTING_HV_SINT, KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC,
+    KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KvmIrqRouting, kvm_irq_routing_entry,
+    kvm_irq_routing_entry__bindgen_ty_1, kvm_irq_routing_hv_sint, kvm_irq_routing_irqchip,
+    kvm_irq_routing_msi, kvm_msi,
 };
 use kvm_ioctls::VmFd;
 use parking_lot::Mutex;
@@ -69,6 +70,15 @@ fn msi_route(gsi: u32, message: MsiMessage) -> kvm_irq_routing_entry {
     }
 }
 
+fn hv_sint_route(gsi: u32, vcpu: u32, sint: u32) -> kvm_irq_routing_entry {
+    kvm_irq_routing_entry {
+        gsi,
+        type_: KVM_IRQ_ROUTING_HV_SINT,
+        u: kvm_irq_routing_entry__bindgen_ty_1 { hv_sint: kvm_irq_routing_hv_sint { vcpu, sint } },
+        ..Default::default()
+    }
+}
+
 impl KvmIrqchip {
     pub(crate) fn new(vm: Arc<VmFd>, max_gsis: u32, split: bool) -> Arc<KvmIrqchip> {
         Arc::new(KvmIrqchip {
@@ -86,9 +96,22 @@ impl KvmIrqchip {
     /// When the kernel refuses.
     pub fn set_board_routes(&self, board: Vec<kvm_irq_routing_entry>) -> Result<()> {
         let mut routes = self.routes.lock();
-        routes.retain(|r| r.type_ == KVM_IRQ_ROUTING_MSI);
+        routes.retain(|r| r.type_ != KVM_IRQ_ROUTING_IRQCHIP);
         routes.extend(board);
         self.commit(&routes)
+    }
+
+    /// Adds a route with a GSI of its own.
+    fn add_route(&self, route: impl FnOnce(u32) -> kvm_irq_routing_entry) -> Result<u32> {
+        let mut routes = self.routes.lock();
+        let free = (FIRST_MSI_GSI..self.max_gsis).find(|gsi| !routes.iter().any(|r| r.gsi == *gsi));
+        let Some(gsi) = free else { bail!("all {} interrupt routes are in use", self.max_gsis) };
+        routes.push(route(gsi));
+        let result = self.commit(&routes);
+        if result.is_err() {
+            routes.pop();
+        }
+        result.map(|()| gsi)
     }
 
     fn commit(&self, routes: &[kvm_irq_routing_entry]) -> Result<()> {
@@ -133,15 +156,11 @@ impl AccelIrqchip for KvmIrqchip {
     }
 
     fn add_msi_route(&self, message: MsiMessage) -> Result<u32> {
-        let mut routes = self.routes.lock();
-        let free = (FIRST_MSI_GSI..self.max_gsis).find(|gsi| !routes.iter().any(|r| r.gsi == *gsi));
-        let Some(gsi) = free else { bail!("all {} interrupt routes are in use", self.max_gsis) };
-        routes.push(msi_route(gsi, message));
-        let result = self.commit(&routes);
-        if result.is_err() {
-            routes.pop();
-        }
-        result.map(|()| gsi)
+        self.add_route(|gsi| msi_route(gsi, message))
+    }
+
+    fn add_hv_sint_route(&self, vp_index: u32, sint: u32) -> Result<u32> {
+        self.add_route(|gsi| hv_sint_route(gsi, vp_index, sint))
     }
 
     fn update_msi_route(&self, gsi: u32, message: MsiMessage) -> Result<()> {
@@ -153,9 +172,9 @@ impl AccelIrqchip for KvmIrqchip {
         self.commit(&routes)
     }
 
-    fn release_msi_route(&self, gsi: u32) {
+    fn release_route(&self, gsi: u32) {
         let mut routes = self.routes.lock();
-        routes.retain(|r| r.gsi != gsi || r.type_ != KVM_IRQ_ROUTING_MSI);
+        routes.retain(|r| r.gsi != gsi || r.gsi < FIRST_MSI_GSI);
         // Nothing uses the route any more; a stale one in the kernel does no harm.
         let _ = self.commit(&routes);
     }

@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use hw_core::accel::{AccelClass, AccelIrqchip, AccelState, Accelerator};
 use hw_core::{Cpu, Machine};
 use kvm_bindings::{
-    KVM_API_VERSION, KVM_CAP_SPLIT_IRQCHIP, KVMIO, kvm_enable_cap, kvm_interrupt, kvm_reinject_control,
+    CpuId, KVM_API_VERSION, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_SYS_HYPERV_CPUID, KVMIO, kvm_cpuid2,
+    kvm_enable_cap, kvm_interrupt, kvm_reinject_control,
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use memory::{
@@ -15,8 +16,8 @@ use memory::{
 use parking_lot::Mutex;
 use qom::{Class, Error, Object, Property, Result, Size, bail};
 use util::trace::span;
-use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref, ioctl_with_val};
-use vmm_sys_util::{ioctl_io_nr, ioctl_ior_nr, ioctl_iow_nr};
+use vmm_sys_util::ioctl::{ioctl_with_mut_ptr, ioctl_with_mut_ref, ioctl_with_ref, ioctl_with_val};
+use vmm_sys_util::{ioctl_io_nr, ioctl_ior_nr, ioctl_iow_nr, ioctl_iowr_nr};
 
 use crate::coalesced::CoalescedRanges;
 use crate::debug::KvmGuestDebug;
@@ -30,6 +31,7 @@ ioctl_io_nr!(KVM_REINJECT_CONTROL, KVMIO, 0x71);
 ioctl_io_nr!(KVM_SET_NR_MMU_PAGES, KVMIO, 0x44);
 ioctl_ior_nr!(KVM_X86_GET_MCE_CAP_SUPPORTED, KVMIO, 0x9d, u64);
 ioctl_iow_nr!(KVM_X86_SETUP_MCE, KVMIO, 0x9c, u64);
+ioctl_iowr_nr!(KVM_GET_SUPPORTED_HV_CPUID, KVMIO, 0xc1, kvm_cpuid2);
 ioctl_iow_nr!(KVM_INTERRUPT, KVMIO, 0x86, kvm_interrupt);
 
 /// Has a vCPU take an interrupt from a controller outside the kernel (`KVM_INTERRUPT`).
@@ -249,6 +251,20 @@ impl KvmState {
             bail!("kvm-shadow-mem: {}", io::Error::last_os_error());
         }
         Ok(())
+    }
+
+    /// The CPUID leaves by which KVM's Hyper-V enlightenments are shown (`KVM_GET_SUPPORTED_HV_CPUID`), where it has any.
+    pub fn supported_hv_cpuid(&self) -> Option<CpuId> {
+        /// More than the interface has leaves.
+        const LEAVES: usize = 64;
+        if self.kvm.check_extension_raw(KVM_CAP_SYS_HYPERV_CPUID.into()) <= 0 {
+            return None;
+        }
+        let mut leaves = CpuId::new(LEAVES).ok()?;
+        let list = leaves.as_mut_fam_struct_ptr();
+        // SAFETY: the list says how many leaves it has room for, and the kernel writes no more and keeps no address.
+        let result = unsafe { ioctl_with_mut_ptr(&self.kvm, KVM_GET_SUPPORTED_HV_CPUID(), list) };
+        (result >= 0).then_some(leaves)
     }
 
     /// What machine checks KVM can show guests (`KVM_X86_GET_MCE_CAP_SUPPORTED`), where it can.

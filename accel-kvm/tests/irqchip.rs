@@ -97,20 +97,20 @@ fn each_message_has_a_gsi_of_its_own_until_it_is_given_back() {
     let irqchip = irqchip(&vm);
     let gsis: Vec<u32> = (0..3).map(|n| irqchip.add_msi_route(message(0x40 + n)).unwrap()).collect();
     assert_eq!(gsis, [FIRST_MESSAGE, FIRST_MESSAGE + 1, FIRST_MESSAGE + 2]);
-    irqchip.release_msi_route(gsis[1]);
+    irqchip.release_route(gsis[1]);
     assert_eq!(irqchip.add_msi_route(message(0x50)).unwrap(), gsis[1]);
     irqchip.update_msi_route(gsis[2], message(0x51)).unwrap();
     // The board's lines may be led elsewhere meanwhile.
     vm.kvm.irqchip().unwrap().set_board_routes((0..16).map(|n| pic_route(n, n)).collect()).unwrap();
     let next = irqchip.add_msi_route(message(0x52)).unwrap();
     assert_eq!(next, FIRST_MESSAGE + 3);
-    irqchip.release_msi_route(next);
-    gsis.iter().for_each(|gsi| irqchip.release_msi_route(*gsi));
+    irqchip.release_route(next);
+    gsis.iter().for_each(|gsi| irqchip.release_route(*gsi));
     let error = |gsi| irqchip.update_msi_route(gsi, message(0x40)).unwrap_err().to_string();
     assert_eq!(error(gsis[0]), format!("GSI {} stands for no message", gsis[0]));
     // A board's line is no message, and releasing it is nothing.
     assert_eq!(error(5), "GSI 5 stands for no message");
-    irqchip.release_msi_route(5);
+    irqchip.release_route(5);
     irqchip.set_gsi(7, true);
     assert_eq!(requested(&vm) & 1 << 7, 1 << 7);
     irqchip.set_gsi(7, false);
@@ -135,5 +135,5 @@ fn messages_reach_the_local_apic_at_once_and_by_eventfd() {
     eventfd.write(1).unwrap();
     assert!(eventually(|| pending(0x43)));
     irqchip.remove_irqfd(gsi, &eventfd);
-    irqchip.release_msi_route(gsi);
+    irqchip.release_route(gsi);
 }

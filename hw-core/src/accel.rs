@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use qom::{Class, ClassInit, Interface, Object, ObjectBase, Result};
+use qom::{Class, ClassInit, Interface, Object, ObjectBase, Result, bail};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::machine::Machine;
@@ -101,8 +101,16 @@ pub trait AccelIrqchip: Send + Sync {
     /// # Errors
     /// When the host refuses.
     fn update_msi_route(&self, gsi: u32, message: MsiMessage) -> Result<()>;
+    /// A new GSI that stands for interrupt source `sint` of a virtual processor's SynIC, as Hyper-V has them.
+    ///
+    /// # Errors
+    /// When all are in use, or the accelerator has none of it.
+    fn add_hv_sint_route(&self, vp_index: u32, sint: u32) -> Result<u32> {
+        let _ = (vp_index, sint);
+        bail!("this accelerator has no synthetic interrupt controllers")
+    }
     /// Gives such a GSI back.
-    fn release_msi_route(&self, gsi: u32);
+    fn release_route(&self, gsi: u32);
     /// Has `eventfd` trigger `gsi`; for a level-triggered one `resample` is signalled at its end.
     ///
     /// # Errors

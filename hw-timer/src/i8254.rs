@@ -1,18 +1,16 @@
-//! The 8254 programmable interval timer: Intel 8254 data sheet, with the choices of QEMU's hw/timer/i8254.c.
+//! The 8254 programmable interval timer, with the choices of QEMU's hw/timer/i8254.c, which are KVM's, too; register
+//! names are those of the Intel 8254 data sheet.
 //!
-//! As in QEMU a count starts the moment it is written, also in modes 2 and 3 in the middle of a period.
-//! OUT of counter 0 is interrupt line 0: calls that can change it return the levels to set the line to, in
+//! A count starts the moment it is written, also in modes 2 and 3 in the middle of a period, and its gate does not
+//! stop it. OUT of counter 0 is interrupt line 0: calls that can change it return the levels to set the line to, in
 //! this order. Edges that were missed because the caller came late are one edge.
 
 mod counter;
-mod registers;
 pub mod spec;
 
 use serde::{Deserialize, Serialize};
-use util::clock::{ticks_at, time_of_tick};
 
-use counter::Counter;
-pub use registers::CounterRegisters;
+pub use counter::CounterRegisters;
 
 /// Interrupts do not come more often than this, whatever count the guest writes.
 const MIN_INTERRUPT_INTERVAL_NS: u64 = 50_000;
@@ -20,11 +18,11 @@ const MIN_INTERRUPT_INTERVAL_NS: u64 = 50_000;
 /// The three counters and the interrupt line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct I8254 {
-    counters: [Counter; spec::COUNTERS],
+    counters: [CounterRegisters; spec::COUNTERS],
     irq_enabled: bool,
     irq_level: bool,
-    /// The tick up to which the interrupt line has followed OUT.
-    irq_tick: u64,
+    /// The virtual time up to which the interrupt line has followed counter 0.
+    irq_ns: u64,
     /// No interrupt is due before this.
     earliest_ns: u64,
 }
@@ -38,100 +36,122 @@ impl Default for I8254 {
 impl I8254 {
     /// The state after power-on at `now_ns`: square waves of 18.2 Hz; the gate of counter 2 is low.
     pub fn new(now_ns: u64) -> Self {
-        let tick = ticks(now_ns);
-        Self {
-            counters: [true, true, false].map(|gate| Counter::new(gate, tick)),
+        let mut chip = Self {
+            counters: Default::default(),
             irq_enabled: true,
-            // Not told to the outside: the first edge comes with the end of the first period.
-            irq_level: true,
-            irq_tick: tick,
+            irq_level: false,
+            irq_ns: 0,
             earliest_ns: 0,
-        }
+        };
+        chip.reset(now_ns);
+        chip
     }
 
-    /// Returns to the state after power-on, but for what [`Self::set_irq_enabled`] set.
+    /// A reset, which leaves what is latched, and what [`Self::set_irq_enabled`] set.
     pub fn reset(&mut self, now_ns: u64) {
-        *self = Self { irq_enabled: self.irq_enabled, ..Self::new(now_ns) };
+        for (counter, gate) in self.counters.iter_mut().zip([true, true, false]) {
+            counter.reset(gate, now_ns);
+        }
+        // Not told to the outside: the first edge comes with the end of the first period.
+        (self.irq_level, self.irq_ns, self.earliest_ns) = (true, now_ns, 0);
     }
 
     /// Whether it is a state that the chip can come to: one read from a file may be none.
     pub fn is_possible(&self) -> bool {
-        self.counters.iter().all(Counter::is_possible)
+        self.counters.iter().all(CounterRegisters::is_possible)
+    }
+
+    /// The registers of the counters.
+    pub fn registers(&self) -> [CounterRegisters; spec::COUNTERS] {
+        self.counters
+    }
+
+    /// The chip with these registers at `now_ns`; what no chip has is taken as far as it makes sense.
+    pub fn from_registers(
+        registers: &[CounterRegisters; spec::COUNTERS],
+        irq_enabled: bool,
+        now_ns: u64,
+    ) -> Self {
+        let counters = registers.map(CounterRegisters::possible);
+        let [first, ..] = &counters;
+        let irq_level = first.line(now_ns);
+        Self { counters, irq_enabled, irq_level, irq_ns: now_ns, earliest_ns: 0 }
+    }
+
+    /// Whether the interrupt line follows counter 0.
+    pub fn irq_enabled(&self) -> bool {
+        self.irq_enabled
     }
 
     /// Reads port `offset` (0–3).
     pub fn read(&mut self, offset: u64, now_ns: u64) -> u8 {
-        self.counter_mut(offset).map_or(0, |counter| counter.read(ticks(now_ns)))
+        self.counter_mut(offset).map_or(0, |counter| counter.read(now_ns))
     }
 
     /// Writes port `offset` (0–3).
     #[must_use]
     pub fn write(&mut self, offset: u64, value: u8, now_ns: u64) -> Vec<bool> {
-        let mut levels = self.follow_out(now_ns);
-        let tick = ticks(now_ns);
+        let mut levels = self.follow_line(now_ns);
         if offset == spec::CONTROL {
-            self.write_control(value, tick);
-        } else if let Some(counter) = self.counter_mut(offset) {
-            counter.write(value, tick);
+            self.write_control(value, now_ns);
+        } else if self.counter_mut(offset).is_some_and(|counter| counter.write(value, now_ns)) && offset == 0
+        {
+            levels.extend(self.restart_line(now_ns));
         }
-        levels.extend(self.follow_out(now_ns));
         levels
     }
 
-    fn write_control(&mut self, word: u8, tick: u64) {
+    fn write_control(&mut self, word: u8, now_ns: u64) {
         let number = word >> spec::SC_SHIFT;
         match self.counter_mut(number.into()) {
-            None => self.read_back(word, tick),
-            Some(counter) if word >> spec::RW_SHIFT & spec::RW_MASK == 0 => counter.latch_count(tick),
+            None => self.read_back(word, now_ns),
+            Some(counter) if word >> spec::RW_SHIFT & spec::RW_MASK == 0 => counter.latch_count(now_ns),
             Some(counter) => counter.program(word),
         }
     }
 
-    fn read_back(&mut self, command: u8, tick: u64) {
+    fn read_back(&mut self, command: u8, now_ns: u64) {
         for (number, counter) in self.counters.iter_mut().enumerate() {
             if command >> spec::READ_BACK_COUNTER_SHIFT >> number & 1 == 0 {
                 continue;
             }
             if command & spec::READ_BACK_NO_COUNT == 0 {
-                counter.latch_count(tick);
+                counter.latch_count(now_ns);
             }
             if command & spec::READ_BACK_NO_STATUS == 0 {
-                counter.latch_status(tick);
+                counter.latch_status(now_ns);
             }
         }
     }
 
     /// The GATE pin of counter `number`.
     pub fn gate(&self, number: usize) -> bool {
-        self.counters.get(number).is_some_and(Counter::gate)
+        self.counters.get(number).is_some_and(|counter| counter.gate)
     }
 
     /// Sets the GATE pin of counter `number`; on a PC only that of counter 2 is wired, to port 0x61.
     #[must_use]
     pub fn set_gate(&mut self, number: usize, level: bool, now_ns: u64) -> Vec<bool> {
-        let mut levels = self.follow_out(now_ns);
-        if let Some(counter) = self.counters.get_mut(number) {
-            counter.set_gate(level, ticks(now_ns));
+        let mut levels = self.follow_line(now_ns);
+        let restarted = self.counters.get_mut(number).is_some_and(|counter| counter.set_gate(level, now_ns));
+        if restarted && number == 0 {
+            levels.extend(self.restart_line(now_ns));
         }
-        levels.extend(self.follow_out(now_ns));
         levels
     }
 
     /// The OUT pin of counter `number`.
     pub fn out(&self, number: usize, now_ns: u64) -> bool {
-        self.counters.get(number).is_some_and(|counter| counter.out(ticks(now_ns)))
+        self.counters.get(number).is_some_and(|counter| counter.out(now_ns))
     }
 
-    /// Connects the interrupt line to OUT of counter 0 or cuts it off, as the HPET's legacy replacement does.
+    /// Connects the interrupt line to counter 0 or cuts it off, as the HPET's legacy replacement does.
     #[must_use]
     pub fn set_irq_enabled(&mut self, enabled: bool, now_ns: u64) -> Vec<bool> {
-        let mut levels = self.follow_out(now_ns);
+        let mut levels = self.follow_line(now_ns);
         self.irq_enabled = enabled;
-        if enabled {
-            // What happened in between is not made up for.
-            self.irq_tick = ticks(now_ns);
-        }
-        levels.extend(self.follow_out(now_ns));
+        // What happened in between is not made up for.
+        levels.extend(self.restart_line(now_ns));
         levels
     }
 
@@ -140,11 +160,10 @@ impl I8254 {
         self.irq_level
     }
 
-    /// The virtual time at which [`Self::expire`] is next due: OUT of counter 0 rises.
+    /// The virtual time at which [`Self::expire`] is next due: the interrupt line rises.
     pub fn next_deadline(&self) -> Option<u64> {
         let counter = self.counters.first().filter(|_| self.irq_enabled)?;
-        let rise = counter.next_rise(self.irq_tick)?;
-        Some(tick_time(rise).max(self.earliest_ns))
+        Some(counter.next_rise(self.irq_ns)?.max(self.earliest_ns))
     }
 
     /// Brings the interrupt line up to `now_ns`.
@@ -153,41 +172,34 @@ impl I8254 {
         if let Some(deadline_ns) = self.next_deadline().filter(|&deadline_ns| deadline_ns <= now_ns) {
             self.earliest_ns = deadline_ns.saturating_add(MIN_INTERRUPT_INTERVAL_NS);
         }
-        self.follow_out(now_ns)
+        self.follow_line(now_ns)
     }
 
     /// The levels of the interrupt line since it was last looked at.
-    fn follow_out(&mut self, now_ns: u64) -> Vec<bool> {
+    fn follow_line(&mut self, now_ns: u64) -> Vec<bool> {
         let mut levels = Vec::new();
         let Some(counter) = self.counters.first().filter(|_| self.irq_enabled) else { return levels };
-        let tick = ticks(now_ns).max(self.irq_tick);
-        let level = counter.out(tick);
-        if counter.next_rise(self.irq_tick).is_some_and(|rise| rise <= tick) {
+        let now_ns = now_ns.max(self.irq_ns);
+        if counter.next_rise(self.irq_ns).is_some_and(|rise| rise <= now_ns) {
             if self.irq_level {
                 levels.push(false);
             }
             levels.push(true);
             self.irq_level = true;
         }
-        if level != self.irq_level {
-            levels.push(level);
-        }
-        self.irq_level = level;
-        self.irq_tick = tick;
+        levels.extend(self.restart_line(now_ns));
         levels
     }
 
-    fn counter_mut(&mut self, number: u64) -> Option<&mut Counter> {
+    /// The interrupt line as counter 0 has it now.
+    fn restart_line(&mut self, now_ns: u64) -> Option<bool> {
+        let counter = self.counters.first().filter(|_| self.irq_enabled)?;
+        let level = counter.line(now_ns);
+        self.irq_ns = now_ns;
+        (std::mem::replace(&mut self.irq_level, level) != level).then_some(level)
+    }
+
+    fn counter_mut(&mut self, number: u64) -> Option<&mut CounterRegisters> {
         self.counters.get_mut(usize::try_from(number).ok()?)
     }
-}
-
-/// Ticks of the input clock since virtual time 0.
-fn ticks(now_ns: u64) -> u64 {
-    ticks_at(now_ns, spec::FREQUENCY)
-}
-
-/// The first virtual time at which [`ticks`] is `tick`.
-fn tick_time(tick: u64) -> u64 {
-    time_of_tick(tick, spec::FREQUENCY)
 }

@@ -48,7 +48,7 @@ macro_rules! guests {
 guests!(
     (elf, pack::Format::Linked), (multiboot, pack::Format::Multiboot),
     (pvh, pack::Format::Pvh), (bzimage, pack::Format::BzImage)
-    for [first hello exits irq smp rtc platform debug poweroff suspend reset vmport bench]
+    for [first hello exits irq apic smp rtc platform debug poweroff suspend reset vmport bench]
 );
 
 #[test]
@@ -74,6 +74,7 @@ mod irqchip {
         let ended = run(&mut command);
         let lines: &[&str] = match guest {
             "irq" => &["ok pic-level-until-lowered", "ok ioapic-hpet-periodic", "ok lint0-extint"],
+            "apic" => &["ok cluster-another", "ok masked-counts"],
             "smp" => &["cpus 2", "ok aps-started", "ok time-passes"],
             _ => &["ok hlt-woken"],
         };
@@ -87,12 +88,12 @@ mod irqchip {
 
     #[test]
     fn split_takes_interrupts_of_the_boards_own_chips() {
-        ["exits", "irq", "smp"].into_iter().for_each(|guest| check_with(guest, "split"));
+        ["exits", "irq", "apic", "smp"].into_iter().for_each(|guest| check_with(guest, "split"));
     }
 
     #[test]
     fn off_has_local_apics_of_the_boards_own_too() {
-        ["exits", "irq", "smp"].into_iter().for_each(|guest| check_with(guest, "off"));
+        ["exits", "irq", "apic", "smp"].into_iter().for_each(|guest| check_with(guest, "off"));
     }
 }
 

@@ -226,6 +226,11 @@ pub(crate) fn expand(config: &mut CpuConfig, host: &HostCpu) -> Result<(), CpuEr
     Ok(())
 }
 
+/// Whether CPUs have a SynIC.
+pub(crate) fn has_synic(config: &CpuConfig) -> bool {
+    enabled(config) && config.enlightenments.has("hv-synic")
+}
+
 fn require(config: &CpuConfig, by: &'static str, needed: &str) -> Result<(), CpuError> {
     match Enlightenments::position(needed) {
         Some(position) if !config.enlightenments.is_on(position) => {

@@ -4,6 +4,7 @@
 //! Indices: Intel SDM volume 4, AMD APM volume 2 appendix A, Linux's Documentation/virt/kvm/x86/msr.rst.
 //! Which are saved and when: `kvm_put_msrs`, `kvm_get_msrs` and `kvm_init_msrs` of QEMU 7.2.
 
+use crate::config::CpuConfig;
 use crate::expand::Expanded;
 use crate::features::FeatureWord::*;
 use crate::features::{Feature, bits};
@@ -78,8 +79,17 @@ pub mod spec {
     pub const IA32_XSS: u32 = 0xda0;
     pub const HV_GUEST_OS_ID: u32 = 0x4000_0000;
     pub const HV_HYPERCALL: u32 = 0x4000_0001;
+    pub const HV_VP_RUNTIME: u32 = 0x4000_0010;
     pub const HV_REFERENCE_TSC: u32 = 0x4000_0021;
     pub const HV_VP_ASSIST_PAGE: u32 = 0x4000_0073;
+    pub const HV_SCONTROL: u32 = 0x4000_0080;
+    pub const HV_SIEFP: u32 = 0x4000_0082;
+    pub const HV_SIMP: u32 = 0x4000_0083;
+    pub const HV_SINT0: u32 = 0x4000_0090;
+    pub const HV_STIMER0_CONFIG: u32 = 0x4000_00b0;
+    pub const HV_CRASH_P0: u32 = 0x4000_0100;
+    pub const HV_CRASH_CTL: u32 = 0x4000_0105;
+    pub const HV_REENLIGHTENMENT_CONTROL: u32 = 0x4000_0106;
     pub const KVM_ASYNC_PF_EN: u32 = 0x4b56_4d02;
     pub const KVM_STEAL_TIME: u32 = 0x4b56_4d03;
     pub const KVM_PV_EOI_EN: u32 = 0x4b56_4d04;
@@ -274,10 +284,37 @@ fn add_rare(cpu: &Expanded, host: &HostCpu, list: &mut Vec<MsrValue>) {
         list.extend([(IA32_XFD, 0), (IA32_XFD_ERR, 0)]);
     }
     if crate::hyperv::enabled(config) {
-        list.extend([(HV_GUEST_OS_ID, 0), (HV_HYPERCALL, 0)]);
-        let with = [("hv-time", HV_REFERENCE_TSC), ("hv-vapic", HV_VP_ASSIST_PAGE)];
-        let present = with.into_iter().filter(|(name, _)| config.enlightenments.has(name));
-        list.extend(present.map(|(_, index)| (index, 0)));
+        add_hyperv(config, list);
+    }
+}
+
+/// What a guest has that takes KVM for Hyper-V.
+fn add_hyperv(config: &CpuConfig, list: &mut Vec<MsrValue>) {
+    /// The sources of interrupts of a SynIC, and what they are after a reset: masked, with no vector.
+    const SINTS: u32 = 16;
+    const SINT_MASKED: u64 = 1 << 16;
+    /// Four timers, two registers each.
+    const STIMER_REGISTERS: u32 = 8;
+    /// The guest may report a crash.
+    const CRASH_NOTIFY: u64 = 1 << 63;
+    let has = |name| config.enlightenments.has(name);
+    list.extend([(HV_GUEST_OS_ID, 0), (HV_HYPERCALL, 0)]);
+    let with =
+        [("hv-runtime", HV_VP_RUNTIME), ("hv-time", HV_REFERENCE_TSC), ("hv-vapic", HV_VP_ASSIST_PAGE)];
+    list.extend(with.into_iter().filter(|(name, _)| has(name)).map(|(_, index)| (index, 0)));
+    if has("hv-synic") {
+        list.extend([HV_SCONTROL, HV_SIEFP, HV_SIMP].map(|index| (index, 0)));
+        list.extend((0..SINTS).map(|at| (HV_SINT0 + at, SINT_MASKED)));
+    }
+    if has("hv-stimer") {
+        list.extend((0..STIMER_REGISTERS).map(|at| (HV_STIMER0_CONFIG + at, 0)));
+    }
+    if has("hv-crash") {
+        list.extend((HV_CRASH_P0..HV_CRASH_CTL).map(|index| (index, 0)));
+        list.push((HV_CRASH_CTL, CRASH_NOTIFY));
+    }
+    if has("hv-reenlightenment") {
+        list.extend((0..3).map(|at| (HV_REENLIGHTENMENT_CONTROL + at, 0)));
     }
 }
 

@@ -35,6 +35,7 @@ const LAYERS: [&[&str]; 8] = [
         "hw-smbios",
         "hw-misc",
         "hw-watchdog",
+        "hw-hyperv",
         "hw-mem",
         "hw-net",
     ],

@@ -57,6 +57,7 @@ pub const CASES: &[Case] = &[
         case("irq", "", TESTDEV),
         &["ok pic-level-until-lowered", "ok ioapic-hpet-periodic", "ok lint0-extint"],
     ),
+    with_lines(case("apic", "", &[]), &["ok cluster-another", "ok masked-counts"]),
     with_lines(case("smp", "", &["-smp", "1"]), &["cpus 1", "ok aps-started", "ok time-passes"]),
     with_lines(case("smp", "", &["-smp", "2"]), &["cpus 2", "ok aps-started", "ok time-passes"]),
     with_lines(case("smp", "broadcast", &["-smp", "8"]), &["cpus 8", "ok aps-started", "ok time-passes"]),

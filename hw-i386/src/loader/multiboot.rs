@@ -3,6 +3,8 @@
 //!
 //! Behind the kernel, each page-aligned: the module list with the strings, then the modules.
 
+use std::ops::Range;
+
 use linux_loader::elf::EM_X86_64;
 use util::log::OsError;
 use util::option::get_opt_value;
@@ -12,6 +14,7 @@ use super::image::{Image, le32};
 use super::spec::multiboot as spec;
 use super::{
     BootImage, E820_RAM, E820Entry, Header, Kernel, KernelError, KernelParams, LoadError, Protocol, Rom,
+    RomSource,
 };
 
 /// Offset of the Multiboot header in the file.
@@ -89,12 +92,14 @@ pub(super) fn load(
     info.set(spec::I_MODS_COUNT, modules.len() as u32);
     list.extend_from_slice(&strings.bytes);
     roms.push(Rom::bytes("multiboot modules", tables_addr, list));
-    finish(roms, info, loaded.entry, params, warnings)
+    let kernel = loaded.addr..end;
+    finish((roms, kernel), info, loaded.entry, params, warnings)
 }
 
-/// Adds the parts at fixed addresses.
+/// Adds the parts at fixed addresses, but for what lies where the kernel and its modules are: the option ROM loads these
+/// last.
 fn finish(
-    mut roms: Vec<Rom>,
+    (mut roms, kernel): (Vec<Rom>, Range<u64>),
     mut info: Info,
     eip: u32,
     params: &KernelParams,
@@ -107,14 +112,32 @@ fn finish(
     info.set(spec::I_BOOT_DEVICE, spec::BOOT_DEVICE);
     info.set(spec::I_MMAP_LENGTH, map.len() as u32);
     info.set(spec::I_MMAP_ADDR, spec::MMAP_ADDR as u32);
-    roms.push(Rom::bytes("multiboot mmap", spec::MMAP_ADDR, map));
-    roms.push(Rom::bytes("multiboot info", spec::INFO_ADDR, info.0));
     let (gdt, mut entry) = super::flat_segments(spec::GDT_ADDR, spec::CS, spec::DS);
-    roms.push(gdt);
+    let fixed = [
+        Rom::bytes("multiboot mmap", spec::MMAP_ADDR, map),
+        Rom::bytes("multiboot info", spec::INFO_ADDR, info.0),
+        gdt,
+    ];
+    roms.extend(fixed.into_iter().flat_map(|rom| outside(rom, &kernel)));
     entry.eip = eip;
     entry.eax = spec::BOOTLOADER_MAGIC;
     entry.ebx = spec::INFO_ADDR as u32;
     Ok(BootImage { roms, entry, protocol: Protocol::Multiboot, warnings })
+}
+
+/// What of a part in memory lies outside of `taken`.
+fn outside(rom: Rom, taken: &Range<u64>) -> Vec<Rom> {
+    let end = rom.addr.saturating_add(rom.size);
+    let RomSource::Bytes(bytes) = &rom.source else { return vec![rom] };
+    if taken.end <= rom.addr || taken.start >= end {
+        return vec![rom];
+    }
+    let piece = |from: u64, to: u64| {
+        let at = |address: u64| usize::try_from(address.saturating_sub(rom.addr)).ok();
+        let bytes = bytes.get(at(from)?..at(to)?).filter(|bytes| !bytes.is_empty())?;
+        Some(Rom::bytes(&rom.name, from, bytes))
+    };
+    [piece(rom.addr, taken.start), piece(taken.end, end)].into_iter().flatten().collect()
 }
 
 /// A kernel whose header says where it goes (flag 16).
@@ -244,4 +267,27 @@ fn mem_upper(e820: &[E820Entry]) -> u32 {
         end = further;
     }
     u32::try_from((end - start) / 1024).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_covers_is_the_kernels() {
+        let left = |taken: Range<u64>| {
+            let rom = Rom::bytes("x", 0x9000, [1, 2, 3, 4]);
+            let pieces = outside(rom, &taken).into_iter().map(|rom| match rom.source {
+                RomSource::Bytes(bytes) => (rom.addr, rom.size, bytes.to_vec()),
+                _ => (rom.addr, rom.size, Vec::new()),
+            });
+            pieces.collect::<Vec<_>>()
+        };
+        assert_eq!(left(0x8000..0x9000), [(0x9000, 4, vec![1, 2, 3, 4])]);
+        assert_eq!(left(0x9004..0xa000), [(0x9000, 4, vec![1, 2, 3, 4])]);
+        assert_eq!(left(0x8000..0x9001), [(0x9001, 3, vec![2, 3, 4])]);
+        assert_eq!(left(0x9003..0xa000), [(0x9000, 3, vec![1, 2, 3])]);
+        assert_eq!(left(0x9001..0x9003), [(0x9000, 1, vec![1]), (0x9003, 1, vec![4])]);
+        assert_eq!(left(0x8000..0xa000), []);
+    }
 }

@@ -1,244 +1,198 @@
-//! One counter of the 8254, in ticks of its clock.
+//! One counter of the 8254, as QEMU and KVM have it: it counts from the moment a count is written or the gate rises,
+//! whatever its gate is then, and does not know BCD.
 
 use serde::{Deserialize, Serialize};
+use util::clock::{ticks_at, time_of_tick};
 
 use super::spec;
 
-/// A count that was latched and has not been read to its end.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Latch {
-    pub(super) count: u16,
-    pub(super) msb_next: bool,
+/// Which byte is read or written next: that of the access mode, or the second of two.
+const WORD_SECOND: u8 = 4;
+
+/// A counter's registers (`PITChannelState`, `kvm_pit_channel_state`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CounterRegisters {
+    /// What it counts down from: 1 to 65536.
+    pub count: u32,
+    /// A latched count.
+    pub latched_count: u16,
+    /// Which byte of it is read next, as in `rw_mode`; 0: none is latched.
+    pub count_latched: u8,
+    /// Whether `status` is read next.
+    pub status_latched: bool,
+    /// A latched status.
+    pub status: u8,
+    /// Which byte is read next: `rw_mode`, or 4 for the second of two.
+    pub read_state: u8,
+    /// Which byte is written next, in the same way.
+    pub write_state: u8,
+    /// The first byte of two that were to be written.
+    pub write_latch: u8,
+    /// Access mode of the control word; 0 before there was one, which is as the lower byte alone.
+    pub rw_mode: u8,
+    /// Mode of the control word: of 6 and 7 the count runs as in mode 2, and the output is as in mode 0.
+    pub mode: u8,
+    /// The control word's BCD bit.
+    pub bcd: bool,
+    /// The GATE pin.
+    pub gate: bool,
+    /// Virtual time in ns at which it began to count down.
+    pub loaded_at: u64,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Counter {
-    pub(super) mode: u8,
-    pub(super) bcd: bool,
-    pub(super) access: u8,
-    pub(super) gate: bool,
-    /// The count register: 1 to 65536, or to 10000 in BCD.
-    pub(super) reload: u32,
-    /// What the counting element counts down from.
-    pub(super) count: u32,
-    /// Whether a count was loaded and, in modes 1 and 5, triggered since the last control word.
-    pub(super) started: bool,
-    pub(super) null_count: bool,
-    /// Ticks counted before `start_tick`, from which on it counts again.
-    pub(super) counted: u64,
-    pub(super) start_tick: u64,
-    pub(super) write_lsb: Option<u8>,
-    pub(super) read_msb: bool,
-    pub(super) latch: Option<Latch>,
-    pub(super) status: Option<u8>,
-}
-
-impl Counter {
-    /// As QEMU resets it: a square wave of the longest period.
-    pub(super) fn new(gate: bool, tick: u64) -> Self {
-        Self {
-            mode: 3,
-            bcd: false,
-            access: spec::RW_WORD,
-            gate,
-            reload: 1 << 16,
-            count: 1 << 16,
-            started: true,
-            null_count: false,
-            counted: 0,
-            start_tick: tick,
-            write_lsb: None,
-            read_msb: false,
-            latch: None,
-            status: None,
-        }
+impl CounterRegisters {
+    /// As a reset leaves it, but for what was latched: a square wave of the longest period.
+    pub(super) fn reset(&mut self, gate: bool, now_ns: u64) {
+        (self.mode, self.gate, self.count, self.loaded_at) = (3, gate, 1 << 16, now_ns);
     }
 
-    /// Whether its counts are such as can be loaded.
+    /// Whether the guest can bring a counter to this.
     pub(super) fn is_possible(&self) -> bool {
-        let counts = 1..=1 << 16;
-        self.mode <= 5 && counts.contains(&self.count) && counts.contains(&self.reload)
+        let states = [self.count_latched, self.rw_mode].iter().all(|state| *state <= spec::RW_WORD)
+            && [self.read_state, self.write_state].iter().all(|state| *state <= WORD_SECOND);
+        states && self.mode <= spec::MODE_MASK && (1..=1 << 16).contains(&self.count)
     }
 
-    pub(super) fn gate(&self) -> bool {
-        self.gate
+    /// The nearest registers that a counter can have.
+    pub(super) fn possible(self) -> Self {
+        let count = if (1..=1 << 16).contains(&self.count) { self.count } else { 1 << 16 };
+        // KVM's counters have no mode after a reset.
+        let mode = if self.mode > spec::MODE_MASK { 3 } else { self.mode };
+        let state = |state: u8| state.min(WORD_SECOND);
+        Self {
+            count,
+            mode,
+            count_latched: self.count_latched & spec::RW_MASK,
+            rw_mode: self.rw_mode & spec::RW_MASK,
+            read_state: state(self.read_state),
+            write_state: state(self.write_state),
+            ..self
+        }
     }
 
-    /// Modes 1 and 5 start by a rising gate and do not look at its level.
-    fn is_triggered_by_gate(&self) -> bool {
-        matches!(self.mode, 1 | 5)
+    /// Clocks since it began to count.
+    fn elapsed(&self, now_ns: u64) -> u64 {
+        ticks_at(now_ns.saturating_sub(self.loaded_at), spec::FREQUENCY)
     }
 
-    fn is_counting(&self) -> bool {
-        self.started && (self.gate || self.is_triggered_by_gate())
+    fn count(&self) -> u64 {
+        u64::from(self.count).max(1)
     }
 
-    /// Ticks counted since the count was loaded.
-    fn elapsed(&self, tick: u64) -> u64 {
-        let since = if self.is_counting() { tick.saturating_sub(self.start_tick) } else { 0 };
-        self.counted.saturating_add(since)
-    }
-
-    /// The OUT pin.
-    pub(super) fn out(&self, tick: u64) -> bool {
-        let (elapsed, count) = (self.elapsed(tick), u64::from(self.count));
+    /// The OUT pin as the guest reads it (`pit_get_out`): in modes 1 and 2 not as the data sheet has it.
+    pub(super) fn out(&self, now_ns: u64) -> bool {
+        let (elapsed, count) = (self.elapsed(now_ns), self.count());
         match self.mode {
-            mode if !self.started => mode != 0,
-            0 | 1 => elapsed >= count,
-            2 | 3 if !self.gate => true,
-            2 => elapsed % count != count - 1,
+            1 => elapsed < count,
+            2 => elapsed % count == 0 && elapsed != 0,
             3 => elapsed % count < count.div_ceil(2),
-            _ => elapsed != count,
+            4 | 5 => elapsed == count,
+            _ => elapsed >= count,
         }
     }
 
-    /// When OUT next rises after `tick`, if nothing else happens.
-    pub(super) fn next_rise(&self, tick: u64) -> Option<u64> {
-        if !self.is_counting() {
-            return None;
+    /// The interrupt line that counter 0 drives: in mode 1 it rises at the end, and in mode 2 it is up until it is to rise
+    /// again.
+    pub(super) fn line(&self, now_ns: u64) -> bool {
+        match self.mode {
+            1 | 2 => self.elapsed(now_ns) >= self.count(),
+            _ => self.out(now_ns),
         }
-        let (elapsed, count) = (self.elapsed(tick), u64::from(self.count));
+    }
+
+    /// When the interrupt line next rises after `now_ns`, if nothing else happens.
+    pub(super) fn next_rise(&self, now_ns: u64) -> Option<u64> {
+        let (elapsed, count) = (self.elapsed(now_ns), self.count());
         let rise = match self.mode {
-            0 | 1 => count,
-            // With a count of 1, which the data sheet forbids, OUT never changes.
+            // A count of 1, which the data sheet forbids, is no wave.
             2 | 3 if count == 1 => return None,
             2 | 3 => elapsed - elapsed % count + count,
-            _ => count + 1,
+            _ => count,
         };
-        rise.checked_sub(elapsed).filter(|&ticks| ticks != 0).map(|ticks| tick.saturating_add(ticks))
+        (rise > elapsed).then(|| self.loaded_at.saturating_add(time_of_tick(rise, spec::FREQUENCY)))
     }
 
-    /// The counting element as the guest reads it.
-    fn current(&self, tick: u64) -> u16 {
-        let (elapsed, count) = (self.elapsed(tick), u64::from(self.count));
+    /// The counting element (`pit_get_count`).
+    fn current(&self, now_ns: u64) -> u16 {
+        let (elapsed, count) = (self.elapsed(now_ns), self.count());
         let value = match self.mode {
-            2 => count - elapsed % count,
-            3 => {
-                // Counts down by two, twice a period, from an even number.
-                let high = count.div_ceil(2);
-                let position = elapsed % count;
-                let half = if position < high { position } else { position - high };
-                (count & !1) - 2 * half
-            }
-            _ => {
-                let limit = self.limit();
-                (count + limit - elapsed % limit) % limit
-            }
+            0 | 1 | 4 | 5 => count.wrapping_sub(elapsed),
+            3 => count - elapsed.wrapping_mul(2) % count,
+            _ => count - elapsed % count,
         };
-        if self.bcd { to_bcd(value % self.limit()) } else { value as u16 }
+        value as u16
     }
 
-    /// One more than the largest number it can show.
-    fn limit(&self) -> u64 {
-        if self.bcd { 10_000 } else { 1 << 16 }
-    }
-
-    pub(super) fn set_gate(&mut self, gate: bool, tick: u64) {
-        if gate == self.gate {
-            return;
-        }
-        let counted = self.elapsed(tick);
+    /// Sets the GATE pin. True if it began to count anew.
+    pub(super) fn set_gate(&mut self, gate: bool, now_ns: u64) -> bool {
+        let restarts = gate && !self.gate && matches!(self.mode, 1 | 2 | 3 | 5);
         self.gate = gate;
-        let restarts = self.is_triggered_by_gate() || matches!(self.mode, 2 | 3) && self.started;
-        if restarts && gate {
-            self.load(tick);
-        } else if !self.is_triggered_by_gate() {
-            self.counted = counted;
-            self.start_tick = tick;
+        if restarts {
+            self.loaded_at = now_ns;
         }
+        restarts
     }
 
-    /// Counts down from the count register, from now on.
-    fn load(&mut self, tick: u64) {
-        self.count = self.reload;
-        self.counted = 0;
-        self.start_tick = tick;
-        self.started = true;
-        self.null_count = false;
-    }
-
-    /// A control word for this counter.
+    /// A control word for this counter: what it counts goes on until a count is written.
     pub(super) fn program(&mut self, word: u8) {
-        let mode = word >> spec::MODE_SHIFT & spec::MODE_MASK;
-        self.mode = if mode > 5 { mode & spec::MODE_23_MASK } else { mode };
+        self.rw_mode = word >> spec::RW_SHIFT & spec::RW_MASK;
+        (self.read_state, self.write_state) = (self.rw_mode, self.rw_mode);
+        self.mode = word >> spec::MODE_SHIFT & spec::MODE_MASK;
         self.bcd = word & spec::BCD != 0;
-        self.access = word >> spec::RW_SHIFT & spec::RW_MASK;
-        self.started = false;
-        self.null_count = true;
-        self.counted = 0;
-        self.write_lsb = None;
-        self.read_msb = false;
-        self.latch = None;
-        self.status = None;
     }
 
-    pub(super) fn write(&mut self, value: u8, tick: u64) {
-        match (self.access, self.write_lsb.take()) {
-            (spec::RW_LSB, _) => self.set_count(value.into(), tick),
-            (spec::RW_MSB, _) => self.set_count(u16::from_be_bytes([value, 0]), tick),
-            (_, Some(lsb)) => self.set_count(u16::from_be_bytes([value, lsb]), tick),
-            (_, None) => {
-                self.write_lsb = Some(value);
-                if self.mode == 0 {
-                    // The first byte stops the counter.
-                    self.started = false;
-                    self.counted = 0;
-                }
+    /// A byte of a count. True if it began to count.
+    pub(super) fn write(&mut self, value: u8, now_ns: u64) -> bool {
+        let count = match self.write_state {
+            spec::RW_WORD => {
+                self.write_latch = value;
+                self.write_state = WORD_SECOND;
+                return false;
             }
-        }
-    }
-
-    fn set_count(&mut self, value: u16, tick: u64) {
-        let count = if self.bcd { from_bcd(value) } else { value.into() };
-        self.reload = if count == 0 { self.limit() as u32 } else { count };
-        self.null_count = true;
-        if !self.is_triggered_by_gate() {
-            self.load(tick);
-        }
-    }
-
-    pub(super) fn latch_count(&mut self, tick: u64) {
-        if self.latch.is_none() {
-            self.latch = Some(Latch { count: self.current(tick), msb_next: self.access == spec::RW_MSB });
-        }
-    }
-
-    pub(super) fn latch_status(&mut self, tick: u64) {
-        let status = u8::from(self.out(tick)) << spec::STATUS_OUTPUT_SHIFT
-            | u8::from(self.null_count) << spec::STATUS_NULL_COUNT_SHIFT
-            | self.access << spec::RW_SHIFT
-            | self.mode << spec::MODE_SHIFT
-            | u8::from(self.bcd);
-        self.status.get_or_insert(status);
-    }
-
-    pub(super) fn read(&mut self, tick: u64) -> u8 {
-        if let Some(status) = self.status.take() {
-            return status;
-        }
-        if let Some(Latch { count, msb_next }) = self.latch.take() {
-            if self.access == spec::RW_WORD && !msb_next {
-                self.latch = Some(Latch { count, msb_next: true });
+            WORD_SECOND => {
+                self.write_state = spec::RW_WORD;
+                u16::from_be_bytes([value, self.write_latch])
             }
-            let [msb, lsb] = count.to_be_bytes();
-            return if msb_next { msb } else { lsb };
-        }
-        let [msb, lsb] = self.current(tick).to_be_bytes();
-        match self.access {
-            spec::RW_LSB => lsb,
-            spec::RW_MSB => msb,
-            _ => {
-                self.read_msb = !self.read_msb;
-                if self.read_msb { lsb } else { msb }
-            }
+            spec::RW_MSB => u16::from_be_bytes([value, 0]),
+            _ => value.into(),
+        };
+        self.count = if count == 0 { 1 << 16 } else { count.into() };
+        self.loaded_at = now_ns;
+        true
+    }
+
+    pub(super) fn latch_count(&mut self, now_ns: u64) {
+        if self.count_latched == 0 {
+            self.latched_count = self.current(now_ns);
+            self.count_latched = self.rw_mode;
         }
     }
-}
 
-fn from_bcd(value: u16) -> u32 {
-    (0..4).rev().fold(0, |number, digit| number * 10 + u32::from(value >> (4 * digit) & 0xf))
-}
+    pub(super) fn latch_status(&mut self, now_ns: u64) {
+        if !self.status_latched {
+            self.status = u8::from(self.out(now_ns)) << spec::STATUS_OUTPUT_SHIFT
+                | self.rw_mode << spec::RW_SHIFT
+                | self.mode << spec::MODE_SHIFT
+                | u8::from(self.bcd);
+            self.status_latched = true;
+        }
+    }
 
-fn to_bcd(value: u64) -> u16 {
-    (0..4).fold(0, |bcd, digit| bcd | ((value / 10u64.pow(digit) % 10) << (4 * digit)) as u16)
+    pub(super) fn read(&mut self, now_ns: u64) -> u8 {
+        if std::mem::take(&mut self.status_latched) {
+            return self.status;
+        }
+        let latched = self.count_latched != 0;
+        let count = if latched { self.latched_count } else { self.current(now_ns) };
+        let state = if latched { self.count_latched } else { self.read_state };
+        match (latched, state) {
+            (true, spec::RW_WORD) => self.count_latched = spec::RW_MSB,
+            (true, _) => self.count_latched = 0,
+            (false, spec::RW_WORD) => self.read_state = WORD_SECOND,
+            (false, WORD_SECOND) => self.read_state = spec::RW_WORD,
+            (false, _) => {}
+        }
+        let [msb, lsb] = count.to_be_bytes();
+        if matches!(state, spec::RW_MSB | WORD_SECOND) { msb } else { lsb }
+    }
 }

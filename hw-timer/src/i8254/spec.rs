@@ -19,8 +19,6 @@ pub const RW_MASK: u8 = 0x3;
 pub const MODE_SHIFT: u32 = 1;
 /// Control word, M, three bits.
 pub const MODE_MASK: u8 = 0x7;
-/// Control word, M: of modes 6 and 7, which are 2 and 3, only these bits count.
-pub const MODE_23_MASK: u8 = 0x3;
 /// Control word: binary coded decimal.
 pub const BCD: u8 = 1 << 0;
 
@@ -40,5 +38,3 @@ pub const READ_BACK_COUNTER_SHIFT: u32 = 1;
 
 /// Status byte: position of the OUT pin.
 pub const STATUS_OUTPUT_SHIFT: u32 = 7;
-/// Status byte: position of the null count flag.
-pub const STATUS_NULL_COUNT_SHIFT: u32 = 6;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use accel_kvm::kvm_bindings::{KVM_MAX_CPUID_ENTRIES, Msrs, kvm_msr_entry};
+use accel_kvm::kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_cpuid_entry2, kvm_msr_entry};
 use accel_kvm::kvm_ioctls::{Cap, VcpuFd};
 use accel_kvm::{KernelIrqchip, KvmState};
 use hw_core::accel::current_accel_name;
@@ -42,18 +42,10 @@ pub(crate) fn msr_indices() -> &'static [u32] {
 pub(crate) fn init(kvm: &Arc<KvmState>) -> Result<()> {
     let supported =
         kvm.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(refused("KVM_GET_SUPPORTED_CPUID"))?;
-    let supported = supported.as_slice().iter().map(|e| CpuidEntry {
-        function: e.function,
-        index: e.index,
-        flags: e.flags,
-        eax: e.eax,
-        ebx: e.ebx,
-        ecx: e.ecx,
-        edx: e.edx,
-    });
     let msrs = kvm.kvm.get_msr_index_list().map_err(refused("KVM_GET_MSR_INDEX_LIST"))?.as_slice().to_vec();
     let cpu = HostCpu {
-        supported: supported.collect(),
+        supported: leaves(&supported),
+        hyperv: kvm.supported_hv_cpuid().map(|list| leaves(&list)).unwrap_or_default(),
         cpuid: HostCpu::read_cpuid(),
         feature_msrs: feature_msrs(kvm),
         has_arch_capabilities: msrs.contains(&IA32_ARCH_CAPABILITIES),
@@ -71,6 +63,19 @@ pub(crate) fn init(kvm: &Arc<KvmState>) -> Result<()> {
     };
     let _ = HOST.set(Host { cpu, msrs });
     Ok(())
+}
+
+fn leaves(list: &CpuId) -> Vec<CpuidEntry> {
+    let entry = |e: &kvm_cpuid_entry2| CpuidEntry {
+        function: e.function,
+        index: e.index,
+        flags: e.flags,
+        eax: e.eax,
+        ebx: e.ebx,
+        ecx: e.ecx,
+        edx: e.edx,
+    };
+    list.as_slice().iter().map(entry).collect()
 }
 
 /// Values of the MSRs that describe the processor. One that KVM lists and then refuses reads as absent.

@@ -6,6 +6,7 @@ mod dump;
 mod host;
 mod put;
 mod state;
+mod synic;
 mod user_irq;
 mod vectors;
 
@@ -13,7 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use accel_kvm::kvm_bindings::{
-    CpuId, KVM_MP_STATE_HALTED, kvm_cpuid_entry2, kvm_debug_exit_arch, kvm_guest_debug, kvm_regs, kvm_sregs,
+    CpuId, KVM_CAP_HYPERV_SYNIC, KVM_MP_STATE_HALTED, kvm_cpuid_entry2, kvm_debug_exit_arch, kvm_enable_cap,
+    kvm_guest_debug, kvm_regs, kvm_sregs,
 };
 use accel_kvm::kvm_ioctls::{Cap, VcpuFd};
 use accel_kvm::{DebugExit, HwBreakpoint, KvmArch, KvmArchCpu, KvmState};
@@ -25,6 +27,7 @@ use qom::{Error, Result, bail};
 use crate::cpu::X86Cpu;
 use crate::cpuid::{VcpuPlace, build_cpuid};
 use crate::host::{CpuidEntry, IrqChip};
+use crate::hyperv;
 use crate::msrs::{self, Available};
 use crate::reset::{MpState, Registers};
 
@@ -179,6 +182,12 @@ impl KvmArchCpu for X86Cpu {
         if let Some(cap) = cpu.mcg_cap {
             host::setup_mce(vcpu, cap)?;
         }
+        if hyperv::has_synic(&cpu.config) {
+            // The older of two capabilities: with it the kernel clears the pages that the guest hands it.
+            let cap = kvm_enable_cap { cap: KVM_CAP_HYPERV_SYNIC, ..Default::default() };
+            vcpu.enable_cap(&cap)
+                .map_err(refused("failed to turn on HyperV SynIC in KVM: KVM_ENABLE_CAP"))?;
+        }
         let available = host::msr_indices();
         put::write_msrs(vcpu, &msrs::feature_msrs(cpu, host(), Available(available)));
         Ok(())
@@ -204,6 +213,9 @@ impl KvmArchCpu for X86Cpu {
         put::put_state(vcpu, &state)?;
         put::write_msrs(vcpu, &reset);
         put::write_msrs(vcpu, &pending.msrs);
+        if hyperv::has_synic(&cpu.config) {
+            synic::put(self.index(), &pending.msrs);
+        }
         match apic_in_kernel {
             true => put::put_lapic(vcpu, self.apic_id(), self.is_bootstrap(), pending.lint),
             false => Ok(()),
@@ -240,6 +252,14 @@ impl KvmArchCpu for X86Cpu {
 
     fn ioapic_eoi(&self, vector: u8) {
         hw_intc::ioapic_eoi_broadcast(vector);
+    }
+
+    fn set_synic(&self, control: u64, event_page: u64, message_page: u64) {
+        synic::set(self, control, event_page, message_page);
+    }
+
+    fn hyperv_hypercall(&self, input: u64, parameters: [u64; 2]) -> u64 {
+        hw_hyperv::hypercall(input, parameters[0]).into()
     }
 
     fn dump_state(&self, vcpu: &VcpuFd) -> String {
