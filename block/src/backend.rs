@@ -510,7 +510,7 @@ impl BlockBackend {
             let result = carry_out(&node, &request, write_through);
             finish(request, result);
         };
-        self.pool.get_or_init(ThreadPool::new).run(Box::new(work));
+        self.pool.get_or_init(ThreadPool::default).run(Box::new(work));
     }
 
     /// Carries a request out and waits for it.

@@ -16,11 +16,11 @@ mod info;
 mod lock;
 pub mod node;
 pub mod options;
-mod pool;
+pub mod pool;
 mod qmp;
 mod sys;
-mod throttle;
-mod throttle_group;
+pub mod throttle;
+pub mod throttle_group;
 pub mod tray;
 
 pub use backend::BlockBackend;

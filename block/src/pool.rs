@@ -13,9 +13,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A pool; dropped, its threads finish what there is.
+/// A pool, without threads at first; dropped, its threads finish what there is.
+#[derive(Default)]
 pub struct ThreadPool(Arc<Shared>);
 
+#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     work: Condvar,
@@ -30,11 +32,6 @@ struct State {
 }
 
 impl ThreadPool {
-    /// A pool without threads.
-    pub fn new() -> Self {
-        ThreadPool(Arc::new(Shared { state: Mutex::default(), work: Condvar::new() }))
-    }
-
     /// Has a thread call `job`, or this one where the host gives none.
     pub fn run(&self, job: Job) {
         let mut state = self.0.state.lock();

@@ -44,26 +44,31 @@ pub fn group(name: &str) -> Arc<ThrottleGroup> {
     if let Some(found) = groups.iter().filter_map(Weak::upgrade).find(|group| group.name == name) {
         return found;
     }
-    // A test's clock stands until it is moved.
-    let clock = if clock::is_manual() { ClockType::Virtual } else { ClockType::Realtime };
-    let made = Arc::new_cyclic(|this: &Weak<ThrottleGroup>| ThrottleGroup {
-        name: name.to_owned(),
-        clock,
-        state: Mutex::default(),
-        timers: [false, true].map(|is_write| {
-            let this = this.clone();
-            Timer::new(clock, move || {
-                if let Some(group) = this.upgrade() {
-                    group.let_go(is_write);
-                }
-            })
-        }),
-    });
+    let made = ThrottleGroup::new(name);
     groups.push(Arc::downgrade(&made));
     made
 }
 
 impl ThrottleGroup {
+    /// A group that is not found by its name.
+    pub fn new(name: &str) -> Arc<ThrottleGroup> {
+        // A test's clock stands until it is moved.
+        let clock = if clock::is_manual() { ClockType::Virtual } else { ClockType::Realtime };
+        Arc::new_cyclic(|this: &Weak<ThrottleGroup>| ThrottleGroup {
+            name: name.to_owned(),
+            clock,
+            state: Mutex::default(),
+            timers: [false, true].map(|is_write| {
+                let this = this.clone();
+                Timer::new(clock, move || {
+                    if let Some(group) = this.upgrade() {
+                        group.let_go(is_write);
+                    }
+                })
+            }),
+        })
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name

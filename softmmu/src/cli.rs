@@ -10,6 +10,7 @@ mod config;
 mod device;
 mod drive;
 mod firmware;
+mod fsdev;
 mod identity;
 mod introspect;
 mod machine;

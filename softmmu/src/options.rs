@@ -11,6 +11,7 @@ use hw_core::runstate::{PanicAction, RebootAction, ShutdownAction, WatchdogActio
 use hw_rtc::{LostTickPolicy, RtcOptions};
 use qom::{Error, Result, Value, bail};
 use util::clock::ClockType;
+use util::option::Opts;
 
 use crate::accel::AccelOptions;
 use crate::chardevs::CharOptions;
@@ -67,6 +68,8 @@ pub struct Options {
     pub chars: CharOptions,
     pub nets: NetOptions,
     pub disks: BlockOptions,
+    /// What is shared, and the option as given.
+    pub fsdevs: Vec<(Opts, String)>,
     pub cpu: Option<String>,
     pub name: Option<String>,
     pub uuid: Option<[u8; 16]>,
@@ -180,6 +183,7 @@ impl Options {
         options.read_chars()?;
         options.read_nets();
         options.read_disks()?;
+        options.read_fsdevs()?;
         options.read_rtc()?;
         options.command_line.warnings.iter().for_each(|w| eprintln!("softmmu: warning: {w}"));
         Ok(options)
@@ -407,6 +411,12 @@ impl Options {
             self.disks.drives.push((drive.id, drive.values, drive.location.to_string()));
         }
         self.disks.snapshot = self.command_line.has(OptionId::Snapshot);
+        Ok(())
+    }
+
+    fn read_fsdevs(&mut self) -> Result<()> {
+        let fsdevs = self.command_line.fsdevs().map_err(wrong)?;
+        self.fsdevs = fsdevs.into_iter().map(|(opts, location)| (opts, location.to_string())).collect();
         Ok(())
     }
 

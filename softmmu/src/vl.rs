@@ -68,6 +68,9 @@ pub fn qemu_init(arguments: &[String]) -> Result<Init> {
     chardev::suspend_mux_open();
     chardevs::create(&options.chars)?;
     let kind = machine.class().get::<MachineClass>().map_or("", |class| class.name);
+    for (opts, location) in &options.fsdevs {
+        hw_9pfs::fsdev::add(opts).map_err(|e| e.prepend(format!("{location}: ")))?;
+    }
     if !drives::create(&options.disks, kind)? {
         return Ok(Init::Done);
     }

@@ -38,6 +38,7 @@ const LAYERS: [&[&str]; 8] = [
         "hw-hyperv",
         "hw-mem",
         "hw-net",
+        "hw-9pfs",
     ],
     // The CPU and the board.
     &["target-i386", "hw-i386"],

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 use util::keyval;
 use util::option::{OptDesc, OptType, OptsDesc, id_wellformed};
 
+use super::fsdev::virtfs_device;
 use super::{CliError, CommandLine, Location, Occurrence, OptionId, parse_opts};
 
 static DEVICE: OptsDesc = OptsDesc { name: "device", implied: Some("driver"), merge: false, descs: &[] };
@@ -74,15 +75,19 @@ pub struct GlobalProperty {
 }
 
 impl CommandLine {
-    /// `-device`, in order.
+    /// `-device`, and what `-virtfs` stands for, in order.
     ///
     /// # Errors
     /// Text that does not parse, a device without a type, an id twice.
     pub fn devices(&mut self) -> Result<Vec<DeviceOptions>, CliError> {
         let mut warnings = Vec::new();
         let mut devices: Vec<DeviceOptions> = Vec::new();
-        for occurrence in self.all(OptionId::Device) {
-            let device = device(occurrence, &mut warnings)?;
+        for occurrence in &self.occurrences {
+            let device = match occurrence.id {
+                OptionId::Device => device(occurrence, &mut warnings)?,
+                OptionId::Virtfs => virtfs_device(occurrence)?,
+                _ => continue,
+            };
             if let Some(id) =
                 device.id.as_ref().filter(|id| devices.iter().any(|other| other.id.as_ref() == Some(*id)))
             {

@@ -4,6 +4,9 @@
 
 use qapi::QapiType;
 use qom::{Result, bail};
+use util::option::OptType;
+
+use super::fsdev;
 
 /// What a parameter of an option is.
 #[derive(QapiType, Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +69,8 @@ const GROUPS: &[(&str, &[Parameter])] = &[
             ("enable", Boolean),
         ],
     ),
+    ("virtfs", &[]),
+    ("fsdev", &[]),
     ("smbios", &[]),
     ("acpi", &[]),
     ("action", &[("watchdog", Text), ("panic", Text), ("reboot", Text), ("shutdown", Text)]),
@@ -167,16 +172,32 @@ const GROUPS: &[(&str, &[Parameter])] = &[
     ),
 ];
 
+fn kind_of(kind: OptType) -> CommandLineParameterType {
+    match kind {
+        OptType::String => Text,
+        OptType::Bool => Boolean,
+        OptType::Number => Number,
+        OptType::Size => Size,
+    }
+}
+
 fn describe((option, parameters): &(&str, &[Parameter])) -> CommandLineOptionInfo {
-    let parameter = |(name, kind): &Parameter| CommandLineParameterInfo {
-        name: (*name).to_owned(),
-        kind: *kind,
+    let desc = match *option {
+        "fsdev" => fsdev::FSDEV.descs,
+        "virtfs" => fsdev::VIRTFS.descs,
+        _ => &[],
+    };
+    // QEMU's list of them is the other way round.
+    let described = desc.iter().rev().map(|desc| (desc.name, kind_of(desc.kind)));
+    let parameter = |(name, kind): Parameter| CommandLineParameterInfo {
+        name: name.to_owned(),
+        kind,
         help: None,
         default: None,
     };
     CommandLineOptionInfo {
         option: (*option).to_owned(),
-        parameters: parameters.iter().map(parameter).collect(),
+        parameters: parameters.iter().copied().chain(described).map(parameter).collect(),
     }
 }
 

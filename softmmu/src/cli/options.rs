@@ -186,8 +186,8 @@ options! {
         Mtdblock "mtdblock" arg Later "FILE" "image for on-board flash memory";
         Sd "sd" arg Later "FILE" "image for an SD card";
         Snapshot "snapshot" flag Full "" "write to temporary files, not to images";
-        Fsdev "fsdev" arg Later "local|proxy|synth,id=ID[,...]" "a directory to share";
-        Virtfs "virtfs" arg Later "local|proxy|synth,mount_tag=TAG[,...]" "a directory to share, and the device for it";
+        Fsdev "fsdev" arg Full "local|synth,id=ID[,...]" "a directory to share";
+        Virtfs "virtfs" arg Full "local|synth,mount_tag=TAG[,...]" "a directory to share, and the device for it";
         Iscsi "iscsi" arg Later "[user=USER][,initiator-name=NAME][,...]" "parameters of iSCSI sessions";
     }
     "USB convenience options" {

@@ -175,7 +175,7 @@ mod config_files {
         assert_eq!(error("\n[foo]\n a = \"b\"\n"), "softmmu:F:3: There is no option group 'foo'");
         assert_eq!(error(" a = \"b\"\n"), "softmmu:F:1: no group defined");
         assert_eq!(error("[memory]\nfoo\n"), "softmmu:F:2: parse error");
-        assert_eq!(error("[fsdev]\n  type = \"x\"\n"), "softmmu:F:2: -fsdev: not supported yet");
+        assert_eq!(error("[iscsi]\n  user = \"x\"\n"), "softmmu:F:2: -iscsi: not supported yet");
         assert!(error("[memory]\n  size = \"64x\"\n").starts_with("softmmu:F:2: Parameter 'size' expects"));
     }
 
