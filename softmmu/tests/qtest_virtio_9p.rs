@@ -174,7 +174,9 @@ fn a_reset_ends_what_would_not_end() {
     let mut driver = Driver::start("synth");
     driver.attach();
     driver.open(b"FLUSH");
-    (0..100).for_each(|tag| drop(driver.submit(WRITE, tag, &Driver::write(&[1]))));
+    for tag in 0..100 {
+        driver.submit(WRITE, tag, &Driver::write(&[1]));
+    }
     let mut driver = driver.again();
     // Its fids are gone, too.
     driver.attach();
