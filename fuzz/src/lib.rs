@@ -10,6 +10,7 @@ mod options;
 mod qcow2;
 mod qmp;
 mod qtest;
+mod virtio;
 
 /// Something to fuzz.
 pub struct Target {
@@ -28,6 +29,13 @@ pub const TARGETS: &[Target] = &[
     Target { name: "qcow2", run: qcow2::run, words: qcow2::words },
     Target { name: "qmp", run: qmp::run, words: qmp::words },
     Target { name: "qtest", run: qtest::run, words: qtest::words },
+    Target { name: "virtio-balloon", run: virtio::balloon, words: virtio::words },
+    Target { name: "virtio-blk", run: virtio::blk, words: virtio::words },
+    Target { name: "virtio-input", run: virtio::input, words: virtio::words },
+    Target { name: "virtio-net", run: virtio::net, words: virtio::words },
+    Target { name: "virtio-rng", run: virtio::rng, words: virtio::words },
+    Target { name: "virtio-scsi", run: virtio::scsi, words: virtio::words },
+    Target { name: "virtio-serial", run: virtio::serial, words: virtio::words },
 ];
 
 /// The target of that name.

@@ -3,20 +3,6 @@
 //! `main` walks QEMU's three phases: [`vl::qemu_init`], [`main_loop::qemu_main_loop`], [`vl::qemu_cleanup`].
 #![forbid(unsafe_code)]
 
-mod accel;
-mod chardevs;
-mod daemon;
-mod drives;
-mod help;
-mod main_loop;
-mod networks;
-mod options;
-mod preconfig;
-mod qtest;
-mod sandbox;
-mod signals;
-mod vl;
-
 // Crates whose devices users name; without a mention they would not be linked.
 use {
     hw_block as _, hw_char as _, hw_i386 as _, hw_misc as _, hw_net as _, hw_scsi as _, hw_virtio as _,
@@ -25,7 +11,7 @@ use {
 
 use std::process::ExitCode;
 
-use softmmu::cli;
+use softmmu::{main_loop, report, vl};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -54,15 +40,5 @@ fn main() -> ExitCode {
             report(&error);
             ExitCode::FAILURE
         }
-    }
-}
-
-/// Tells the user what is wrong.
-fn report(error: &qom::Error) {
-    if !error.message.is_empty() {
-        eprintln!("softmmu: {error}");
-    }
-    if let Some(hint) = &error.hint {
-        eprintln!("{hint}");
     }
 }

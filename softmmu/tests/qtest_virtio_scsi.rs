@@ -199,6 +199,24 @@ fn what_is_written_is_read_and_is_in_the_image() {
 }
 
 #[test]
+fn what_is_unmapped_reads_as_zeroes() {
+    let (_folder, path) = image("qcow2", "64M");
+    let drive = format!("file={path},if=none,id=d0,discard=unmap");
+    let mut vm = Adapter::new(&["-drive", &drive, "-device", "scsi-hd,drive=d0,scsi-id=0"]);
+    vm.clear_attention(0);
+    for lba in [0, 200, 131_056] {
+        assert_eq!(vm.write(0, &cdb10(WRITE, lba, 16), &pattern(0x5a, 8192)), good());
+    }
+    let mut unmap = vec![0, 22, 0, 16, 0, 0, 0, 0];
+    unmap.extend(0u64.to_be_bytes());
+    unmap.extend([131_072u32.to_be_bytes(), [0; 4]].concat());
+    assert_eq!(vm.write(0, &[0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0], &unmap), good());
+    for lba in [0, 200, 131_056] {
+        assert_eq!(vm.read(0, &cdb10(READ, lba, 16), 8192), (good(), vec![0; 8192]), "block {lba}");
+    }
+}
+
+#[test]
 fn logical_units_are_found_and_answer_for_their_target() {
     let null = |n| format!("driver=null-co,read-zeroes=on,size=1M,node-name=n{n}");
     let nodes: Vec<String> = (0..3).map(null).collect();
