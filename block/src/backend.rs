@@ -17,6 +17,7 @@ use vm_memory::VolatileSlice;
 use crate::driver::Child;
 use crate::node::BlockNode;
 use crate::pool::ThreadPool;
+pub use crate::stats::{Counts, Stats};
 use crate::throttle_group::ThrottleGroup;
 
 qom::property_enum! {
@@ -132,76 +133,6 @@ pub trait BlockDevice: Send + Sync {
     fn resized(&self) {}
 }
 
-/// What is counted of one kind of requests.
-#[derive(Debug, Default)]
-pub struct Counts {
-    /// Bytes moved.
-    pub bytes: AtomicU64,
-    /// Requests that went well.
-    pub operations: AtomicU64,
-    /// Requests that became part of another.
-    pub merged: AtomicU64,
-    /// Requests that failed.
-    pub failed: AtomicU64,
-    /// Requests that made no sense.
-    pub invalid: AtomicU64,
-    /// Time that they took, ns.
-    pub time_ns: AtomicU64,
-}
-
-/// What is counted.
-#[derive(Debug, Default)]
-pub struct Stats {
-    /// Reads.
-    pub read: Counts,
-    /// Writes, of zeroes too.
-    pub write: Counts,
-    /// Discards.
-    pub unmap: Counts,
-    /// Flushes.
-    pub flush: Counts,
-    last_access: Mutex<Option<Instant>>,
-}
-
-impl Stats {
-    /// The counts of a kind.
-    pub fn of(&self, op: Op) -> &Counts {
-        match op {
-            Op::Read => &self.read,
-            Op::Write | Op::WriteZeroes { .. } => &self.write,
-            Op::Discard => &self.unmap,
-            Op::Flush => &self.flush,
-        }
-    }
-
-    /// Time since the last request, ns.
-    pub fn idle_time_ns(&self) -> Option<u64> {
-        self.last_access.lock().map(|at| at.elapsed().as_nanos() as u64)
-    }
-
-    fn count(&self, request: &Request, begun: Instant, result: &io::Result<()>) {
-        let counts = self.of(request.op);
-        let requests = request.memory.requests();
-        match result {
-            Ok(()) => {
-                counts.bytes.fetch_add(request.bytes, Ordering::Relaxed);
-                counts.operations.fetch_add(requests, Ordering::Relaxed);
-                counts.merged.fetch_add(requests.saturating_sub(1), Ordering::Relaxed);
-            }
-            Err(_) => {
-                counts.failed.fetch_add(requests, Ordering::Relaxed);
-            }
-        }
-        let now = Instant::now();
-        let time = (now - begun).as_nanos() as u64;
-        counts.time_ns.fetch_add(time.saturating_mul(requests), Ordering::Relaxed);
-        // Whoever holds it notes a time as good.
-        if let Some(mut last) = self.last_access.try_lock() {
-            *last = Some(now);
-        }
-    }
-}
-
 /// What a device reads and writes through.
 pub struct BlockBackend {
     name: String,
@@ -209,6 +140,8 @@ pub struct BlockBackend {
     device: Mutex<Option<Weak<dyn BlockDevice>>>,
     /// A device took it for itself.
     attached: AtomicBool,
+    /// Its device shares no medium with those who write.
+    alone: AtomicBool,
     on_error: Mutex<(BlockdevOnError, BlockdevOnError)>,
     /// An error stopped the machine: what `query-block` tells as `io-status`.
     io_status: Mutex<Option<&'static str>>,
@@ -330,6 +263,7 @@ impl BlockBackend {
             root: ArcSwapOption::empty(),
             device: Mutex::new(None),
             attached: AtomicBool::new(false),
+            alone: AtomicBool::new(false),
             on_error: Mutex::new((BlockdevOnError::Auto, BlockdevOnError::Auto)),
             io_status: Mutex::new(None),
             write_cache: AtomicBool::new(true),
@@ -358,6 +292,31 @@ impl BlockBackend {
         self.root.store(Some(Arc::new(Child::new("root", node))));
     }
 
+    /// Keeps other programs from writing to the medium, and to those that [`BlockBackend::insert_alone`] puts in later,
+    /// until the device is done with it.
+    ///
+    /// # Errors
+    /// For the user: another has it.
+    pub fn keep_writers_out(&self) -> Result<()> {
+        if let Some(node) = self.node() {
+            node.driver().keep_writers_out(false)?;
+        }
+        self.alone.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Puts a medium in, as the device shares it (`blk_insert_bs`).
+    ///
+    /// # Errors
+    /// For the user: another has it.
+    pub fn insert_alone(&self, node: Arc<BlockNode>) -> Result<()> {
+        if self.alone.load(Ordering::Acquire) {
+            node.driver().keep_writers_out(false)?;
+        }
+        self.insert(node);
+        Ok(())
+    }
+
     /// Takes the medium out.
     pub fn remove(&self) {
         self.drain();
@@ -376,6 +335,7 @@ impl BlockBackend {
     /// The device is done with it.
     pub fn detach(&self) {
         *self.device.lock() = None;
+        self.alone.store(false, Ordering::Release);
         self.attached.store(false, Ordering::Release);
     }
 
@@ -513,6 +473,15 @@ impl BlockBackend {
         self.pool.get_or_init(ThreadPool::default).run(Box::new(work));
     }
 
+    /// Lets go what waits for its turn; whether anything ever does.
+    fn release(&self) -> bool {
+        let group = self.throttle();
+        if let Some(group) = &group {
+            group.release(self.owner());
+        }
+        self.node().is_some_and(|node| node.driver().release()) || group.is_some()
+    }
+
     /// Carries a request out and waits for it.
     ///
     /// # Errors
@@ -530,13 +499,11 @@ impl BlockBackend {
         self.waiters.fetch_add(1, Ordering::AcqRel);
         let mut draining = self.draining.lock();
         while self.in_flight.load(Ordering::Acquire) > 0 {
-            match self.throttle() {
-                None => self.idle.wait(&mut draining),
-                Some(group) => {
-                    // One that looked for waiters before may come to the group's queue yet.
-                    MutexGuard::unlocked(&mut draining, || group.release(self.owner()));
-                    self.idle.wait_for(&mut draining, RELEASE_AGAIN);
-                }
+            // One that looked for waiters before may come to a group's queue yet.
+            if MutexGuard::unlocked(&mut draining, || self.release()) {
+                self.idle.wait_for(&mut draining, RELEASE_AGAIN);
+            } else if self.in_flight.load(Ordering::Acquire) > 0 {
+                self.idle.wait(&mut draining);
             }
         }
         drop(draining);

@@ -146,6 +146,13 @@ pub trait BlockDriver: Send + Sync {
         None
     }
 
+    /// Lets go what waits for its turn, here and below, whatever is allowed: somebody waits for its end. Whether
+    /// anything ever waits so.
+    fn release(&self) -> bool {
+        let waits: Vec<bool> = self.children().iter().map(|child| child.node.driver().release()).collect();
+        waits.contains(&true)
+    }
+
     /// Whether requests never wait, so that a device's own thread may carry them out.
     fn never_waits(&self) -> bool {
         false
@@ -236,6 +243,11 @@ pub trait BlockDriver: Send + Sync {
             .iter()
             .find(|child| child.name == "file")
             .and_then(|c| c.node.driver().allocated_size())
+    }
+
+    /// What only this driver counts (`BlockStatsSpecific`).
+    fn specific_stats(&self) -> Option<serde_json::Value> {
+        None
     }
 
     /// What only this format has to tell, as `query-block` shows it.

@@ -7,7 +7,6 @@ use qapi::QapiType;
 use serde_json::Value;
 
 use crate::backend::{BlockBackend, Counts, Stats};
-use crate::driver::Child;
 use crate::node::BlockNode;
 use crate::options::{BlockdevDetectZeroesOptions, BlockdevDriver};
 use crate::throttle::{Bursts, Kind};
@@ -159,14 +158,17 @@ pub struct BlockStats {
     qdev: Option<String>,
     node_name: Option<String>,
     stats: BlockDeviceStats,
+    driver_specific: Option<Value>,
     parent: Option<Box<BlockStats>>,
     backing: Option<Box<BlockStats>>,
 }
 
 /// The node that has what is not in `node` itself: its backing file, or what a filter passes on.
 fn cow_or_filter(node: &BlockNode) -> Option<Arc<BlockNode>> {
-    node.backing().or_else(|| {
-        matches!(node.driver_options(), BlockdevDriver::Blkdebug(_)).then(|| node.child("image"))?
+    node.backing().or_else(|| match node.driver_options() {
+        BlockdevDriver::Blkdebug(_) => node.child("image"),
+        BlockdevDriver::Throttle(_) => node.child("file"),
+        _ => None,
     })
 }
 
@@ -300,19 +302,20 @@ fn counts(stats: Option<&Stats>, node: Option<&BlockNode>) -> BlockDeviceStats {
     }
 }
 
-/// The counts of a node and of those below.
-pub(crate) fn node_stats(node: &BlockNode, below: bool) -> BlockStats {
+/// The counts of a node and of those below: for a device's (`of_device`) also of what has the data that it does not have
+/// itself.
+pub(crate) fn node_stats(node: &BlockNode, of_device: bool) -> BlockStats {
     let children = node.driver().children();
-    let file = children.iter().find(|child| child.name != "backing").filter(|_| below);
-    let backing = children.iter().find(|child| child.name == "backing").filter(|_| below);
-    let of = |child: &Child| Box::new(node_stats(&child.node, true));
+    let file = children.iter().find(|child| child.name != "backing");
+    let of = |node: &BlockNode| Box::new(node_stats(node, of_device));
     BlockStats {
         device: None,
         qdev: None,
         node_name: Some(node.node_name().to_owned()),
         stats: counts(None, Some(node)),
-        parent: file.copied().map(of),
-        backing: backing.copied().map(of),
+        driver_specific: node.driver().specific_stats(),
+        parent: file.map(|child| of(&child.node)),
+        backing: cow_or_filter(node).filter(|_| of_device).map(|below| of(&below)),
     }
 }
 
@@ -327,6 +330,7 @@ pub(crate) fn backend_stats(backend: &BlockBackend) -> BlockStats {
         qdev: backend.device().map(|device| device.id()),
         node_name,
         stats: counts(Some(&backend.stats), node.as_deref()),
+        driver_specific: node.as_ref().and_then(|node| node.driver().specific_stats()),
         parent,
         backing,
     }

@@ -18,9 +18,11 @@ pub mod node;
 pub mod options;
 pub mod pool;
 mod qmp;
+mod stats;
 mod sys;
 pub mod throttle;
 pub mod throttle_group;
+mod throttle_object;
 pub mod tray;
 
 pub use backend::BlockBackend;

@@ -138,6 +138,8 @@ pub enum BlockdevDriver {
     Qcow2(BlockdevOptionsQcow2),
     /// What the file has is the disk.
     Raw(BlockdevOptionsRaw),
+    /// Limits requests.
+    Throttle(BlockdevOptionsThrottle),
 }
 
 impl BlockdevDriver {
@@ -151,6 +153,7 @@ impl BlockdevDriver {
             BlockdevDriver::NullAio(_) => "null-aio",
             BlockdevDriver::NullCo(_) => "null-co",
             BlockdevDriver::Raw(_) => "raw",
+            BlockdevDriver::Throttle(_) => "throttle",
         }
     }
 }
@@ -201,6 +204,15 @@ pub struct BlockdevOptionsRaw {
     pub offset: Option<i64>,
     /// The disk's size.
     pub size: Option<i64>,
+}
+
+/// Options of `throttle`.
+#[derive(QapiType, Clone, Debug)]
+pub struct BlockdevOptionsThrottle {
+    /// The group that limits it.
+    pub throttle_group: String,
+    /// What it reads and writes.
+    pub file: BlockdevRef,
 }
 
 /// Kinds of requests that an error can be injected into.

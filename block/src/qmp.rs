@@ -48,7 +48,8 @@ fn query_blockstats(
     query_nodes: Option<bool>,
 ) -> Result<Vec<BlockStats>> {
     if query_nodes == Some(true) {
-        return Ok(node::all_nodes().iter().map(|node| info::node_stats(node, true)).collect());
+        // The oldest first, which the other list has last.
+        return Ok(node::all_nodes().iter().rev().map(|node| info::node_stats(node, false)).collect());
     }
     let all = backend::all_backends();
     let shown = all.iter().filter(|b| !b.name().is_empty() || b.is_attached());

@@ -37,10 +37,16 @@ pub struct ThrottleGroup {
 /// Groups live as long as a drive is in them.
 static GROUPS: Mutex<Vec<Weak<ThrottleGroup>>> = Mutex::new(Vec::new());
 
+/// The group of this name, if there is one.
+pub fn find(name: &str) -> Option<Arc<ThrottleGroup>> {
+    GROUPS.lock().iter().filter_map(Weak::upgrade).find(|group| group.name == name)
+}
+
 /// The group of this name, which is made if there is none (`throttle_group_incref`).
 pub fn group(name: &str) -> Arc<ThrottleGroup> {
     let mut groups = GROUPS.lock();
     groups.retain(|group| group.strong_count() > 0);
+    // Not by `find`, which wants the lock.
     if let Some(found) = groups.iter().filter_map(Weak::upgrade).find(|group| group.name == name) {
         return found;
     }
@@ -116,7 +122,7 @@ impl ThrottleGroup {
     }
 
     /// Lets go what need not wait any more.
-    fn let_go(&self, is_write: bool) {
+    pub fn let_go(&self, is_write: bool) {
         loop {
             let mut state = self.state.lock();
             let now = now_ns(self.clock);

@@ -140,7 +140,7 @@ impl Named {
         if self.backend.node().is_some() {
             bail!("There already is a medium in device '{}'", self.name);
         }
-        self.backend.insert(node);
+        self.backend.insert_alone(node)?;
         if self.is_tray_open().is_none() {
             self.change_media(true);
         }

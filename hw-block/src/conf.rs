@@ -125,7 +125,7 @@ impl BackendOptions {
     pub fn apply(&self, backend: &BlockBackend, needs_media: bool) -> Result<()> {
         match backend.node() {
             None if needs_media => bail!("Device needs media, but drive is empty"),
-            Some(node) if !self.share_rw => node.driver().keep_writers_out(false)?,
+            _ if !self.share_rw => backend.keep_writers_out()?,
             _ => {}
         }
         let (drive_read, drive_write) = backend.on_error();

@@ -77,6 +77,66 @@ fn limits_are_changed_and_taken_away() {
     assert_eq!(inserted(&mut disk).get("group"), None);
 }
 
+const FILTER: &str = "driver=throttle,throttle-group=g,file.driver=file,file.filename";
+
+#[test]
+fn a_filter_is_limited_by_the_group_that_an_object_makes() {
+    let (_folder, path) = image("raw", "1M");
+    let object = ["-object", "throttle-group,id=g,limits.iops-total=10"];
+    let mut disk = Disk::new(&format!("{FILTER}={path}"), "", &object);
+    disk.qmp("cont", json!({}));
+    write_two(&mut disk);
+    begin_write(&mut disk, 2);
+    assert!(is_held(&mut disk));
+    disk.vm.clock_step(50 * MS);
+    assert!(is_held(&mut disk));
+    disk.vm.clock_step(60 * MS);
+    assert_eq!(disk.end(), 0);
+    assert_eq!(disk.flush(), 0, "flushes are not limited");
+    begin_write(&mut disk, 3);
+    assert!(is_held(&mut disk));
+    // Changed limits count from when they are changed.
+    let limits =
+        json!({ "path": "/objects/g", "property": "limits", "value": { "iops-total": 0, "bps-read": 7 } });
+    disk.qmp("qom-set", limits);
+    assert_eq!(disk.end(), 0);
+    let get = |disk: &mut Disk, name| disk.qmp("qom-get", json!({ "path": "/objects/g", "property": name }));
+    let limits = get(&mut disk, "limits");
+    assert_eq!((&limits["iops-total"], &limits["bps-read"]), (&json!(0), &json!(7)));
+    assert_eq!(limits["bps-read-max-length"], 1);
+    assert_eq!(get(&mut disk, "x-bps-read"), json!(7));
+    let mut refused = |command: &str, arguments: Value| {
+        let answer = disk.vm.qmp_raw(&json!({ "execute": command, "arguments": arguments }).to_string());
+        answer["error"]["desc"].as_str().unwrap_or_default().to_owned()
+    };
+    let set = |name: &str, value: Value| json!({ "path": "/objects/g", "property": name, "value": value });
+    assert_eq!(
+        refused("qom-set", set("x-bps-read", json!(8))),
+        "Property cannot be set after initialization"
+    );
+    let both = json!({ "bps-total": 1 });
+    assert!(refused("qom-set", set("limits", both)).starts_with("bps/iops/max total values and read/write"));
+    assert_eq!(refused("object-del", json!({ "id": "g" })), "object 'g' is in use, can not be deleted");
+    let same = json!({ "qom-type": "throttle-group", "id": "g" });
+    assert!(refused("object-add", same).starts_with("attempt to add duplicate property 'g'"));
+    let unknown = json!({ "driver": "throttle", "node-name": "t", "throttle-group": "h", "file": "#none" });
+    assert_eq!(refused("blockdev-add", unknown), "Throttle group 'h' does not exist");
+}
+
+#[test]
+fn a_machine_that_stops_does_not_wait_for_a_filter() {
+    let (_folder, path) = image("raw", "1M");
+    let object = ["-object", "throttle-group,id=g,x-bps-write=100"];
+    let mut disk = Disk::new(&format!("{FILTER}={path}"), "", &object);
+    disk.qmp("cont", json!({}));
+    begin_write(&mut disk, 0);
+    assert_eq!(disk.end(), 0);
+    begin_write(&mut disk, 1);
+    assert!(is_held(&mut disk));
+    disk.qmp("stop", json!({}));
+    assert_eq!(disk.end(), 0);
+}
+
 #[test]
 fn a_machine_that_stops_waits_for_nobody() {
     let (_folder, mut disk) = limited("throttling.bps-write=100");

@@ -41,6 +41,15 @@ pub struct FilePosix {
     write_waits: AtomicBool,
     /// Nor make holes.
     no_holes: AtomicBool,
+    discards: Discards,
+}
+
+/// Discards that were carried out, or not (`BlockStatsSpecificFile`).
+#[derive(Default)]
+struct Discards {
+    done: AtomicU64,
+    bytes: AtomicU64,
+    failed: AtomicU64,
 }
 
 impl FilePosix {
@@ -84,6 +93,7 @@ impl FilePosix {
             read_waits: AtomicBool::new(mode.cache.direct),
             write_waits: AtomicBool::new(mode.cache.direct),
             no_holes: AtomicBool::new(false),
+            discards: Discards::default(),
             file,
         };
         this.lock(0)?;
@@ -292,7 +302,15 @@ impl BlockDriver for FilePosix {
     }
 
     fn pdiscard(&self, offset: u64, bytes: u64) -> io::Result<()> {
-        self.punch(offset, bytes).map(drop)
+        let done = self.punch(offset, bytes);
+        let Discards { done: count, bytes: total, failed } = &self.discards;
+        if matches!(done, Ok(true)) {
+            count.fetch_add(1, Ordering::Relaxed);
+            total.fetch_add(bytes, Ordering::Relaxed);
+        } else {
+            failed.fetch_add(1, Ordering::Relaxed);
+        }
+        done.map(drop)
     }
 
     fn flush(&self) -> io::Result<()> {
@@ -321,6 +339,13 @@ impl BlockDriver for FilePosix {
 
     fn allocated_size(&self) -> Option<u64> {
         self.file.metadata().ok().map(|m| m.blocks() * 512)
+    }
+
+    fn specific_stats(&self) -> Option<serde_json::Value> {
+        let value = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let Discards { done, bytes, failed } = &self.discards;
+        Some(serde_json::json!({ "driver": self.format_name, "discard-nb-ok": value(done),
+            "discard-nb-failed": value(failed), "discard-bytes-ok": value(bytes) }))
     }
 
     fn image_details(&self) -> crate::driver::ImageDetails {

@@ -5,6 +5,7 @@ mod file;
 mod null;
 mod qcow2;
 mod raw;
+mod throttle;
 
 pub(crate) use qcow2::create as qcow2_create;
 use qom::Result;
@@ -14,7 +15,8 @@ use crate::node::Inherited;
 use crate::options::BlockdevDriver;
 
 /// The names of all drivers, formats and protocols.
-pub const NAMES: [&str; 7] = ["blkdebug", "file", "host_device", "null-aio", "null-co", "qcow2", "raw"];
+pub const NAMES: [&str; 8] =
+    ["blkdebug", "file", "host_device", "null-aio", "null-co", "qcow2", "raw", "throttle"];
 
 /// Makes a driver's instance; also gives whether it can only be read.
 pub(crate) fn open(driver: &BlockdevDriver, mode: Inherited) -> Result<(Box<dyn BlockDriver>, bool)> {
@@ -37,6 +39,11 @@ pub(crate) fn open(driver: &BlockdevDriver, mode: Inherited) -> Result<(Box<dyn 
             let raw = raw::Raw::open(options, mode)?;
             let read_only = mode.read_only || raw.is_read_only();
             (Box::new(raw), read_only)
+        }
+        BlockdevDriver::Throttle(options) => {
+            let throttle = throttle::Throttle::open(options, mode)?;
+            let read_only = mode.read_only || throttle.is_read_only();
+            (Box::new(throttle), read_only)
         }
     })
 }

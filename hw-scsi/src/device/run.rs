@@ -164,7 +164,10 @@ impl ScsiDisk {
             task.plan.advance();
             return Some(task);
         };
-        let backend = self.backend()?;
+        let Some(backend) = self.backend() else {
+            self.end(task, check_condition(Sense::TARGET_FAILURE));
+            return None;
+        };
         if self.tasks.lock().is_cancelled(task.id) {
             return Some(task);
         }

@@ -5,6 +5,8 @@ mod capacity;
 mod inquiry;
 mod mmc;
 mod mode;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use hw_block::conf::BlockSizes;

@@ -96,6 +96,7 @@ fn device_info(mon: &mut Session, info: &Value, inserted: &Value, verbose: bool)
     if !matches!(text(inserted, "detect_zeroes"), "" | "off") {
         out!(mon, "    Detect zeroes:    {}\n", text(inserted, "detect_zeroes"));
     }
+    throttling(mon, inserted);
     if verbose {
         mon.print("\nImages:\n");
         let mut image = &inserted["image"];
@@ -104,6 +105,32 @@ fn device_info(mon: &mut Session, info: &Value, inserted: &Value, verbose: bool)
             image = &image["backing-image"];
         }
     }
+}
+
+/// What limits a medium's requests, if anything does.
+fn throttling(mon: &mut Session, inserted: &Value) {
+    const LIMITS: [&str; 6] = ["bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"];
+    const SHOWN: [&str; 13] = [
+        "bps",
+        "bps_rd",
+        "bps_wr",
+        "bps_max",
+        "bps_rd_max",
+        "bps_wr_max",
+        "iops",
+        "iops_rd",
+        "iops_wr",
+        "iops_max",
+        "iops_rd_max",
+        "iops_wr_max",
+        "iops_size",
+    ];
+    let value = |name: &str| inserted[name].as_u64().unwrap_or_default();
+    if LIMITS.iter().all(|name| value(name) == 0) {
+        return;
+    }
+    let shown: Vec<_> = SHOWN.iter().map(|name| format!("{name}={}", value(name))).collect();
+    out!(mon, "    I/O throttling:   {} group={}\n", shown.join(" "), text(inserted, "group"));
 }
 
 /// Bytes as people read them: three digits and a unit (`size_to_str`).
@@ -173,11 +200,8 @@ fn image_info(mon: &mut Session, image: &Value) {
 
 pub(crate) fn stats(mon: &mut Session, _: &Args) -> Done {
     for device in qmp::list("query-blockstats")? {
-        let name = text(&device, "device");
-        if name.is_empty() {
-            continue;
-        }
-        out!(mon, "{name}:");
+        // A device's own backend has no name.
+        out!(mon, "{}:", text(&device, "device"));
         let counts = &device["stats"];
         for key in [
             "rd_bytes",

@@ -1,0 +1,79 @@
+//! What is counted of a backend's requests (block/accounting.c).
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::backend::{Op, Request};
+
+/// What is counted of one kind of requests.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Bytes moved.
+    pub bytes: AtomicU64,
+    /// Requests that went well.
+    pub operations: AtomicU64,
+    /// Requests that became part of another.
+    pub merged: AtomicU64,
+    /// Requests that failed.
+    pub failed: AtomicU64,
+    /// Requests that made no sense.
+    pub invalid: AtomicU64,
+    /// Time that they took, ns.
+    pub time_ns: AtomicU64,
+}
+
+/// What is counted.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Reads.
+    pub read: Counts,
+    /// Writes, of zeroes too.
+    pub write: Counts,
+    /// Discards.
+    pub unmap: Counts,
+    /// Flushes.
+    pub flush: Counts,
+    last_access: Mutex<Option<Instant>>,
+}
+
+impl Stats {
+    /// The counts of a kind.
+    pub fn of(&self, op: Op) -> &Counts {
+        match op {
+            Op::Read => &self.read,
+            Op::Write | Op::WriteZeroes { .. } => &self.write,
+            Op::Discard => &self.unmap,
+            Op::Flush => &self.flush,
+        }
+    }
+
+    /// Time since the last request, ns.
+    pub fn idle_time_ns(&self) -> Option<u64> {
+        self.last_access.lock().map(|at| at.elapsed().as_nanos() as u64)
+    }
+
+    pub(crate) fn count(&self, request: &Request, begun: Instant, result: &io::Result<()>) {
+        let counts = self.of(request.op);
+        let requests = request.memory.requests();
+        match result {
+            Ok(()) => {
+                counts.bytes.fetch_add(request.bytes, Ordering::Relaxed);
+                counts.operations.fetch_add(requests, Ordering::Relaxed);
+                counts.merged.fetch_add(requests.saturating_sub(1), Ordering::Relaxed);
+            }
+            Err(_) => {
+                counts.failed.fetch_add(requests, Ordering::Relaxed);
+            }
+        }
+        let now = Instant::now();
+        let time = (now - begun).as_nanos() as u64;
+        counts.time_ns.fetch_add(time.saturating_mul(requests), Ordering::Relaxed);
+        // Whoever holds it notes a time as good.
+        if let Some(mut last) = self.last_access.try_lock() {
+            *last = Some(now);
+        }
+    }
+}
