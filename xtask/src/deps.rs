@@ -83,19 +83,10 @@ pub fn unpacked(package: &str) -> Result<PathBuf> {
     if place.is_dir() {
         return Ok(place);
     }
-    eprintln!("xtask: fetching {package}");
-    require_lists(package)?;
     // Another xtask may be at it too: unpack aside, then move the whole into place.
     let aside = tempfile::tempdir_in(&cache)?;
     let root = aside.path().join("root");
-    let status = Command::new("apt-get")
-        .args(["download", "-q", "-o", "APT::Sandbox::User=root", package])
-        .current_dir(aside.path())
-        .stdout(std::io::stderr())
-        .status()
-        .context("apt-get")?;
-    ensure!(status.success(), "apt-get download {package} failed ({status})");
-    let archive = only_file_with(aside.path(), ".deb")?;
+    let archive = download(package, aside.path())?;
     let status = Command::new("dpkg").arg("-x").args([&archive, &root]).status().context("dpkg")?;
     ensure!(status.success(), "dpkg -x {} failed ({status})", archive.display());
     if let Err(error) = std::fs::rename(&root, &place)
@@ -104,6 +95,20 @@ pub fn unpacked(package: &str) -> Result<PathBuf> {
         return Err(error).with_context(|| format!("{}", place.display()));
     }
     Ok(place)
+}
+
+/// Fetches a Debian package into a folder that has no other: its file.
+pub fn download(package: &str, folder: &Path) -> Result<PathBuf> {
+    eprintln!("xtask: fetching {package}");
+    require_lists(package)?;
+    let status = Command::new("apt-get")
+        .args(["download", "-q", "-o", "APT::Sandbox::User=root", package])
+        .current_dir(folder)
+        .stdout(std::io::stderr())
+        .status()
+        .context("apt-get")?;
+    ensure!(status.success(), "apt-get download {package} failed ({status})");
+    only_file_with(folder, ".deb")
 }
 
 /// The package that a meta package (such as `linux-image-cloud-amd64`) stands for today.

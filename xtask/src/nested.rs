@@ -4,7 +4,7 @@
 //! L1 has two serial ports: the kernel and the harness talk on ttyS0, the command's terminal is ttyS1, so
 //! that what a command prints is not mixed with anything.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ pub struct Nest {
     tree: Initramfs,
     kernel: Flavour,
     modules: Vec<String>,
+    drive: Option<PathBuf>,
     smp: u32,
     memory_mib: u32,
     icount: bool,
@@ -54,6 +55,7 @@ impl Nest {
             tree: Initramfs::with_busybox()?,
             kernel: Flavour::Cloud,
             modules: vec!["kvm-amd".to_owned()],
+            drive: None,
             smp: 2,
             memory_mib: 4096,
             icount: false,
@@ -70,6 +72,12 @@ impl Nest {
     /// Loads more modules, by name; those they depend on come along.
     pub fn modules(&mut self, names: &str) -> &mut Self {
         self.modules.extend(names.split(',').filter(|name| !name.is_empty()).map(str::to_owned));
+        self
+    }
+
+    /// Gives it a raw image as its disk `vda`, for which it needs the module `virtio_blk`.
+    pub fn drive(&mut self, image: &Path) -> &mut Self {
+        self.drive = Some(image.to_owned());
         self
     }
 
@@ -177,6 +185,9 @@ impl Nest {
             .arg("-initrd")
             .arg(initrd.path())
             .args(["-append", "console=ttyS0 panic=-1 quiet mitigations=off"]);
+        if let Some(image) = &self.drive {
+            command.arg("-drive").arg(format!("file={},format=raw,if=virtio", image.display()));
+        }
         Ok(command)
     }
 }

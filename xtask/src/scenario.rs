@@ -1,5 +1,7 @@
 //! What unmodified Linux guests must see, as a table, and the harness that runs it on any VMM.
 
+mod debian;
+mod disk;
 mod machine;
 mod net;
 
@@ -48,6 +50,8 @@ pub struct Scenario {
     arguments: &'static [&'static str],
     /// What L1's shell does before.
     before: &'static str,
+    /// What it does after.
+    after: &'static str,
     /// More for the kernel's command line.
     append: &'static str,
     /// The kernel's initramfs.
@@ -57,8 +61,10 @@ pub struct Scenario {
     status: u8,
     /// Whether Debian's gdb debugs the guest's kernel meanwhile.
     gdb: bool,
-    /// Whether it runs only where it is named: it hangs too often, under QEMU too.
+    /// Whether it runs only where it is named: it hangs too often, under QEMU too, or takes too long.
     by_name: bool,
+    /// How many times as long as others its guest may take.
+    patience: u32,
 }
 
 use Format::{BzImage, Generic, Vmlinux};
@@ -70,21 +76,26 @@ const PLAIN: Scenario = Scenario {
     format: BzImage,
     arguments: &[],
     before: "",
+    after: "",
     append: "",
     initrd: "initrd",
     steps: &[],
     status: 0,
     gdb: false,
     by_name: false,
+    patience: 1,
 };
 
 /// The modules in [`WITH_MODULES`], besides those that they need.
-const MODULES: [&str; 7] = [
+const MODULES: [&str; 10] = [
     "virtio_pci",
     "virtio-rng",
     "virtio_balloon",
     "virtio_console",
     "virtio_blk",
+    "virtio_scsi",
+    "sd_mod",
+    "sr_mod",
     "virtio_net",
     "pvpanic-mmio",
 ];
@@ -97,7 +108,7 @@ const WITH_WATCHDOG: &str = "initrd-watchdog";
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Scenario> {
-    machine::SCENARIOS.iter().chain(net::SCENARIOS)
+    machine::SCENARIOS.iter().chain(disk::SCENARIOS).chain(net::SCENARIOS).chain(debian::SCENARIOS)
 }
 
 /// How long a guest may take from one step to the next.
@@ -161,10 +172,19 @@ pub fn run(vmm: &Vmm, scenarios: Vec<&'static Scenario>) -> Result<Vec<&'static 
         nest.carry(&deps::unpacked("gdb-minimal")?.join("usr/bin/gdb"), Some("/bin/gdb"))?;
         nest.text("/guest/kernel.gdb", include_str!("kernel.gdb"))?;
     }
+    let debian = if scenarios.iter().any(|scenario| scenario.initrd == debian::INITRD) {
+        let disk = debian::Disk::make()?;
+        nest.carry(&debian::Disk::initramfs()?.path(), Some("/guest/initrd-debian"))?;
+        nest.carry(&disk.packages(), Some("/guest/packages"))?;
+        nest.modules("virtio_pci,virtio_blk").drive(&disk.image());
+        Some(disk)
+    } else {
+        None
+    };
     // For TAP.
     nest.modules("tun");
-    nest.timeout(STEP * 6);
-    let mut failed = Vec::new();
+    nest.timeout(STEP * 6 * scenarios.iter().map(|scenario| scenario.patience).max().unwrap_or(1));
+    let (mut failed, mut to_check) = (Vec::new(), Vec::new());
     let mut queue: VecDeque<_> = scenarios.into_iter().map(|scenario| (scenario, 1)).collect();
     while !queue.is_empty() {
         let batch: Vec<_> = queue.drain(..queue.len().min(GUESTS_PER_L1)).collect();
@@ -173,7 +193,11 @@ pub fn run(vmm: &Vmm, scenarios: Vec<&'static Scenario>) -> Result<Vec<&'static 
         let mut batch = batch.into_iter();
         for (scenario, attempt) in batch.by_ref() {
             let Err(failure) = scenario.drive(&mut l1.console) else {
-                println!("PASS {}", scenario.name);
+                if scenario.initrd == debian::INITRD {
+                    to_check.push(scenario.name);
+                } else {
+                    println!("PASS {}", scenario.name);
+                }
                 continue;
             };
             if failure.again && attempt < ATTEMPTS {
@@ -189,6 +213,16 @@ pub fn run(vmm: &Vmm, scenarios: Vec<&'static Scenario>) -> Result<Vec<&'static 
             }
         }
         queue.extend(batch);
+    }
+    // No L1 has the disk any more.
+    for (name, disk) in to_check.into_iter().zip(debian.iter().cycle()) {
+        match disk.check(name) {
+            Ok(()) => println!("PASS {name}"),
+            Err(error) => {
+                println!("FAIL {name}: {error:#}");
+                failed.push(name);
+            }
+        }
     }
     Ok(failed)
 }
@@ -207,11 +241,21 @@ pub fn nest_for(vmm: &Vmm) -> Result<Nest> {
 
 /// The shell command that runs a VMM in the machine of [`nest_for`].
 pub fn command_line(vmm: &Vmm, kernel: &str, initrd: &str, append: &str, arguments: &[&str]) -> String {
+    patient_command_line(vmm, (kernel, initrd, append), arguments, 1)
+}
+
+/// The same for a guest that may take `patience` times as long.
+fn patient_command_line(
+    vmm: &Vmm,
+    (kernel, initrd, append): (&str, &str, &str),
+    arguments: &[&str],
+    patience: u32,
+) -> String {
     let append = format!("console=ttyS0 quiet {append}");
     let guest = Path::new("/guest");
     let mut line = vmm.command_line(&guest.join(kernel), &guest.join(initrd), &append);
     line.extend(arguments.iter().map(|word| (*word).to_owned()));
-    format!("stty {RAW_TERMINAL}; timeout -s KILL {GUEST_SECONDS} {}", quote_all(&line))
+    format!("stty {RAW_TERMINAL}; timeout -s KILL {} {}", GUEST_SECONDS * patience, quote_all(&line))
 }
 
 impl Scenario {
@@ -223,20 +267,25 @@ impl Scenario {
             Format::Bare(name) => name,
         };
         let start = quote(&format!("{START_MARK}{}", self.name));
-        let line = command_line(vmm, kernel, self.initrd, self.append, self.arguments);
+        let boot = (kernel, self.initrd, self.append);
+        let line = patient_command_line(vmm, boot, self.arguments, self.patience);
         let beside = if self.gdb { format!("{GDB}debug &\n") } else { String::new() };
-        format!("echo {start}\n{}{beside}{line}\necho '{STATUS_MARK}'$?\n", self.before)
+        let Self { name, before, after, .. } = self;
+        format!(
+            "echo {start}\nNAME={name}\n{before}{beside}{line}\nSTATUS=$?\n{after}echo '{STATUS_MARK}'$STATUS\n"
+        )
     }
 
     /// Types and waits as the steps say.
     fn drive(&self, console: &mut Console) -> Result<(), Failed> {
         let start = format!("{START_MARK}{}\n", self.name);
         console.expect(&start, STEP).map_err(|failure| Failed::by(&failure, "it started"))?;
+        let patience = STEP * self.patience;
         for step in self.steps {
             match step {
                 Type(text) => console.send(text).map_err(|error| Failed::by(&error, "it was typed at"))?,
                 Expect(text) => {
-                    let wait = console.expect_any(&[text, STATUS_MARK], STEP);
+                    let wait = console.expect_any(&[text, STATUS_MARK], patience);
                     let (which, _) =
                         wait.map_err(|failure| Failed::by(&failure, &format!("{text:?} appeared")))?;
                     if which == 1 {
@@ -248,7 +297,7 @@ impl Scenario {
                 }
             }
         }
-        console.expect(STATUS_MARK, STEP).map_err(|failure| Failed::by(&failure, "the VMM ended"))?;
+        console.expect(STATUS_MARK, patience).map_err(|failure| Failed::by(&failure, "the VMM ended"))?;
         let status = exit_status(console)?;
         if status == self.status.to_string() {
             return Ok(());

@@ -34,6 +34,9 @@ fn disk(is_rom: bool) -> Disk {
     disk
 }
 
+/// What commands without data give.
+const NOTHING: [u8; 0] = [];
+
 const MEDIUM: Medium = Medium { is_inserted: true, sectors: 2048, is_writable: true, write_cache: true };
 
 /// Gives a command with its data to a drive.
@@ -124,7 +127,7 @@ fn what_is_unmapped_is_looked_at_in_order() {
     );
     assert_eq!(sense(unmap(&mut disk, 1, &list)), Sense::INVALID_FIELD);
     assert_eq!(sense(unmap(&mut disk, 0, &list[..39])), Sense::INVALID_PARAM_LEN);
-    assert_eq!(data(unmap(&mut disk, 0, &[])), []);
+    assert_eq!(data(unmap(&mut disk, 0, &[])), NOTHING);
 }
 
 #[test]
@@ -151,14 +154,14 @@ fn a_tray_that_is_locked_stays_shut() {
     let mut disk = disk(true);
     let start_stop = |disk: &mut Disk, what| run(disk, &[op::START_STOP, 0, 0, 0, what, 0], &[], &MEDIUM);
     let lock = |disk: &mut Disk, on| run(disk, &[op::ALLOW_MEDIUM_REMOVAL, 0, 0, 0, on, 0], &[], &MEDIUM);
-    assert_eq!(data(lock(&mut disk, 1)), []);
+    assert_eq!(data(lock(&mut disk, 1)), NOTHING);
     assert_eq!(sense(start_stop(&mut disk, 2)), Sense::ILLEGAL_REQ_REMOVAL_PREVENTED);
-    assert_eq!(data(lock(&mut disk, 0)), []);
+    assert_eq!(data(lock(&mut disk, 0)), NOTHING);
     assert!(matches!(start_stop(&mut disk, 2), Reply::Tray(true)));
-    assert_eq!(data(start_stop(&mut disk, 2)), [], "it is open");
+    assert_eq!(data(start_stop(&mut disk, 2)), NOTHING, "it is open");
     assert_eq!(sense(run(&mut disk, &[0; 6], &[], &MEDIUM)), Sense::NO_MEDIUM);
     assert!(matches!(start_stop(&mut disk, 3), Reply::Tray(false)));
-    assert_eq!(data(run(&mut disk, &[0; 6], &[], &MEDIUM)), []);
+    assert_eq!(data(run(&mut disk, &[0; 6], &[], &MEDIUM)), NOTHING);
     assert_eq!(sense(run(&mut disk, &cdb10(op::WRITE_10, 0, 0, 1), &[], &MEDIUM)), Sense::WRITE_PROTECTED);
 }
 

@@ -192,40 +192,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
-        name: "virtio-blk",
-        arguments: &[
-            "-smp",
-            "2",
-            "-object",
-            "iothread,id=io0",
-            "-drive",
-            "file=/guest/disk.qcow2,if=virtio,discard=unmap",
-            "-drive",
-            "file=/guest/disk.raw,format=raw,if=none,id=d1",
-            "-device",
-            "virtio-blk-pci,drive=d1,iothread=io0,serial=second,num-queues=2",
-        ],
-        initrd: WITH_MODULES,
-        steps: &[
-            Expect(PROMPT),
-            Type("load; cd /sys/block/vda; echo $(cat size serial) $(ls mq | wc -l)\n"),
-            Expect("131072 second 2"),
-            Expect(PROMPT),
-            Type(
-                "mke2fs -q /dev/vdb && mkdir /disk && mount /dev/vdb /disk && cp /bin/busybox /disk/a && umount /disk ",
-            ),
-            Type("&& mount /dev/vdb /disk && cmp /bin/busybox /disk/a && echo same-$((40 + 2))\n"),
-            Expect("same-42"),
-            Expect(PROMPT),
-            Type("dd if=/dev/urandom of=/disk/b bs=64k count=256 conv=fsync 2>/dev/null; umount /disk; "),
-            Type("dd if=/dev/vdb of=/dev/vda bs=1M 2>/dev/null; sync; echo 3 > /proc/sys/vm/drop_caches; "),
-            Type("cmp /dev/vda /dev/vdb && echo copied-$((40 + 2))\n"),
-            Expect("copied-42"),
-            Type("poweroff\n"),
-        ],
-        ..PLAIN
-    },
-    Scenario {
         name: "virtio-rng",
         // A transitional function and one that is not, with MSI-X and without.
         arguments: &[
