@@ -94,6 +94,9 @@ pub struct Piix4Pm {
     /// Whether devices of the root bus can come and go
     #[property(default = true, name = "acpi-root-pci-hotplug")]
     root_hotplug: Property<bool>,
+    /// Whether devices behind bridges can come and go
+    #[property(default = true, name = "acpi-pci-hotplug-with-bridge-support")]
+    bridge_hotplug: Property<bool>,
     hotplug: Hotplug,
     regs: OnceLock<Arc<Mutex<AcpiRegs>>>,
     apm: Mutex<Apm>,

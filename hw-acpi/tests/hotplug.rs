@@ -62,19 +62,39 @@ fn a_module_is_ejected_once() {
 }
 
 #[test]
-fn pci_slots_are_the_root_buss_alone() {
+fn each_bus_has_pci_slots_of_its_own() {
     let mut chip = PciHotplug::default();
-    chip.plug(3);
-    chip.unplug_request(5);
+    chip.plug(0, 3);
+    chip.unplug_request(0, 5);
+    chip.plug(1, 7);
     let _ = chip.write(0x10, 1);
-    assert_eq!((chip.read(0), chip.read(4), chip.write(8, 1 << 3)), (0, 0, None));
+    assert_eq!((chip.read(0), chip.read(0), chip.read(4), chip.read(0x10)), (1 << 7, 0, 0, 1));
+    assert_eq!(chip.write(8, 1 << 3), Some(PciHotplugRequest::Eject(1, 3)));
+    // No bus has such a number.
+    let _ = chip.write(0x10, 256);
+    assert_eq!((chip.read(0), chip.read(0xc), chip.write(8, 1), chip.write(0x14, 1)), (0, 0, None, None));
     let _ = chip.write(0x10, 0);
     assert_eq!((chip.read(0), chip.read(0), chip.read(4)), (8, 0, 32));
-    assert_eq!(chip.write(8, 1 << 5), Some(PciHotplugRequest::Eject(5)));
+    assert_eq!(chip.write(8, 1 << 5), Some(PciHotplugRequest::Eject(0, 5)));
     assert_eq!((chip.read(4), chip.write(8, 0)), (0, None));
-    assert_eq!(chip.write(0x14, 1 << 4), Some(PciHotplugRequest::Index(4)));
+    assert_eq!(chip.write(0x14, 1 << 4), Some(PciHotplugRequest::Index(0, 4)));
     chip.set_index(77);
     assert_eq!((chip.read(0x14), chip.read(0x14)), (77, 0));
+    assert_eq!((chip.reset(1, 0xff), chip.read(0xc)), (0, u64::from(u32::MAX)));
+    let _ = chip.write(0x10, 1);
+    assert_eq!(chip.read(0xc), 0xff);
+}
+
+#[test]
+fn without_bridges_all_selects_are_the_root_buss() {
+    let mut chip = PciHotplug::default();
+    chip.set_legacy(true);
+    chip.plug(0, 3);
+    let _ = chip.write(0x10, 1);
+    // A read clears nothing, as in the machines of old.
+    assert_eq!((chip.read(0x10), chip.read(0), chip.read(0)), (0, 8, 8));
+    assert_eq!(chip.write(8, 8), Some(PciHotplugRequest::Eject(0, 3)));
+    assert_eq!(chip.read(0), 0);
 }
 
 proptest! {

@@ -73,6 +73,12 @@ impl Bus {
         *self.hotplug_handler.lock() = Some(handler);
     }
 
+    /// Nobody is asked any more: the bus takes no devices while the machine runs.
+    pub fn clear_hotplug_handler(&self) {
+        let handler = self.hotplug_handler.lock().take();
+        drop(handler);
+    }
+
     /// Whether `max_dev` devices sit on it.
     pub fn is_full(&self) -> bool {
         let max = self.class().get::<BusClass>().and_then(|c| c.max_dev);
@@ -94,7 +100,14 @@ pub fn qbus_new(
     let Some(bus) = object.cast::<Bus>() else { bail!("'{type_name}' is not a bus") };
     let device = owner.and_then(|o| o.cast::<Device>());
     let name = match (name, device.and_then(Device::id)) {
-        (Some(name), _) => name.to_owned(),
+        (Some(name), _) => {
+            // A board may name a bus as it would be called by itself: the next one follows it.
+            let stem = type_name.to_ascii_lowercase();
+            if name.strip_prefix(stem.as_str()).is_some_and(|rest| rest.starts_with('.')) {
+                TAKEN.lock().push(stem);
+            }
+            name.to_owned()
+        }
         (None, Some(id)) => format!("{id}.{}", device.map_or(0, |d| d.child_buses().len())),
         (None, None) => {
             let stem = type_name.to_ascii_lowercase();

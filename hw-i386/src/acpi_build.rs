@@ -25,7 +25,7 @@ use thiserror::Error;
 pub use hmat::{HmatCache, HmatConfig, HmatMatrix};
 pub use isa::{FloppyDrive, IsaDevice};
 pub use numa::NumaConfig;
-pub use pci::PciDevice;
+pub use pci::{PciBridge, PciDevice};
 
 /// QEMU pads the tables to this, so that their size is the same on both ends of a migration.
 const TABLES_ALIGN: usize = 0x2_0000;
@@ -65,7 +65,7 @@ pub struct AcpiConfig {
     pub pci_hole64: Option<Range<u64>>,
     /// The PCI hotplug registers at 0xae00 exist.
     pub pci_hotplug: bool,
-    /// Devices on bus 0 but the ISA bridge, function 0 only.
+    /// Devices on bus 0 but the ISA bridge: function 0 of each slot, and bridges.
     pub pci_devices: Vec<PciDevice>,
     /// Slot of the ISA bridge (PIIX3): 1.
     pub isa_bridge_slot: u8,
@@ -103,7 +103,7 @@ impl Default for AcpiConfig {
             pci_hole: 0x800_0000..0xfec0_0000,
             pci_hole64: None,
             pci_hotplug: false,
-            pci_devices: vec![PciDevice { slot: 0, display: false, hotpluggable: false }],
+            pci_devices: vec![PciDevice::default()],
             isa_bridge_slot: 1,
             isa_devices: vec![IsaDevice::Rtc],
             hpet: true,
@@ -165,14 +165,22 @@ fn check(config: &AcpiConfig) -> Result<(), AcpiError> {
     if let Some(hole) = config.pci_hole64.as_ref().filter(|hole| hole.is_empty() || hole.start < FOUR_GIB) {
         return Err(AcpiError::PciHole(hole.clone()));
     }
-    let mut taken = 0u32;
-    for slot in config.pci_devices.iter().map(|device| device.slot).chain([config.isa_bridge_slot]) {
-        if slot > 31 || taken & 1 << slot != 0 {
-            return Err(AcpiError::PciSlot(slot));
-        }
-        taken |= 1 << slot;
-    }
+    check_slots(&config.pci_devices, Some(config.isa_bridge_slot))?;
     config.numa.as_ref().map_or(Ok(()), |numa| numa::check(numa, &config.cpus))
+}
+
+/// Every function of a bus, and of those below it, has a place of its own.
+fn check_slots(devices: &[PciDevice], isa_bridge: Option<u8>) -> Result<(), AcpiError> {
+    let mut taken = Vec::new();
+    let isa_bridge = isa_bridge.map(|slot| (slot, 0));
+    for place in devices.iter().map(|device| (device.slot, device.function)).chain(isa_bridge) {
+        if place.0 > 31 || place.1 > 7 || taken.contains(&place) {
+            return Err(AcpiError::PciSlot(place.0));
+        }
+        taken.push(place);
+    }
+    let mut bridges = devices.iter().filter_map(|device| device.bridge.as_ref());
+    bridges.try_for_each(|bridge| check_slots(&bridge.devices, None))
 }
 
 /// Builds the tables.

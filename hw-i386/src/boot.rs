@@ -7,15 +7,14 @@ use std::sync::Arc;
 
 use hw_acpi::piix4::Piix4Pm;
 use hw_acpi::vmgenid::{ADDR_FILE, VmGenId, find_vmgenid_dev as vmgenid};
-use hw_core::DeviceClass;
 use hw_core::accel::needs_own_pic;
 use hw_core::numa::{HmatLbData, NumaState};
 use hw_core::reset::qemu_register_reset;
 use hw_core::suspend::is_waking;
 use hw_pci::spec::{
-    CLASS_DEVICE, COMMAND, COMMAND_IO, COMMAND_MEMORY, COMMAND_SERR, INTERRUPT_LINE, INTERRUPT_PIN,
+    BRIDGE_CONTROL, BRIDGE_CTL_SERR, COMMAND, COMMAND_IO, COMMAND_MEMORY, COMMAND_SERR, INTERRUPT_LINE,
 };
-use hw_pci::{PciBus, PciDevice};
+use hw_pci::{PciBridge, PciDevice};
 use hw_pci_host::i440fx::spec::SMRAM_BASE;
 use hw_smbios::{EntryPoint, SmbiosConfig, SmbiosTables};
 use memory::{FlatView, MemTxResult, get_system_memory};
@@ -29,17 +28,17 @@ use target_i386::reset::{FlatEntry, Table};
 use util::trace::span;
 
 use crate::acpi_build::{
-    AcpiConfig, AcpiCpu, AcpiTables, HmatCache, HmatConfig, HmatMatrix, IsaDevice, NumaConfig,
-    PciDevice as AcpiPciDevice, acpi_build,
+    AcpiConfig, AcpiCpu, AcpiTables, HmatCache, HmatConfig, HmatMatrix, IsaDevice, NumaConfig, acpi_build,
 };
+use crate::boot_pci::{PCI_IRQS, acpi_pci_devices, all_functions, interrupt, pci_functions, root_bus};
 use crate::kvm::set_level_triggered;
 use crate::linker::{FirmwareTables, firmware_tables};
 use crate::loader::{
     ACPI_DATA_SIZE, BootImage, E820_RAM, E820_RESERVED, E820Entry, KernelParams, RomSource, load_kernel,
 };
-use crate::mptable::{MpConfig, PciInterrupt};
+use crate::mptable::MpConfig;
 use crate::pc::{FOUR_GIB, PcMachine, SmbiosEntryPointType, first_cpu};
-use crate::pci_setup::{Windows, assign_addresses};
+use crate::pci_setup::{Windows, assign_addresses, number_buses};
 use crate::ports::Port92;
 use crate::{firmware, pc_piix};
 
@@ -55,12 +54,6 @@ const PCI_HOLE_END: u64 = 0xfec0_0000;
 const PAM: [u32; 7] = [0x10, 0x11, 0x11, 0x11, 0x11, 0x11, 0x33];
 /// Where SeaBIOS puts the SMBus's registers.
 const SMBUS_BASE: u32 = 0x700;
-/// ISA lines that SeaBIOS routes INTA# to INTD# of the first slot to.
-const PCI_IRQS: [u8; 4] = [10, 10, 11, 11];
-/// Class of a display adapter.
-const CLASS_DISPLAY_VGA: u16 = 0x0300;
-/// Interrupt of ACPI events, which PIIX4's power management function is wired to.
-const SCI: u8 = 9;
 /// LVT of the first CPU's LINT0 and LINT1 as SeaBIOS sets them: the PIC's interrupts; NMI.
 const LINT: (u32, u32) = (0x8700, 0x8400);
 /// Version register of KVM's local APICs.
@@ -141,10 +134,12 @@ pub(crate) fn machine_done(machine: &Arc<dyn Object>) -> Result<()> {
 
 fn build_acpi(pc: &PcMachine) -> Result<AcpiTables> {
     let _span = span("acpi_build");
+    // The tables name the buses by these.
+    let pm = pc.acpi_dev.get().and_then(|pm| pm.cast::<Piix4Pm>());
+    pm.map_or(Ok(()), Piix4Pm::number_pci_buses)?;
     let present = pc.apic_ids();
     let cpus = pc.possible_apic_ids();
     let numa = pc.numa().lock().clone();
-    let pm = pc.acpi_dev.get().and_then(|pm| pm.cast::<Piix4Pm>());
     let cpus = (0..).zip(cpus).map(|(index, apic_id)| AcpiCpu {
         apic_id,
         present: present.contains(&apic_id),
@@ -158,7 +153,7 @@ fn build_acpi(pc: &PcMachine) -> Result<AcpiTables> {
         hpet: pc.hpet.get(),
         // Where there is but one CPU none can come or go.
         cpu_hotplug: pc.possible_apic_ids().len() > 1,
-        pci_hotplug: true,
+        pci_hotplug: root_bus(pc).is_some_and(|root| root.hotplug_number().is_some()),
         memory_slots: pc.config().ram_slots,
         s3: pm.is_none_or(Piix4Pm::offers_s3),
         s4: pm.map_or(Some(2), Piix4Pm::s4_type),
@@ -227,22 +222,6 @@ fn fill(field: &mut [u8], text: &str) {
     field.iter_mut().zip(text.bytes()).for_each(|(f, b)| *f = b);
 }
 
-fn pci_functions(pc: &PcMachine) -> Vec<Arc<dyn Object>> {
-    pc.pci_bus.get().and_then(|b| b.cast::<PciBus>()).map(PciBus::devices).unwrap_or_default()
-}
-
-fn acpi_pci_devices(pc: &PcMachine) -> Vec<AcpiPciDevice> {
-    let describe = |object: Arc<dyn Object>| {
-        let function = object.cast::<PciDevice>()?;
-        // Function 0 of each slot but the ISA bridge's.
-        let (slot, first) = (function.devfn() >> 3, function.devfn() & 7 == 0 && function.devfn() >> 3 != 1);
-        let display = function.with_config(|config| config.u16(CLASS_DEVICE)) == CLASS_DISPLAY_VGA;
-        let hotpluggable = object.class().get::<DeviceClass>().is_some_and(|class| class.hotpluggable);
-        first.then_some(AcpiPciDevice { slot, display, hotpluggable })
-    };
-    pci_functions(pc).into_iter().filter_map(describe).collect()
-}
-
 fn isa_devices(pc: &PcMachine) -> Vec<IsaDevice> {
     let mut list = Vec::new();
     if pc.i8042.get() {
@@ -289,27 +268,10 @@ fn smbios_config(pc: &PcMachine) -> Result<SmbiosConfig> {
     })
 }
 
-/// The ISA line that SeaBIOS gives to a pin of a slot.
-fn pci_slot_get_irq(slot: u8, pin: u8) -> u8 {
-    let input = (slot.wrapping_sub(1)).wrapping_add(pin.wrapping_sub(1)) & 3;
-    PCI_IRQS[usize::from(input)]
-}
-
-/// Interrupt pins and the lines SeaBIOS gives them, by place.
-fn pci_interrupts(pc: &PcMachine) -> Vec<(Arc<dyn Object>, PciInterrupt)> {
-    let interrupt = |object: Arc<dyn Object>| {
-        let function = object.cast::<PciDevice>()?;
-        let pin = function.with_config(|c| c.u8(INTERRUPT_PIN));
-        let slot = function.devfn() >> 3;
-        let line = if object.is_a("PIIX4_PM") { SCI } else { pci_slot_get_irq(slot, pin) };
-        (pin != 0).then_some((object, PciInterrupt { slot, pin, line }))
-    };
-    pci_functions(pc).into_iter().filter_map(interrupt).collect()
-}
-
 fn mp_config(pc: &PcMachine) -> MpConfig {
     let version = cpuid(1);
-    let interrupts = || pci_interrupts(pc).into_iter().map(|(_, interrupt)| interrupt).collect();
+    // As SeaBIOS's: the root bus's alone.
+    let interrupts = || pci_functions(pc).iter().filter_map(interrupt).collect();
     MpConfig {
         apic_ids: pc.apic_ids(),
         cpuid_version: version.eax,
@@ -470,8 +432,11 @@ fn set_up_chips(pc: &PcMachine) {
     use hw_pci_host::i440fx::spec as i440fx;
     let _transaction = memory::transaction();
     let windows = Windows { memory: pc.ram_split().below_4g..PCI_HOLE_END, memory64: pci_hole64(pc) };
-    assign_addresses(&pci_functions(pc), &windows);
-    for object in pci_functions(pc) {
+    if let Some(root) = root_bus(pc) {
+        number_buses(&root);
+        assign_addresses(&root, &windows);
+    }
+    for object in all_functions(pc) {
         let Some(function) = object.cast::<PciDevice>() else { continue };
         match object.type_name() {
             "i440FX" => {
@@ -493,9 +458,14 @@ fn set_up_chips(pc: &PcMachine) {
             _ => {}
         }
         function.config_write(COMMAND, (COMMAND_IO | COMMAND_MEMORY | COMMAND_SERR).into(), 2);
+        if object.cast::<PciBridge>().is_some() {
+            function.config_write(BRIDGE_CONTROL, BRIDGE_CTL_SERR.into(), 2);
+        }
     }
-    for (object, interrupt) in pci_interrupts(pc) {
-        if let Some(function) = object.cast::<PciDevice>() {
+    for object in all_functions(pc) {
+        if let Some(function) = object.cast::<PciDevice>()
+            && let Some(interrupt) = interrupt(&object)
+        {
             function.config_write(INTERRUPT_LINE, interrupt.line.into(), 1);
         }
     }

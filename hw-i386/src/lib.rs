@@ -3,6 +3,7 @@
 
 pub mod acpi_build;
 mod boot;
+mod boot_pci;
 mod boot_set;
 mod firmware;
 mod hotplug;

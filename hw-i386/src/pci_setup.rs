@@ -4,11 +4,15 @@
 //! Source followed: SeaBIOS `src/fw/pciinit.c`.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use hw_pci::PciDevice;
-use hw_pci::spec::{BAR_IO, BAR_MEM_64, BAR_PREFETCH, BASE_ADDRESS_0, NUM_BARS, ROM_ADDRESS};
+use hw_pci::spec::{
+    BAR_IO, BAR_MEM_64, BAR_PREFETCH, BASE_ADDRESS_0, CAP_ID_VENDOR, NUM_BARS, NUM_BARS_BRIDGE, PRIMARY_BUS,
+    ROM_ADDRESS, ROM_ADDRESS_BRIDGE, SECONDARY_BUS, SUBORDINATE_BUS,
+};
+use hw_pci::{BridgeWindows, PciBridge, PciBus, PciDevice};
 use qom::Object;
 
 /// Least size that memory is given out in, so that no page is shared.
@@ -19,6 +23,17 @@ const IO_WINDOWS: [Range<u64>; 2] = [0xc000..0x1_0000, 0x1000..0xa000];
 const IO_FLAGS: u32 = 0x3;
 const MEMORY_FLAGS: u32 = 0xf;
 const ROM_FLAGS: u32 = 0x7ff;
+/// Least size of a bridge's windows (`PCI_BRIDGE_IO_MIN`, `PCI_BRIDGE_MEM_MIN`).
+const BRIDGE_IO_MIN: u64 = 0x1000;
+const BRIDGE_MEMORY_MIN: u64 = 0x20_0000;
+/// The vendor's capability of QEMU's bridges that says what to keep free behind them: its type, and where its
+/// registers are (QEMU `docs/pcie_pci_bridge.txt`).
+const RESERVE_TYPE: u8 = 1;
+const RESERVE_BUSES: usize = 4;
+const RESERVE_IO: usize = 8;
+const RESERVE_MEMORY: usize = 16;
+const RESERVE_PREF32: usize = 20;
+const RESERVE_PREF64: usize = 24;
 
 /// Where the host bridge forwards memory accesses to the bus.
 #[derive(Clone, Debug)]
@@ -36,40 +51,150 @@ enum Space {
     Prefetch,
 }
 
-/// What one register decodes.
+/// What one register decodes, or a bridge's window.
 #[derive(Clone, Copy, Debug)]
 struct Region {
     /// Which of the functions it belongs to.
     function: usize,
-    /// The register.
-    at: usize,
+    /// The register; a bridge's windows have none here.
+    at: Option<usize>,
     space: Space,
     size: u64,
+    /// Addresses are multiples of this power of two.
+    align: u64,
     is_64bit: bool,
 }
 
-/// Gives every base address register of `functions` an address. What finds no room is left at 0, which decodes
-/// nothing.
-pub fn assign_addresses(functions: &[Arc<dyn Object>], windows: &Windows) {
-    let functions: Vec<&PciDevice> = functions.iter().filter_map(|o| o.cast::<PciDevice>()).collect();
-    let mut regions: Vec<Region> =
-        functions.iter().enumerate().flat_map(|(number, function)| probe(number, function)).collect();
-    // The largest first, so that all that follow are aligned where the one before ends.
-    regions.sort_by_key(|region| Reverse(room(region)));
-    for (region, address) in place(&regions, windows) {
-        let Some(function) = functions.get(region.function) else { continue };
-        function.config_write(region.at, address as u32, 4);
-        if region.is_64bit {
-            function.config_write(region.at + 4, (address >> 32) as u32, 4);
+/// A bus with what its functions and the buses below them decode, in the order in which it gets its place.
+struct Survey {
+    functions: Vec<Arc<dyn Object>>,
+    regions: Vec<Region>,
+    /// By the bridge that leads there.
+    below: BTreeMap<usize, Survey>,
+}
+
+/// Gives every bus below `root` its number, and every bridge those of the buses that it leads to
+/// (`pci_bios_init_bus`). Bridges that there is no number for lead nowhere.
+pub fn number_buses(root: &Arc<PciBus>) {
+    number_bridges(root, &mut 0);
+}
+
+fn number_bridges(bus: &Arc<PciBus>, last: &mut u8) {
+    for object in bus.devices() {
+        let Some(bridge) = object.cast::<PciBridge>() else { continue };
+        let (Some(below), Some(number)) = (bridge.secondary_bus(), last.checked_add(1)) else { continue };
+        *last = number;
+        bridge.config_write(PRIMARY_BUS, bus.number().into(), 1);
+        bridge.config_write(SECONDARY_BUS, number.into(), 1);
+        number_bridges(&below, last);
+        let reserved = reservations(bridge).map_or(0, |reserved| reserved.buses);
+        *last = (*last).max(number.saturating_add(reserved));
+        bridge.config_write(SUBORDINATE_BUS, (*last).into(), 1);
+    }
+}
+
+/// What QEMU's bridges ask the firmware to keep free behind them; 0 where they do not.
+struct Reservations {
+    buses: u8,
+    io: u64,
+    memory: u64,
+    prefetch: u64,
+}
+
+fn reservations(bridge: &PciDevice) -> Option<Reservations> {
+    bridge.with_config(|config| {
+        let at = config.find_capability(CAP_ID_VENDOR).filter(|at| config.u8(at + 3) == RESERVE_TYPE)?;
+        let dword = |offset| Some(config.u32(at + offset)).filter(|value| *value != u32::MAX);
+        let size = |offset| u64::from(dword(offset).unwrap_or(0));
+        let prefetch = match dword(RESERVE_PREF64) {
+            Some(low) => u64::from(config.u32(at + RESERVE_PREF64 + 4)) << 32 | u64::from(low),
+            None => size(RESERVE_PREF32),
+        };
+        let buses = dword(RESERVE_BUSES).map_or(0, |buses| buses.min(0xff) as u8);
+        Some(Reservations { buses, io: size(RESERVE_IO), memory: size(RESERVE_MEMORY), prefetch })
+    })
+}
+
+/// Gives every base address register and every bridge's window at and below `root` an address. What finds no room is
+/// left at 0, or closed: it decodes nothing.
+pub fn assign_addresses(root: &PciBus, windows: &Windows) {
+    let survey = survey(root);
+    let placed = place(&survey.regions, windows);
+    apply(&survey, &placed);
+}
+
+fn survey(bus: &PciBus) -> Survey {
+    let mut survey = Survey { functions: bus.devices(), regions: Vec::new(), below: BTreeMap::new() };
+    for (number, object) in survey.functions.iter().enumerate() {
+        let Some(function) = object.cast::<PciDevice>() else { continue };
+        survey.regions.extend(probe(number, function));
+        if let Some(below) = object.cast::<PciBridge>().and_then(PciBridge::secondary_bus) {
+            let below = self::survey(&below);
+            survey.regions.extend(bridge_windows(number, function, &below));
+            survey.below.insert(number, below);
         }
+    }
+    // The largest first, so that all that follow are aligned where the one before ends.
+    survey.regions.sort_by_key(|region| Reverse((region.align, region.size)));
+    survey
+}
+
+/// The windows of a bridge, with room for a device that comes later.
+fn bridge_windows(number: usize, bridge: &PciDevice, below: &Survey) -> [Region; 3] {
+    let reserved = reservations(bridge);
+    [Space::Io, Space::Memory, Space::Prefetch].map(|space| {
+        let inside = of(&below.regions, space);
+        let (least, reserved) = match (space, &reserved) {
+            (Space::Io, reserved) => (BRIDGE_IO_MIN, reserved.as_ref().map_or(0, |r| r.io)),
+            (Space::Memory, reserved) => (BRIDGE_MEMORY_MIN, reserved.as_ref().map_or(0, |r| r.memory)),
+            (Space::Prefetch, reserved) => (BRIDGE_MEMORY_MIN, reserved.as_ref().map_or(0, |r| r.prefetch)),
+        };
+        let align = inside.first().map_or(least, |region| region.align.max(least));
+        let wanted = sum(&inside).max(reserved).max(1);
+        let size = wanted.checked_next_multiple_of(align).unwrap_or(wanted);
+        let is_64bit = space == Space::Prefetch && inside.iter().all(|region| region.is_64bit);
+        Region { function: number, at: None, space, size, align, is_64bit }
+    })
+}
+
+/// Writes addresses into registers, and goes on behind the bridges.
+fn apply(survey: &Survey, placed: &[(Region, u64)]) {
+    let device = |number: usize| survey.functions.get(number)?.cast::<PciDevice>();
+    for (region, address) in placed {
+        let (Some(function), Some(at)) = (device(region.function), region.at) else { continue };
+        function.config_write(at, *address as u32, 4);
+        if region.is_64bit {
+            function.config_write(at + 4, (*address >> 32) as u32, 4);
+        }
+    }
+    for (number, below) in &survey.below {
+        let Some(bridge) = device(*number) else { continue };
+        let windows = [Space::Io, Space::Memory, Space::Prefetch].map(|space| {
+            let is_window =
+                |region: &Region| region.at.is_none() && region.function == *number && region.space == space;
+            let (region, address) = placed.iter().find(|(region, _)| is_window(region))?;
+            Some((space, *address..*address + region.size))
+        });
+        let ends = windows.each_ref().map(|w| w.as_ref().map(|(_, range)| (range.start, range.end - 1)));
+        let [io, memory, prefetch] = ends;
+        BridgeWindows::set(bridge, io, memory, prefetch);
+        let mut inside = Vec::new();
+        for (space, range) in windows.into_iter().flatten() {
+            fill(&of(&below.regions, space), range, &mut inside);
+        }
+        apply(below, &inside);
     }
 }
 
 /// The regions of a function's registers.
 fn probe(number: usize, function: &PciDevice) -> Vec<Region> {
     let mut regions = Vec::new();
+    let (bars, rom) = match function.with_config(|config| config.is_bridge()) {
+        true => (NUM_BARS_BRIDGE, ROM_ADDRESS_BRIDGE),
+        false => (NUM_BARS, ROM_ADDRESS),
+    };
     let mut bar = 0;
-    while bar < NUM_BARS {
+    while bar < bars {
         let at = BASE_ADDRESS_0 + 4 * bar;
         bar += 1;
         let flags = function.config_read(at, 4);
@@ -78,18 +203,27 @@ fn probe(number: usize, function: &PciDevice) -> Vec<Region> {
             (false, false) => (Space::Memory, MEMORY_FLAGS),
             (false, true) => (Space::Prefetch, MEMORY_FLAGS),
         };
-        let is_64bit = space != Space::Io && flags & BAR_MEM_64 != 0 && bar < NUM_BARS;
+        let is_64bit = space != Space::Io && flags & BAR_MEM_64 != 0 && bar < bars;
         let mut address = u64::from(settable(function, at) & !fixed);
         if is_64bit {
             address |= u64::from(settable(function, at + 4)) << 32;
             bar += 1;
         }
-        regions.extend(size(address).map(|size| Region { function: number, at, space, size, is_64bit }));
+        regions.extend(size(address).map(|size| region(number, at, space, size, is_64bit)));
     }
-    let rom = size(u64::from(settable(function, ROM_ADDRESS) & !ROM_FLAGS));
-    let (at, space, is_64bit) = (ROM_ADDRESS, Space::Memory, false);
-    regions.extend(rom.map(|size| Region { function: number, at, space, size, is_64bit }));
+    let decoded = size(u64::from(settable(function, rom) & !ROM_FLAGS));
+    regions.extend(decoded.map(|size| region(number, rom, Space::Memory, size, false)));
     regions
+}
+
+/// What a register of `size` bytes takes up.
+fn region(function: usize, at: usize, space: Space, size: u64, is_64bit: bool) -> Region {
+    let room = if space == Space::Io { size } else { size.max(MEMORY_MIN) };
+    Region { function, at: Some(at), space, size: room, align: room, is_64bit }
+}
+
+fn of(regions: &[Region], space: Space) -> Vec<Region> {
+    regions.iter().filter(|region| region.space == space).copied().collect()
 }
 
 /// The bits of a register that can be set.
@@ -108,12 +242,11 @@ fn size(address: u64) -> Option<u64> {
 
 /// Places for the regions that fit, largest first.
 fn place(regions: &[Region], windows: &Windows) -> Vec<(Region, u64)> {
-    let of = |space| -> Vec<Region> { regions.iter().filter(|r| r.space == space).copied().collect() };
     let mut placed = Vec::new();
-    let io = of(Space::Io);
+    let io = of(regions, Space::Io);
     let window = IO_WINDOWS.into_iter().find(|w| sum(&io) <= w.end - w.start).unwrap_or(0..0);
     fill(&io, window, &mut placed);
-    let (mut memory, mut prefetch) = (of(Space::Memory), of(Space::Prefetch));
+    let (mut memory, mut prefetch) = (of(regions, Space::Memory), of(regions, Space::Prefetch));
     if below(&memory, &prefetch, windows.memory.end).is_none_or(|(start, _)| start < windows.memory.start) {
         let is_64bit = |region: &Region| region.is_64bit;
         let wide: Vec<Region> =
@@ -135,29 +268,21 @@ fn place(regions: &[Region], windows: &Windows) -> Vec<(Region, u64)> {
         // Not all of it fits: what does, by size.
         _ => {
             let mut all = [lower, upper].concat();
-            all.sort_by_key(|region| Reverse(room(region)));
+            all.sort_by_key(|region| Reverse((region.align, region.size)));
             fill(&all, windows.memory.clone(), &mut placed);
         }
     }
     placed
 }
 
-/// What a region takes up.
-fn room(region: &Region) -> u64 {
-    match region.space {
-        Space::Io => region.size,
-        Space::Memory | Space::Prefetch => region.size.max(MEMORY_MIN),
-    }
-}
-
 fn sum(regions: &[Region]) -> u64 {
-    regions.iter().fold(0, |sum, region| sum.saturating_add(room(region)))
+    regions.iter().fold(0, |sum, region| sum.saturating_add(region.size))
 }
 
 /// Where two lists start that lie one below the other and end at `end`.
 fn below(lower: &[Region], upper: &[Region], end: u64) -> Option<(u64, u64)> {
     let start = |regions: &[Region], end: u64| -> Option<u64> {
-        let align = regions.first().map_or(1, room);
+        let align = regions.first().map_or(1, |region| region.align);
         Some(end.checked_sub(sum(regions))? / align * align)
     };
     let middle = start(upper, end)?;
@@ -168,8 +293,8 @@ fn below(lower: &[Region], upper: &[Region], end: u64) -> Option<(u64, u64)> {
 fn fill(regions: &[Region], window: Range<u64>, placed: &mut Vec<(Region, u64)>) {
     let mut next = window.start;
     for region in regions {
-        let size = room(region);
-        let Some(address) = next.checked_next_multiple_of(size) else { continue };
+        let size = region.size;
+        let Some(address) = next.checked_next_multiple_of(region.align) else { continue };
         if address.checked_add(size).is_some_and(|end| end <= window.end) {
             placed.push((*region, address));
             next = address + size;

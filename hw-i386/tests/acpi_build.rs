@@ -210,7 +210,7 @@ fn configurations_without_tables_are_refused() {
         refused(AcpiConfig { pci_hole64: Some(above.clone()), ..default() }),
         AcpiError::PciHole(above)
     );
-    let device = |slot| PciDevice { slot, display: false, hotpluggable: false };
+    let device = |slot| PciDevice { slot, ..PciDevice::default() };
     for slot in [1, 32, 2] {
         let config = AcpiConfig { pci_devices: vec![device(2), device(slot)], ..default() };
         assert_eq!(refused(config), AcpiError::PciSlot(slot));

@@ -24,7 +24,7 @@ const QEMU_MACHINE: &str =
 
 /// The machine of [`QEMU_MACHINE`].
 fn like_qemu() -> AcpiConfig {
-    let device = |slot, display| PciDevice { slot, display, hotpluggable: false };
+    let device = |slot, display| PciDevice { slot, display, ..PciDevice::default() };
     AcpiConfig {
         cpus: cpus(4, 2),
         cpu_hotplug: true,

@@ -74,8 +74,9 @@ pub struct BarInfo {
 
 impl Bar {
     /// Where its register is in configuration space.
-    fn register(&self) -> usize {
+    fn register(&self, config: &ConfigSpace) -> usize {
         match self.kind {
+            BarKind::Rom if config.is_bridge() => ROM_ADDRESS_BRIDGE,
             BarKind::Rom => ROM_ADDRESS,
             _ => BASE_ADDRESS_0 + 4 * self.number,
         }
@@ -93,18 +94,20 @@ impl Bar {
     pub fn init(&self, config: &mut ConfigSpace) {
         let mask = !(self.size().wrapping_sub(1));
         let enable = if self.kind == BarKind::Rom { ROM_ENABLE } else { 0 };
-        config.set_writable_u32(self.register(), mask as u32 & !self.kind.fixed() | enable);
+        let register = self.register(config);
+        config.set_writable_u32(register, mask as u32 & !self.kind.fixed() | enable);
         if self.kind.is_64bit() {
-            config.set_writable_u32(self.register() + 4, (mask >> 32) as u32);
+            config.set_writable_u32(register + 4, (mask >> 32) as u32);
         }
         self.reset(config);
     }
 
     /// No address.
     pub fn reset(&self, config: &mut ConfigSpace) {
-        config.set_u32(self.register(), self.kind.flags());
+        let register = self.register(config);
+        config.set_u32(register, self.kind.flags());
         if self.kind.is_64bit() {
-            config.set_u32(self.register() + 4, 0);
+            config.set_u32(register + 4, 0);
         }
     }
 
@@ -112,7 +115,8 @@ impl Bar {
     /// reach the end of its space, as happens while a guest asks for its size.
     pub fn address(&self, config: &ConfigSpace) -> Option<u64> {
         let command = config.u16(COMMAND);
-        let low = config.u32(self.register());
+        let register = self.register(config);
+        let low = config.u32(register);
         let enabled = match self.kind {
             BarKind::Io => command & COMMAND_IO != 0,
             BarKind::Rom => command & COMMAND_MEMORY != 0 && low & ROM_ENABLE != 0,
@@ -121,7 +125,7 @@ impl Bar {
         let mut address = u64::from(low & !self.kind.fixed());
         let mut limit = u64::from(u32::MAX);
         if self.kind.is_64bit() {
-            address |= u64::from(config.u32(self.register() + 4)) << 32;
+            address |= u64::from(config.u32(register + 4)) << 32;
             limit = u64::MAX;
         }
         let last = address.checked_add(self.size().checked_sub(1)?)?;

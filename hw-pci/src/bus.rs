@@ -6,9 +6,11 @@ use std::sync::{Arc, OnceLock};
 use hw_core::{Bus, Device, qbus_new};
 use memory::{MemoryRegion, get_system_io};
 use parking_lot::Mutex;
-use qom::{Object, Result, bail};
+use qom::{Object, PropertyInfo, Result, bail};
 
+use crate::bridge::{BridgeWires, PciBridge};
 use crate::device::{PciDevice, devfn};
+use crate::spec::{BRIDGE_CONTROL, BRIDGE_CTL_BUS_RESET, SECONDARY_BUS, SUBORDINATE_BUS};
 
 /// The chip that PCI interrupt pins lead to.
 pub trait PciIrqController: Send + Sync {
@@ -20,10 +22,15 @@ pub trait PciIrqController: Send + Sync {
 
 /// How many inputs a controller can have.
 const MAX_INPUTS: usize = 16;
+/// Set in a pin's number: the bridge hands on the wire of the bus below it, and does not mean its own pin.
+pub(crate) const FORWARDED: u8 = 1 << 2;
+/// How many buses ACPI hotplug can tell apart (`ACPI_PCIHP_MAX_HOTPLUG_BUS`).
+const MAX_HOTPLUG_BUSES: u32 = 256;
 
 #[derive(Default)]
 struct Lines {
-    /// Pins of devices that are raised now: device, function and pin.
+    /// Pins of devices that are raised now: device, function and pin, or the wire of the bus below a bridge as
+    /// [`FORWARDED`] says.
     raised: Vec<(u8, u8)>,
     /// How many of them lead to each input.
     count: [u32; MAX_INPUTS],
@@ -39,6 +46,8 @@ pub struct PciBus {
     io: OnceLock<MemoryRegion>,
     irq: OnceLock<Arc<dyn PciIrqController>>,
     lines: Mutex<Lines>,
+    /// The number that ACPI hotplug knows the bus by.
+    hotplug_number: OnceLock<u32>,
 }
 qom::type_init!(PciBus);
 
@@ -56,6 +65,22 @@ pub fn pci_bus_new(
     if let Some(bus) = object.cast::<PciBus>() {
         let _ = bus.memory.set(memory.clone());
         let _ = bus.io.set(io.clone());
+    }
+    Ok(object)
+}
+
+/// The bus below `bridge`, whose devices show where the bridge forwards to. It is called as the bridge is.
+pub(crate) fn secondary_bus_new(
+    bridge: &PciDevice,
+    memory: &MemoryRegion,
+    io: &MemoryRegion,
+) -> Result<Arc<dyn Object>> {
+    let owner = bridge.this();
+    let object = qbus_new("PCI", Some(&owner), Device::id(bridge))?;
+    if let Some(bus) = object.cast::<PciBus>() {
+        let _ = bus.memory.set(memory.clone());
+        let _ = bus.io.set(io.clone());
+        bus.set_irq_controller(Arc::new(BridgeWires(Arc::downgrade(&owner))));
     }
     Ok(object)
 }
@@ -97,6 +122,77 @@ impl PciBus {
     /// Says where interrupt pins lead, once.
     pub fn set_irq_controller(&self, controller: Arc<dyn PciIrqController>) {
         let _ = self.irq.set(controller);
+    }
+
+    /// The bridge above it; the root bus has none.
+    pub fn bridge(&self) -> Option<Arc<dyn Object>> {
+        self.owner().filter(|owner| owner.cast::<PciBridge>().is_some())
+    }
+
+    /// Its number: 0 for the root bus, what the bridge above it says for others.
+    pub fn number(&self) -> u8 {
+        let bridge = self.bridge();
+        let device = bridge.as_ref().and_then(|bridge| bridge.cast::<PciDevice>());
+        device.map_or(0, |device| device.with_config(|config| config.u8(SECONDARY_BUS)))
+    }
+
+    /// The buses of the bridges on it, that of the bridge plugged last first, as QEMU lists them.
+    pub fn buses_below(&self) -> Vec<Arc<PciBus>> {
+        let devices = self.children();
+        let bridges = devices.iter().rev().filter_map(|device| device.cast::<PciBridge>());
+        bridges.filter_map(PciBridge::secondary_bus).collect()
+    }
+
+    /// Calls `f` with this bus and all below it, a bus before those below it.
+    pub fn walk(self: &Arc<Self>, f: &mut dyn FnMut(&Arc<PciBus>)) {
+        f(self);
+        self.buses_below().iter().for_each(|bus| bus.walk(f));
+    }
+
+    /// Whether the bridge above it leads to bus `number`.
+    fn leads_to(&self, number: u8) -> bool {
+        let bridge = self.bridge();
+        bridge.as_ref().and_then(|bridge| bridge.cast::<PciDevice>()).is_some_and(|device| {
+            device.with_config(|config| {
+                let range = config.u8(SECONDARY_BUS)..=config.u8(SUBORDINATE_BUS);
+                config.u16(BRIDGE_CONTROL) & BRIDGE_CTL_BUS_RESET == 0 && range.contains(&number)
+            })
+        })
+    }
+
+    /// The bus with this number at or below it, as bridges are set up now (`pci_find_bus_nr`).
+    pub fn find_bus(self: Arc<Self>, number: u8) -> Option<Arc<PciBus>> {
+        let mut bus = self;
+        if bus.number() == number {
+            return Some(bus);
+        }
+        loop {
+            // As QEMU has it: a bus of that number counts although its bridge's range leaves it out.
+            let below = bus.buses_below();
+            bus = below.into_iter().find(|bus| bus.number() == number || bus.leads_to(number))?;
+            if bus.number() == number {
+                return Some(bus);
+            }
+        }
+    }
+
+    /// The number that ACPI hotplug knows the bus by, if devices can come and go there.
+    pub fn hotplug_number(&self) -> Option<u32> {
+        self.hotplug_number.get().copied()
+    }
+
+    /// Gives the bus the number that ACPI hotplug knows it by, once; it shows as `acpi-pcihp-bsel`.
+    ///
+    /// # Errors
+    /// When it has a property of that name.
+    pub fn set_hotplug_number(&self, number: u32) -> Result<()> {
+        if number < MAX_HOTPLUG_BUSES && self.hotplug_number.set(number).is_ok() {
+            self.this().property_add(PropertyInfo {
+                get: Some(Arc::new(move |_| Ok(number.into()))),
+                ..PropertyInfo::new("acpi-pcihp-bsel", "uint32")
+            })?;
+        }
+        Ok(())
     }
 
     /// The function at `devfn`.
@@ -143,7 +239,7 @@ impl PciBus {
     /// A device's pin changed its level.
     pub(crate) fn change_irq(&self, devfn: u8, pin: u8, level: bool) {
         let Some(controller) = self.irq.get() else { return };
-        let input = controller.map_irq(devfn, pin);
+        let input = controller.map_irq(devfn, pin & !FORWARDED);
         let changed = {
             let mut lines = self.lines.lock();
             let at = lines.raised.iter().position(|l| *l == (devfn, pin));

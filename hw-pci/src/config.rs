@@ -37,6 +37,29 @@ impl Default for ConfigSpace {
 }
 
 impl ConfigSpace {
+    /// Makes the header a bridge's (`pci_init_mask_bridge`).
+    pub fn make_bridge(&mut self) {
+        self.set_u8(HEADER_TYPE, self.u8(HEADER_TYPE) & HEADER_MULTI_FUNCTION | HEADER_BRIDGE);
+        self.set_writable_u32(PRIMARY_BUS, u32::MAX);
+        self.set_writable_u16(IO_BASE, u16::from_le_bytes([IO_RANGE_MASK; 2]));
+        let window = u32::from(MEMORY_RANGE_MASK) << 16 | u32::from(MEMORY_RANGE_MASK);
+        self.set_writable_u32(MEMORY_BASE, window);
+        self.set_writable_u32(PREF_MEMORY_BASE, window);
+        self.set_writable_u32(PREF_BASE_UPPER32, u32::MAX);
+        self.set_writable_u32(PREF_BASE_UPPER32 + 4, u32::MAX);
+        self.set_u16(PREF_MEMORY_BASE, PREF_RANGE_64);
+        self.set_u16(PREF_MEMORY_BASE + 2, PREF_RANGE_64);
+        self.set_u16(STATUS, self.u16(STATUS) | STATUS_66MHZ | STATUS_FAST_BACK);
+        self.set_u16(SEC_STATUS, STATUS_66MHZ | STATUS_FAST_BACK);
+        self.set_writable_u16(BRIDGE_CONTROL, BRIDGE_CTL_WRITABLE);
+        self.set_write_one_clears_u16(BRIDGE_CONTROL, BRIDGE_CTL_DISCARD_STATUS);
+    }
+
+    /// Whether the header is a bridge's.
+    pub fn is_bridge(&self) -> bool {
+        self.u8(HEADER_TYPE) & !HEADER_MULTI_FUNCTION == HEADER_BRIDGE
+    }
+
     /// All of it.
     pub fn bytes(&self) -> &[u8] {
         &self.data

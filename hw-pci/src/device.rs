@@ -74,6 +74,8 @@ pub struct PciDeviceClass {
     pub class_id: u16,
     /// Subsystem vendor and device; QEMU's own where `None`, zero where the chip has none.
     pub subsystem: Option<(u16, u16)>,
+    /// It has the header of a bridge, and a bus below it.
+    pub is_bridge: bool,
     /// The device's own realize, called once it has its place on the bus.
     realize: Option<RealizeFn>,
     unrealize: Option<UnrealizeFn>,
@@ -288,11 +290,16 @@ impl PciDevice {
         config.set_u16(DEVICE_ID, class.device_id);
         config.set_u8(REVISION_ID, class.revision);
         config.set_u16(CLASS_DEVICE, class.class_id);
-        let (vendor, device) = class.subsystem.unwrap_or((SUBVENDOR_ID_QUMRANET, SUBDEVICE_ID_QEMU));
-        config.set_u16(SUBSYSTEM_VENDOR_ID, vendor);
-        config.set_u16(SUBSYSTEM_ID, device);
+        if class.is_bridge {
+            config.make_bridge();
+        } else {
+            let (vendor, device) = class.subsystem.unwrap_or((SUBVENDOR_ID_QUMRANET, SUBDEVICE_ID_QEMU));
+            config.set_u16(SUBSYSTEM_VENDOR_ID, vendor);
+            config.set_u16(SUBSYSTEM_ID, device);
+        }
         if self.multifunction.get() {
-            config.set_u8(HEADER_TYPE, HEADER_MULTI_FUNCTION);
+            let header = config.u8(HEADER_TYPE) | HEADER_MULTI_FUNCTION;
+            config.set_u8(HEADER_TYPE, header);
         }
     }
 
@@ -406,7 +413,8 @@ impl PciDevice {
         }
         self.config.lock().write(at, value, size);
         let bars = ConfigSpace::touches(at, size, BASE_ADDRESS_0, 4 * NUM_BARS)
-            || ConfigSpace::touches(at, size, ROM_ADDRESS, 4);
+            || ConfigSpace::touches(at, size, ROM_ADDRESS, 4)
+            || ConfigSpace::touches(at, size, ROM_ADDRESS_BRIDGE, 4);
         if bars || ConfigSpace::touches(at, size, COMMAND, 2) {
             self.update_mappings();
         }

@@ -45,15 +45,15 @@ impl PciHost {
     }
 
     /// Device and function, and the register, that the data port leads to now.
-    fn target(&self, offset: u64) -> Option<(&PciBus, u8, usize)> {
+    fn target(&self, offset: u64) -> Option<(Arc<PciBus>, u8, usize)> {
         let address = self.address.load(Ordering::Relaxed);
-        let bus_number = address >> 16 & 0xff;
-        if address & CONFADD_ENABLE == 0 || bus_number != 0 {
+        if address & CONFADD_ENABLE == 0 {
             return None;
         }
+        let bus = qom::downcast::<PciBus>(self.bus.clone())?.find_bus((address >> 16) as u8)?;
         // The two lowest bits are reserved; where a program sets them all the same, QEMU counts them.
         let register = (address & 0xff) as usize | offset as usize & 3;
-        Some((self.bus.cast()?, (address >> 8) as u8, register))
+        Some((bus, (address >> 8) as u8, register))
     }
 }
 

@@ -28,12 +28,16 @@ pub const HEADER_TYPE: usize = 0x0e;
 pub const BASE_ADDRESS_0: usize = 0x10;
 /// Number of base address registers.
 pub const NUM_BARS: usize = 6;
+/// Number of base address registers of a bridge.
+pub const NUM_BARS_BRIDGE: usize = 2;
 /// Subsystem vendor id, 16 bits.
 pub const SUBSYSTEM_VENDOR_ID: usize = 0x2c;
 /// Subsystem id, 16 bits.
 pub const SUBSYSTEM_ID: usize = 0x2e;
 /// Expansion ROM base address, 32 bits.
 pub const ROM_ADDRESS: usize = 0x30;
+/// Expansion ROM base address of a bridge, 32 bits.
+pub const ROM_ADDRESS_BRIDGE: usize = 0x38;
 /// Where the list of capabilities begins.
 pub const CAPABILITY_LIST: usize = 0x34;
 /// Interrupt line.
@@ -67,10 +71,52 @@ pub const STATUS_DEVSEL_MEDIUM: u16 = 1 << 9;
 /// Status: bits that a write of one clears.
 pub const STATUS_W1C: u16 = 0xf900;
 
+/// Status: capable of 66 MHz.
+pub const STATUS_66MHZ: u16 = 1 << 5;
+
+/// Bridge: number of the bus above it (PCI-to-PCI Bridge Architecture Specification 1.1, section 3.2).
+pub const PRIMARY_BUS: usize = 0x18;
+/// Bridge: number of the bus below it.
+pub const SECONDARY_BUS: usize = 0x19;
+/// Bridge: highest number of a bus below it.
+pub const SUBORDINATE_BUS: usize = 0x1a;
+/// Bridge: latency timer of the bus below it.
+pub const SEC_LATENCY_TIMER: usize = 0x1b;
+/// Bridge: the I/O window's bits 15 to 12; its end's follow.
+pub const IO_BASE: usize = 0x1c;
+/// Bridge: status of the bus below it, 16 bits.
+pub const SEC_STATUS: usize = 0x1e;
+/// Bridge: the memory window's bits 31 to 20, 16 bits; its end's follow.
+pub const MEMORY_BASE: usize = 0x20;
+/// Bridge: the prefetchable window's bits 31 to 20, 16 bits; its end's follow.
+pub const PREF_MEMORY_BASE: usize = 0x24;
+/// Bridge: the prefetchable window's bits 63 to 32; its end's follow.
+pub const PREF_BASE_UPPER32: usize = 0x28;
+/// Bridge: control, 16 bits.
+pub const BRIDGE_CONTROL: usize = 0x3e;
+/// I/O window: the bits that are an address.
+pub const IO_RANGE_MASK: u8 = 0xf0;
+/// Memory windows: the bits that are an address.
+pub const MEMORY_RANGE_MASK: u16 = 0xfff0;
+/// Prefetchable window: has 64 bits.
+pub const PREF_RANGE_64: u16 = 1 << 0;
+/// Bridge control: SERR# is forwarded.
+pub const BRIDGE_CTL_SERR: u16 = 1 << 1;
+/// Bridge control: VGA's memory and ports are forwarded.
+pub const BRIDGE_CTL_VGA: u16 = 1 << 3;
+/// Bridge control: the bus below is held in reset.
+pub const BRIDGE_CTL_BUS_RESET: u16 = 1 << 6;
+/// Bridge control: the bits that can be set.
+pub const BRIDGE_CTL_WRITABLE: u16 = 0x0bff;
+/// Bridge control: a discarded request, cleared by a write of one.
+pub const BRIDGE_CTL_DISCARD_STATUS: u16 = 1 << 10;
+
 /// First byte that capabilities can lie at.
 pub const CONFIG_HEADER_SIZE: usize = 0x40;
 /// Capability: offset of the next one's offset, behind the id.
 pub const CAP_LIST_NEXT: usize = 1;
+/// Capability id: slot numbering.
+pub const CAP_ID_SLOTID: u8 = 0x04;
 /// Capability id: message-signalled interrupts.
 pub const CAP_ID_MSI: u8 = 0x05;
 /// Capability id: vendor-specific.
@@ -100,6 +146,9 @@ pub const MSIX_ENTRY_MASKED: u32 = 1 << 0;
 /// Header type: the device has several functions.
 pub const HEADER_MULTI_FUNCTION: u8 = 0x80;
 
+/// Header type: a bridge to another bus.
+pub const HEADER_BRIDGE: u8 = 1;
+
 /// Expansion ROM: decoded.
 pub const ROM_ENABLE: u32 = 1 << 0;
 /// Expansion ROM: bits that are no address.
@@ -121,6 +170,8 @@ pub const CLASS_STORAGE_SCSI: u16 = 0x0100;
 pub const CLASS_BRIDGE_HOST: u16 = 0x0600;
 /// Base class and sub-class: ISA bridge.
 pub const CLASS_BRIDGE_ISA: u16 = 0x0601;
+/// Base class and sub-class: bridge to another PCI bus.
+pub const CLASS_BRIDGE_PCI: u16 = 0x0604;
 /// Base class and sub-class: other bridge.
 pub const CLASS_BRIDGE_OTHER: u16 = 0x0680;
 /// Another base system peripheral.

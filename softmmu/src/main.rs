@@ -5,8 +5,8 @@
 
 // Crates whose devices users name; without a mention they would not be linked.
 use {
-    hw_block as _, hw_char as _, hw_i386 as _, hw_misc as _, hw_net as _, hw_scsi as _, hw_virtio as _,
-    hw_watchdog as _,
+    hw_block as _, hw_char as _, hw_i386 as _, hw_misc as _, hw_net as _, hw_pci_bridge as _, hw_scsi as _,
+    hw_virtio as _, hw_watchdog as _,
 };
 
 use std::process::ExitCode;

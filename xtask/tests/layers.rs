@@ -18,6 +18,7 @@ const LAYERS: [&[&str]; 8] = [
     // Buses and devices.
     &[
         "hw-pci",
+        "hw-pci-bridge",
         "hw-pci-host",
         "hw-virtio",
         "hw-block",

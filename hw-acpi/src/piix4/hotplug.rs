@@ -3,12 +3,13 @@
 //! Devices go on the main loop, not on the thread of the CPU that ejects them: that thread may be the very one that
 //! is to end.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use hw_core::qdev_monitor::qdev_unplugged;
 use hw_core::{Device, DeviceClass, HotplugHandler};
-use hw_pci::{PciBus, PciDevice};
+use hw_pci::{PciBridge, PciBus, PciDevice};
 use memory::{AccessRules, MemoryRegion, RegionOps};
 use parking_lot::Mutex;
 use qapi::{QapiEvent, QapiType};
@@ -44,9 +45,11 @@ pub(super) struct Hotplug {
     memory: Mutex<MemoryHotplug>,
     modules: Devices,
     pci: Mutex<PciHotplug>,
-    /// PCI slots that the guest let go of, until the main loop comes to them.
-    ejected: AtomicU32,
+    /// PCI slots that the guest let go of, by bus, until the main loop comes to them.
+    ejected: Mutex<BTreeMap<u8, u32>>,
     eject_scheduled: AtomicBool,
+    /// PCI buses have their numbers.
+    numbered: AtomicBool,
 }
 
 /// What is saved of the registers.
@@ -127,9 +130,20 @@ fn slot_of(device: &Arc<dyn Object>) -> Option<u8> {
     device.cast::<PciDevice>().map(|device| device.devfn() >> 3)
 }
 
-/// Whether the function stays for good (`acpi_pcihp_pc_no_hotplug`).
+/// The number that ACPI knows the bus of a function by.
+fn bus_number(device: &Arc<dyn Object>) -> Option<u8> {
+    device.cast::<PciDevice>()?.bus::<PciBus>()?.hotplug_number()?.try_into().ok()
+}
+
+fn is_hotplugged(device: &Arc<dyn Object>) -> bool {
+    device.cast::<Device>().is_some_and(Device::is_hotplugged)
+}
+
+/// Whether the function stays for good (`acpi_pcihp_pc_no_hotplug`): the tables describe a bridge that was there from
+/// the start.
 fn stays(device: &Arc<dyn Object>) -> bool {
-    !device.class().get::<DeviceClass>().is_some_and(|class| class.hotpluggable)
+    let hotpluggable = device.class().get::<DeviceClass>().is_some_and(|class| class.hotpluggable);
+    !hotpluggable || device.cast::<PciBridge>().is_some() && !is_hotplugged(device)
 }
 
 impl Hotplug {
@@ -147,7 +161,8 @@ impl Hotplug {
         if cpu.len() != state.cpu.len() || memory.len() != state.memory.len() {
             return false;
         }
-        (*cpu, *memory, *self.pci.lock()) = (state.cpu, state.memory, state.pci);
+        (*cpu, *memory) = (state.cpu, state.memory);
+        self.pci.lock().load(state.pci);
         true
     }
 
@@ -186,10 +201,43 @@ impl Piix4Pm {
         let region =
             MemoryRegion::io("acpi-pci-hotplug", pcihp::spec::SIZE, Arc::new(PciPorts(self.clone())));
         bus.io().add_subregion(PCI_HOTPLUG_BASE, &region);
-        if self.root_hotplug.get() {
-            let handler = Arc::new(PciHotplugHandler(Arc::downgrade(self)));
-            bus.set_hotplug_handler(handler);
+        self.hotplug.pci.lock().set_legacy(!self.bridge_hotplug.get());
+        bus.set_hotplug_handler(Arc::new(PciHotplugHandler(Arc::downgrade(self))));
+    }
+
+    /// Whether devices behind bridges that were there from the start can come and go.
+    pub fn offers_bridge_hotplug(&self) -> bool {
+        self.bridge_hotplug.get()
+    }
+
+    /// Gives the PCI buses that devices can come to and go from their numbers, once all devices that are there from the
+    /// start are (`acpi_set_pci_info`).
+    ///
+    /// # Errors
+    /// When a bus has a number that is not ours.
+    pub fn number_pci_buses(&self) -> Result<()> {
+        let Some(root) = self.bus::<PciBus>() else { return Ok(()) };
+        if self.hotplug.numbered.swap(true, Ordering::AcqRel) {
+            return Ok(());
         }
+        if !self.root_hotplug.get() {
+            root.clear_hotplug_handler();
+        }
+        let mut buses = Vec::new();
+        root.walk(&mut |bus| buses.push(bus.clone()));
+        let numbered = buses.iter().filter(|bus| bus.hotplug_handler().is_some());
+        (0..).zip(numbered).try_for_each(|(number, bus)| bus.set_hotplug_number(number))
+    }
+
+    /// The bus that ACPI knows by this number.
+    fn pci_bus(&self, number: u8) -> Option<Arc<PciBus>> {
+        let mut found = None;
+        self.bus::<PciBus>()?.walk(&mut |bus| {
+            if bus.hotplug_number() == Some(number.into()) {
+                found = Some(bus.clone());
+            }
+        });
+        found
     }
 
     fn this_pm(&self) -> Option<Arc<Piix4Pm>> {
@@ -261,21 +309,29 @@ impl Piix4Pm {
         let _ = self.change(|regs| regs.raise_gpe(GPE_MEMORY));
     }
 
-    /// Of the root bus's slots those whose devices can go; what was to go goes now (`acpi_pcihp_reset`).
+    /// Of each bus's slots those whose devices can go; what was to go goes now (`acpi_pcihp_reset`).
     pub(super) fn reset_hotplug(self: &Arc<Self>) {
-        let Some(bus) = self.bus::<PciBus>() else { return };
-        let devices = bus.devices();
-        let staying = devices.iter().filter(|device| stays(device)).filter_map(slot_of);
-        let removable = staying.fold(u32::MAX, |slots, slot| slots & !(1 << slot));
-        let down = self.hotplug.pci.lock().reset(removable);
-        self.eject_slots(down);
+        let Some(root) = self.bus::<PciBus>() else { return };
+        // The numbers were given when the tables were made, unless the board has none.
+        let _ = self.number_pci_buses();
+        let mut removable = Vec::new();
+        root.walk(&mut |bus| {
+            let Some(number) = bus.hotplug_number().and_then(|number| number.try_into().ok()) else { return };
+            let devices = bus.devices();
+            let staying = devices.iter().filter(|device| stays(device)).filter_map(slot_of);
+            removable.push((number, staying.fold(u32::MAX, |slots, slot| slots & !(1 << slot))));
+        });
+        for (number, removable) in removable {
+            let down = self.hotplug.pci.lock().reset(number, removable);
+            self.eject_slots(number, down);
+        }
     }
 
-    fn eject_slots(self: &Arc<Self>, slots: u32) {
+    fn eject_slots(self: &Arc<Self>, bus: u8, slots: u32) {
         if slots == 0 {
             return;
         }
-        self.hotplug.ejected.fetch_or(slots, Ordering::AcqRel);
+        *self.hotplug.ejected.lock().entry(bus).or_default() |= slots;
         // What the guest asks for while this waits is carried out with it.
         if !self.hotplug.eject_scheduled.swap(true, Ordering::AcqRel) {
             let this = Arc::downgrade(self);
@@ -289,20 +345,21 @@ impl Piix4Pm {
 
     fn unplug_ejected(&self) {
         self.hotplug.eject_scheduled.store(false, Ordering::Release);
-        let slots = self.hotplug.ejected.swap(0, Ordering::AcqRel);
-        let Some(bus) = self.bus::<PciBus>().filter(|_| self.root_hotplug.get()) else { return };
-        for device in bus.devices() {
-            if slot_of(&device).is_some_and(|slot| slots & 1 << slot != 0) && !stays(&device) {
-                qdev_unplugged(&device);
+        let ejected = std::mem::take(&mut *self.hotplug.ejected.lock());
+        for (number, slots) in ejected {
+            for device in self.pci_bus(number).map(|bus| bus.devices()).unwrap_or_default() {
+                if slot_of(&device).is_some_and(|slot| slots & 1 << slot != 0) && !stays(&device) {
+                    qdev_unplugged(&device);
+                }
             }
         }
     }
 
     fn pci_request(self: &Arc<Self>, request: PciHotplugRequest) {
         match request {
-            PciHotplugRequest::Eject(slot) => self.eject_slots(1 << slot),
-            PciHotplugRequest::Index(slot) => {
-                let devices = self.bus::<PciBus>().map(|bus| bus.devices()).unwrap_or_default();
+            PciHotplugRequest::Eject(bus, slot) => self.eject_slots(bus, 1 << slot),
+            PciHotplugRequest::Index(bus, slot) => {
+                let devices = self.pci_bus(bus).map(|bus| bus.devices()).unwrap_or_default();
                 let device = devices.iter().find(|device| slot_of(device) == Some(slot));
                 let index = device.map_or(0, acpi_index);
                 self.hotplug.pci.lock().set_index(index);
@@ -315,28 +372,54 @@ fn acpi_index(device: &Arc<dyn Object>) -> u32 {
     device.property_get("acpi-index").ok().and_then(|index| index.as_u64()).unwrap_or_default() as u32
 }
 
-/// Who is asked when devices are plugged into the root bus.
+/// What a device is told whose bus has no number.
+fn unsupported_bus<T>() -> Result<T> {
+    bail!("Unsupported bus. Bus doesn't have property 'acpi-pcihp-bsel' set")
+}
+
+/// Who is asked when devices are plugged into the root bus, or behind bridges that were there from the start.
 struct PciHotplugHandler(Weak<Piix4Pm>);
+
+impl PciHotplugHandler {
+    fn has_index(&self, device: &Arc<dyn Object>, index: u32) -> bool {
+        let Some(root) = self.0.upgrade().and_then(|pm| pm.bus::<PciBus>()) else { return false };
+        let mut found = false;
+        root.walk(&mut |bus| {
+            let devices = bus.devices();
+            let mut others = devices.iter().filter(|other| !Arc::ptr_eq(other, device));
+            found |= others.any(|other| acpi_index(other) == index);
+        });
+        found
+    }
+}
 
 impl HotplugHandler for PciHotplugHandler {
     fn pre_plug(&self, device: &Arc<dyn Object>) -> Result<()> {
+        if is_hotplugged(device) && bus_number(device).is_none() {
+            return unsupported_bus();
+        }
         let index = acpi_index(device);
         if index > ONBOARD_INDEX_MAX {
             bail!("acpi-index should be less or equal to {ONBOARD_INDEX_MAX}");
         }
-        let bus = self.0.upgrade().and_then(|pm| pm.bus::<PciBus>());
-        let others = bus.map(|bus| bus.devices()).unwrap_or_default();
-        if index != 0 && others.iter().any(|other| !Arc::ptr_eq(other, device) && acpi_index(other) == index)
-        {
+        if index != 0 && self.has_index(device, index) {
             bail!("a PCI device with acpi-index = {index} already exist");
         }
         Ok(())
     }
 
     fn plug(&self, device: &Arc<dyn Object>) -> Result<()> {
-        let (Some(pm), Some(slot)) = (self.0.upgrade(), slot_of(device)) else { return Ok(()) };
-        if device.cast::<Device>().is_some_and(Device::is_hotplugged) {
-            pm.hotplug.pci.lock().plug(slot);
+        let Some(pm) = self.0.upgrade() else { return Ok(()) };
+        if !is_hotplugged(device) {
+            if let Some(below) = device.cast::<PciBridge>().and_then(PciBridge::secondary_bus)
+                && pm.bridge_hotplug.get()
+            {
+                below.set_hotplug_handler(Arc::new(PciHotplugHandler(self.0.clone())));
+            }
+            return Ok(());
+        }
+        if let (Some(bus), Some(slot)) = (bus_number(device), slot_of(device)) {
+            pm.hotplug.pci.lock().plug(bus, slot);
             let _ = pm.change(|regs| regs.raise_gpe(GPE_PCI));
         }
         Ok(())
@@ -344,7 +427,8 @@ impl HotplugHandler for PciHotplugHandler {
 
     fn unplug_request(&self, device: &Arc<dyn Object>) -> Result<()> {
         let (Some(pm), Some(slot)) = (self.0.upgrade(), slot_of(device)) else { return Ok(()) };
-        pm.hotplug.pci.lock().unplug_request(slot);
+        let Some(bus) = bus_number(device) else { return unsupported_bus() };
+        pm.hotplug.pci.lock().unplug_request(bus, slot);
         repeatable(device);
         let _ = pm.change(|regs| regs.raise_gpe(GPE_PCI));
         Ok(())

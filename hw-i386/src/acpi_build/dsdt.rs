@@ -132,13 +132,13 @@ fn sleep_states(config: &AcpiConfig) -> Raw {
 /// What `\_SB.PCI0` has.
 fn root_bus(config: &AcpiConfig) -> Raw {
     let mut aml = Raw::new();
-    if config.pci_hotplug {
+    if pcihp::any(config) {
         aml.push(&pcihp::methods());
     }
     aml.push(&pci::routing_table());
     aml.push(&pci::resources(config));
     aml.push(&pci::gpe_registers());
-    if config.pci_hotplug {
+    if pcihp::any(config) {
         aml.push(&pcihp::resources());
     }
     if config.fw_cfg {
@@ -164,16 +164,9 @@ pub fn dsdt(config: &AcpiConfig) -> Vec<u8> {
         aml.push(&memory::memory(config.memory_slots));
     }
     aml.push(&sleep_states(config));
-    let mut bus = Raw::new();
-    if config.pci_hotplug {
-        bus.push(&pcihp::bus_number());
-    }
-    bus.push(&pci::slots(config));
-    if config.pci_hotplug {
-        bus.push(&pcihp::notify(config));
-    }
+    let bus = pci::Bus::root(config).objects(&pcihp::SlotMethods::new());
     aml.push(&Scope::new("\\_SB_.PCI0".into(), vec![&bus]));
-    if config.pci_hotplug {
+    if pcihp::any(config) {
         aml.push(&pcihp::event());
     }
     aml.0

@@ -4,15 +4,28 @@ use hw_acpi::aml::*;
 
 use super::{AcpiConfig, fixed, pcihp};
 
-/// Function 0 of a slot on bus 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A function that the tables describe: function 0 of a slot, or a bridge.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PciDevice {
     /// 0 to 31.
     pub slot: u8,
+    /// 0 to 7.
+    pub function: u8,
     /// A VGA device: it stays as it is in sleeping states.
     pub display: bool,
     /// The device can be unplugged.
     pub hotpluggable: bool,
+    /// The bus below it, for a bridge behind which devices can come and go.
+    pub bridge: Option<PciBridge>,
+}
+
+/// The bus below a bridge.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PciBridge {
+    /// The number that the hotplug registers know it by.
+    pub hotplug_number: u8,
+    /// What is on it now.
+    pub devices: Vec<PciDevice>,
 }
 
 /// Inputs of the I/O APIC that a link can be routed to.
@@ -33,9 +46,9 @@ const RESERVED: u8 = 0x0b;
 /// Offset of the interrupt's number in the extended interrupt descriptor.
 const DESCRIPTOR_INTERRUPT: u8 = 5;
 
-/// Name of a slot's device: its device and function number.
-pub fn slot_name(slot: u8) -> String {
-    format!("S{:02X}_", slot << 3)
+/// Name of a device: its device and function number.
+pub fn device_name(slot: u8, function: u8) -> String {
+    format!("S{:02X}_", slot << 3 | function)
 }
 
 /// PCI0, without what later scopes add to it.
@@ -218,7 +231,7 @@ pub fn gpe_registers() -> Raw {
 
 /// Route registers of the PIIX3 as fields PRQ0 to PRQ3 of `\_SB`, and the devices behind it.
 fn isa_bridge(config: &AcpiConfig) -> Raw {
-    let region = format!("PCI0.{}.P40C", slot_name(config.isa_bridge_slot));
+    let region = format!("PCI0.{}.P40C", device_name(config.isa_bridge_slot, 0));
     let routes = [*b"PRQ0", *b"PRQ1", *b"PRQ2", *b"PRQ3"].map(|name| FieldEntry::Named(name, 8));
     let mut bridge = Raw::new();
     bridge.push(&OpRegion::new("P40C".into(), OpRegionSpace::PCIConfig, &PIRQ_ROUTE, &4u8));
@@ -245,31 +258,78 @@ fn display() -> Raw {
     methods
 }
 
-/// The slots of bus 0: those with a device, and with hotplug the empty ones too.
-pub fn slots(config: &AcpiConfig) -> Raw {
-    let mut slots = Raw::new();
-    let methods = pcihp::SlotMethods::new();
-    for slot in 0..32u8 {
-        let device = config.pci_devices.iter().find(|device| device.slot == slot);
-        let bridge = slot == config.isa_bridge_slot;
-        if device.is_none() && !bridge && !config.pci_hotplug {
-            continue;
+/// A bus as the tables describe it.
+pub struct Bus<'a> {
+    /// The number that the hotplug registers know it by, if devices can come and go.
+    pub hotplug_number: Option<u8>,
+    /// What is on it.
+    pub devices: &'a [PciDevice],
+    /// The slot of the ISA bridge and what that has, on the root bus.
+    isa: Option<(u8, Raw)>,
+}
+
+impl<'a> Bus<'a> {
+    /// The root bus.
+    pub fn root(config: &'a AcpiConfig) -> Self {
+        let hotplug_number = config.pci_hotplug.then_some(0);
+        let isa = Some((config.isa_bridge_slot, isa_bridge(config)));
+        Bus { hotplug_number, devices: &config.pci_devices, isa }
+    }
+
+    fn below(bridge: &'a PciBridge) -> Self {
+        Bus { hotplug_number: Some(bridge.hotplug_number), devices: &bridge.devices, isa: None }
+    }
+
+    /// Whether a slot's device can be unplugged, or one can be plugged into it.
+    pub fn ejectable(&self, slot: u8) -> bool {
+        let mut devices = self.devices.iter().filter(|device| (device.slot, device.function) == (slot, 0));
+        let isa = self.isa.as_ref().is_some_and(|(bridge, _)| *bridge == slot);
+        self.hotplug_number.is_some() && !isa && devices.all(|device| device.hotpluggable)
+    }
+
+    /// Everything in the bus's scope: its devices, and what tells of their coming and going
+    /// (`build_append_pci_bus_devices`).
+    pub fn objects(&self, methods: &pcihp::SlotMethods) -> Raw {
+        let mut objects = Raw::new();
+        if let Some(number) = self.hotplug_number {
+            objects.push(&Name::new("BSEL".into(), &number));
+        }
+        for slot in 0..32 {
+            for function in 0..8 {
+                objects.push(&self.device(slot, function, methods));
+            }
+        }
+        objects.push(&pcihp::notify(self));
+        objects
+    }
+
+    /// A device, or with hotplug an empty slot.
+    fn device(&self, slot: u8, function: u8, methods: &pcihp::SlotMethods) -> Raw {
+        let device = self.devices.iter().find(|device| (device.slot, device.function) == (slot, function));
+        let isa = self.isa.as_ref().filter(|(bridge, _)| (*bridge, 0) == (slot, function));
+        let empty = function == 0 && self.hotplug_number.is_some();
+        if device.is_none() && isa.is_none() && !empty {
+            return Raw::new();
         }
         let mut objects = Raw::new();
-        objects.push(&Name::new("_ADR".into(), &(u32::from(slot) << 16)));
-        if config.pci_hotplug {
+        objects.push(&Name::new("_ADR".into(), &(u32::from(slot) << 16 | u32::from(function))));
+        if self.hotplug_number.is_some() {
             objects.push(&methods.slot(slot));
         }
-        if bridge {
-            objects.push(&isa_bridge(config));
+        if let Some((_, isa)) = isa {
+            objects.push(isa);
         }
         if device.is_some_and(|device| device.display) {
             objects.push(&display());
         }
-        if pcihp::ejectable(config, slot) {
+        if let Some(bridge) = device.and_then(|device| device.bridge.as_ref()) {
+            objects.push(&Bus::below(bridge).objects(methods));
+        }
+        if function == 0 && self.ejectable(slot) {
             objects.push(&methods.eject(slot));
         }
-        slots.push(&Device::new(slot_name(slot).as_str().into(), vec![&objects]));
+        let mut described = Raw::new();
+        described.push(&Device::new(device_name(slot, function).as_str().into(), vec![&objects]));
+        described
     }
-    slots
 }

@@ -3,7 +3,7 @@
 use hw_acpi::aml::*;
 
 use super::AcpiConfig;
-use super::pci::{reserve, slot_name};
+use super::pci::{Bus, device_name, reserve};
 
 /// PCI hotplug registers of the PIIX4 machines.
 const BASE: u16 = 0xae00;
@@ -12,8 +12,6 @@ const LENGTH: u8 = 0x18;
 const STATUS: u16 = BASE;
 const EJECT: u16 = BASE + 8;
 const BUS_NUMBER: u16 = BASE + 0x10;
-/// The bus's number in BNUM.
-const ROOT_BUS: u8 = 0;
 const FOREVER: u16 = 0xffff;
 const DEVICE_CHECK: u8 = 1;
 const EJECT_REQUEST: u8 = 3;
@@ -25,10 +23,9 @@ const DSM_MIN_REVISION: u8 = 2;
 /// What PIDX holds for a device without an index.
 const NO_INDEX: u32 = u32::MAX;
 
-/// Whether a slot's device can be unplugged, or one can be plugged into it.
-pub fn ejectable(config: &AcpiConfig, slot: u8) -> bool {
-    let mut devices = config.pci_devices.iter().filter(|device| device.slot == slot);
-    config.pci_hotplug && slot != config.isa_bridge_slot && devices.all(|device| device.hotpluggable)
+/// Whether devices can come and go on any bus.
+pub fn any(config: &AcpiConfig) -> bool {
+    config.pci_hotplug || config.pci_devices.iter().any(|device| device.bridge.is_some())
 }
 
 fn registers(region: &str, base: u16, names: &[[u8; 4]]) -> Raw {
@@ -181,30 +178,32 @@ impl SlotMethods {
     }
 }
 
-/// The number of the bus, for the scope of the slots.
-pub fn bus_number() -> Name {
-    Name::new("BSEL".into(), &ROOT_BUS)
-}
-
-/// DVNT tells the operating system of the slots in mask Arg0, PCNT of all that changed.
-pub fn notify(config: &AcpiConfig) -> Raw {
-    let mut body = Raw::new();
-    for slot in (0..32u8).filter(|&slot| ejectable(config, slot)) {
-        let name: Path = slot_name(slot).as_str().into();
-        body.push(&If::new(&And::new(&ZERO, &Arg(0), &(1u32 << slot)), vec![&Notify::new(&name, &Arg(1))]));
-    }
+/// DVNT tells the operating system of the slots in mask Arg0, PCNT of all that changed on this bus and on those below it.
+pub fn notify(bus: &Bus<'_>) -> Raw {
     let mut methods = Raw::new();
-    methods.push(&Method::new("DVNT".into(), 2, false, vec![&body]));
-    methods.push(&Method::new(
-        "PCNT".into(),
-        0,
-        false,
-        vec![
-            &Store::new(&Path::new("BNUM"), &ROOT_BUS),
-            &MethodCall::new("DVNT".into(), vec![&Path::new("PCIU"), &DEVICE_CHECK]),
-            &MethodCall::new("DVNT".into(), vec![&Path::new("PCID"), &EJECT_REQUEST]),
-        ],
-    ));
+    let mut changed = Raw::new();
+    if let Some(number) = bus.hotplug_number {
+        let mut body = Raw::new();
+        for slot in (0..32u8).filter(|&slot| bus.ejectable(slot)) {
+            let name: Path = device_name(slot, 0).as_str().into();
+            body.push(&If::new(
+                &And::new(&ZERO, &Arg(0), &(1u32 << slot)),
+                vec![&Notify::new(&name, &Arg(1))],
+            ));
+        }
+        methods.push(&Method::new("DVNT".into(), 2, false, vec![&body]));
+        changed.push(&Store::new(&Path::new("BNUM"), &number));
+        changed.push(&MethodCall::new("DVNT".into(), vec![&Path::new("PCIU"), &DEVICE_CHECK]));
+        changed.push(&MethodCall::new("DVNT".into(), vec![&Path::new("PCID"), &EJECT_REQUEST]));
+    }
+    for bridge in bus.devices.iter().filter(|device| device.bridge.is_some()) {
+        // ^Sxx_.PCNT: a name of two segments is not looked for further up.
+        changed.0.push(b'^');
+        changed.push(&Path::new(&format!("{}.PCNT", device_name(bridge.slot, bridge.function))));
+    }
+    if !changed.0.is_empty() {
+        methods.push(&Method::new("PCNT".into(), 0, false, vec![&changed]));
+    }
     methods
 }
 

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, Once};
 use hw_core::sysbus::sysbus_get_default;
 use hw_core::{DeviceClass, DeviceImpl, SysBusDevice, qdev_create, qdev_new, qdev_realize};
 use hw_pci::{
-    BarKind, PciBus, PciDevice, PciDeviceClass, PciDeviceImpl, PciIrqController, devfn, pci_bus_new,
+    BarKind, PciBridge, PciBus, PciDevice, PciDeviceClass, PciDeviceImpl, PciIrqController, devfn,
+    pci_bus_new,
 };
 use memory::{AddressSpace, MemoryRegion, RegionOps};
 use qom::{Class, Object, Property, Result, bail};
@@ -68,13 +69,38 @@ impl DeviceImpl for TestPci {
     }
 }
 
+/// A bridge to another bus.
+#[derive(Object)]
+#[object(name = "test-bridge", parent = PciBridge)]
+pub struct TestBridge {
+    parent: PciBridge,
+}
+
+impl DeviceImpl for TestBridge {
+    fn realize(self: &Arc<Self>) -> Result<()> {
+        self.init()
+    }
+    fn unrealize(self: &Arc<Self>) {
+        self.exit();
+    }
+    fn reset_hold(&self) {
+        PciBridge::reset_hold(self);
+    }
+}
+
+impl PciDeviceImpl for TestBridge {
+    fn config_written(&self, at: usize, size: u8) {
+        PciBridge::config_written(self, at, size);
+    }
+}
+
 impl PciDeviceImpl for TestPci {
     fn config_written(&self, at: usize, size: u8) {
         self.written.lock().unwrap().push((at, size));
     }
 }
 
-qom::type_init!(TestHost, TestPci);
+qom::type_init!(TestHost, TestPci, TestBridge);
 
 /// A bus with the address spaces it shows in.
 pub struct Setup {

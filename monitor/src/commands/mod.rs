@@ -13,7 +13,7 @@ mod human_readable;
 mod machine;
 mod memory;
 mod objects;
-mod pci;
+pub(crate) mod pci;
 mod qdev;
 mod run_state;
 mod trace;
