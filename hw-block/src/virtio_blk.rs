@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use backends::IoThread;
 use block::BlockBackend;
 use block::backend::{BlockDevice, BlockErrorAction, BlockdevOnError, Request};
+use hw_core::boot_order::add_bootindex_property;
 use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, DriveProperty};
 use hw_pci::spec::CLASS_STORAGE_SCSI;
 use hw_virtio::pci::{VECTORS_UNSPECIFIED, VirtioPciType, optimal_num_queues};
@@ -119,6 +120,7 @@ qom::type_init!(VirtIOBlock);
 qom::type_init!(fn register_pci);
 
 fn class_init(class: &mut Class) {
+    add_bootindex_property(class, "/disk@0,0");
     class.get_mut::<DeviceClass>().category = Some(DeviceCategory::Storage);
     class.get_mut::<VirtioDeviceClass>().legacy_features = f::SCSI;
 }

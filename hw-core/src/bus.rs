@@ -17,8 +17,8 @@ use crate::reset::Phases;
 pub struct BusClass {
     /// How many devices fit; no limit where `None`.
     pub max_dev: Option<usize>,
-    /// The device's place on the bus, for `info qtree` and boot paths.
-    pub dev_path: Option<fn(&Arc<dyn Object>) -> String>,
+    /// The device's name and place on the bus, as OpenFirmware writes them.
+    pub fw_dev_path: Option<fn(&Arc<dyn Object>) -> String>,
     /// What reset does.
     pub phases: Phases,
 }

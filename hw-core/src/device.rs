@@ -68,6 +68,8 @@ pub struct DeviceClass {
     pub board_only: bool,
     /// Whether it may come and go while the machine runs.
     pub hotpluggable: bool,
+    /// What OpenFirmware calls it, where that is not its type's name.
+    pub fw_name: Option<&'static str>,
     /// The type of bus it sits on.
     pub bus_type: Option<&'static str>,
     /// Called by realize; a bus's device type calls the device's own from its own.

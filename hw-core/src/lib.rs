@@ -35,6 +35,7 @@
 
 pub mod accel;
 pub mod balloon;
+pub mod boot_order;
 pub mod bootdevice;
 pub mod bus;
 mod char_property;

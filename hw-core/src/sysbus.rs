@@ -8,14 +8,18 @@ use memory::{MemoryRegion, get_system_io, get_system_memory};
 use parking_lot::Mutex;
 use qom::{Class, ClassInit, Object};
 
-use crate::bus::{Bus, qbus_new};
+use crate::bus::{Bus, BusClass, qbus_new};
 use crate::device::{Device, DeviceClass, DeviceImpl};
 
 /// The bus itself.
 #[derive(Object)]
-#[object(name = "System", parent = Bus)]
+#[object(name = "System", parent = Bus, class_init = bus_class_init)]
 pub struct SystemBus {
     parent: Bus,
+}
+
+fn bus_class_init(class: &mut Class) {
+    class.get_mut::<BusClass>().fw_dev_path = Some(fw_dev_path);
 }
 
 impl<T> ClassInit<T> for Bus {
@@ -28,6 +32,8 @@ impl<T> ClassInit<T> for Bus {
 pub struct SysBusDevice {
     parent: Device,
     regions: Mutex<Vec<MemoryRegion>>,
+    /// The first of its ports.
+    port: OnceLock<u16>,
 }
 qom::type_init!(SystemBus, SysBusDevice);
 
@@ -37,6 +43,16 @@ fn sysbus_class_init(class: &mut Class) {
     // Nothing tells a user's device where its registers would be.
     class.board_only = true;
     class.hotpluggable = false;
+}
+
+/// Its name, and where its ports are (`sysbus_get_fw_dev_path`).
+fn fw_dev_path(object: &Arc<dyn Object>) -> String {
+    let name = object.class().get::<DeviceClass>().and_then(|class| class.fw_name);
+    let name = name.unwrap_or(object.type_name());
+    match object.cast::<SysBusDevice>().and_then(|device| device.port.get()) {
+        Some(port) => format!("{name}@i{port:04x}"),
+        None => name.to_owned(),
+    }
 }
 
 impl<T: DeviceImpl> ClassInit<T> for SysBusDevice {
@@ -55,6 +71,7 @@ impl SysBusDevice {
     /// Shows `region` at an I/O port.
     pub fn map_io(&self, port: u16, region: &MemoryRegion) {
         get_system_io().add_subregion(port.into(), region);
+        let _ = self.port.set(port);
         self.regions.lock().push(region.clone());
     }
 

@@ -10,7 +10,9 @@ use std::sync::{Arc, OnceLock};
 use hw_acpi::piix4::Piix4Pm;
 use hw_acpi::tables::{UserTable, user_tables_item};
 use hw_acpi::vmgenid::{VmGenId, find_vmgenid_dev};
+use hw_core::boot_order::boot_devices_list;
 use hw_core::machine::BootConfig;
+use hw_core::reset::qemu_register_reset;
 use hw_nvram::fw_cfg::{FwCfg, FwCfgError, spec};
 use hw_nvram::fw_cfg_init_io_dma;
 use hw_pci::PciDevice;
@@ -157,7 +159,18 @@ pub(crate) fn fw_cfg_arch_create(pc: &PcMachine) -> Result<Arc<FwCfg>> {
     let timeout = config.boot.reboot_timeout.unwrap_or(-1);
     fw_cfg.add_file("etc/boot-fail-wait", timeout.to_le_bytes()).map_err(wrong)?;
     add_splash(&fw_cfg, &config.boot)?;
+    register_boot_order(&fw_cfg, config.boot.strict);
     Ok(fw_cfg)
+}
+
+/// Has firmware find at each reset what it is to boot from (`fw_cfg_machine_reset`).
+fn register_boot_order(fw_cfg: &Arc<FwCfg>, strict: bool) {
+    let fw_cfg = fw_cfg.clone();
+    qemu_register_reset(Arc::new(move || {
+        if let Err(error) = fw_cfg.modify_file("bootorder", boot_devices_list(strict)) {
+            eprintln!("softmmu: bootorder: {error}");
+        }
+    }));
 }
 
 /// 64-bit words: the number of nodes, the node of each CPU by APIC id, and the memory of each node.

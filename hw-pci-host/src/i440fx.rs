@@ -83,7 +83,8 @@ pub struct I440fx {
 qom::type_init!(I440fxPciHost, I440fx);
 
 fn host_class_init(class: &mut Class) {
-    class.get_mut::<DeviceClass>().desc = "i440FX host bridge";
+    let device = class.get_mut::<DeviceClass>();
+    (device.desc, device.fw_name) = ("i440FX host bridge", Some("pci"));
     vmstate::register::<I440fxPciHost>(class);
 }
 

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use hw_core::{Bus, Device, qbus_new};
+use hw_core::{Bus, BusClass, Device, qbus_new};
 use memory::{MemoryRegion, get_system_io};
 use parking_lot::Mutex;
-use qom::{Object, PropertyInfo, Result, bail};
+use qom::{Class, Object, PropertyInfo, Result, bail};
 
 use crate::bridge::{BridgeWires, PciBridge};
+use crate::class::class_fw_name;
 use crate::device::{PciDevice, devfn};
-use crate::spec::{BRIDGE_CONTROL, BRIDGE_CTL_BUS_RESET, SECONDARY_BUS, SUBORDINATE_BUS};
+use crate::spec::{
+    BRIDGE_CONTROL, BRIDGE_CTL_BUS_RESET, CLASS_DEVICE, DEVICE_ID, SECONDARY_BUS, SUBORDINATE_BUS, VENDOR_ID,
+};
 
 /// The chip that PCI interrupt pins lead to.
 pub trait PciIrqController: Send + Sync {
@@ -38,7 +41,7 @@ struct Lines {
 
 /// The bus.
 #[derive(Object)]
-#[object(name = "PCI", parent = Bus)]
+#[object(name = "PCI", parent = Bus, class_init = class_init)]
 pub struct PciBus {
     parent: Bus,
     devices: Mutex<BTreeMap<u8, Arc<dyn Object>>>,
@@ -50,6 +53,22 @@ pub struct PciBus {
     hotplug_number: OnceLock<u32>,
 }
 qom::type_init!(PciBus);
+
+fn class_init(class: &mut Class) {
+    class.get_mut::<BusClass>().fw_dev_path = Some(fw_dev_path);
+}
+
+/// The class's name, or the ids of a device whose class has none, and the place (`pcibus_get_fw_dev_path`).
+fn fw_dev_path(object: &Arc<dyn Object>) -> String {
+    let Some(device) = object.cast::<PciDevice>() else { return String::new() };
+    let (class, vendor, id) =
+        device.with_config(|config| (config.u16(CLASS_DEVICE), config.u16(VENDOR_ID), config.u16(DEVICE_ID)));
+    let name = class_fw_name(class).map_or_else(|| format!("pci{vendor:04x},{id:04x}"), str::to_owned);
+    match (device.devfn() >> 3, device.devfn() & 7) {
+        (slot, 0) => format!("{name}@{slot:x}"),
+        (slot, function) => format!("{name}@{slot:x},{function:x}"),
+    }
+}
 
 /// A root bus whose devices show in `memory` and `io`.
 ///

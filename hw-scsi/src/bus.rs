@@ -4,7 +4,8 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
-use hw_core::{Bus, Device, DeviceCategory, DeviceClass, DeviceImpl, HotplugHandler, qbus_new};
+use hw_core::boot_order::add_bootindex_property;
+use hw_core::{Bus, BusClass, Device, DeviceCategory, DeviceClass, DeviceImpl, HotplugHandler, qbus_new};
 use parking_lot::Mutex;
 use qom::{Class, ClassInit, Object, Property, Result, bail};
 
@@ -37,7 +38,7 @@ pub trait ScsiHost: Send + Sync {
 
 /// The bus.
 #[derive(Object)]
-#[object(name = "SCSI", parent = Bus)]
+#[object(name = "SCSI", parent = Bus, class_init = bus_class_init)]
 pub struct ScsiBus {
     parent: Bus,
     limits: OnceLock<ScsiBusLimits>,
@@ -67,7 +68,18 @@ impl<T: DeviceImpl> ClassInit<T> for ScsiDevice {
     }
 }
 
+fn bus_class_init(class: &mut Class) {
+    class.get_mut::<BusClass>().fw_dev_path = Some(fw_dev_path);
+}
+
+/// Where the disk is (`scsibus_get_fw_dev_path`).
+fn fw_dev_path(object: &Arc<dyn Object>) -> String {
+    let Some(device) = object.cast::<ScsiDevice>() else { return String::new() };
+    format!("channel@{:x}/disk@{:x},{:x}", device.channel(), device.target(), device.lun())
+}
+
 fn device_class_init(class: &mut Class) {
+    add_bootindex_property(class, "");
     let device = class.get_mut::<DeviceClass>();
     device.bus_type = Some("SCSI");
     device.category = Some(DeviceCategory::Storage);

@@ -2,20 +2,21 @@
 //!
 //! Source followed besides: QEMU `hw/virtio/virtio.c`.
 
+mod state;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use hw_core::cpu::current_cpu;
 use hw_core::device::{RealizeFn, UnrealizeFn, call_realize, call_unrealize};
 use hw_core::reset::Phases;
-use hw_core::{Device, DeviceClass, DeviceImpl, VmState, runstate, vmstate};
+use hw_core::{Device, DeviceClass, DeviceImpl, runstate, vmstate};
 use parking_lot::{Mutex, ReentrantMutex, RwLock};
 use qom::{Class, ClassInit, Object, Property, Result, bail};
-use serde::{Deserialize, Serialize};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::bus::{VirtioBus, VirtioTransport};
-use crate::queue::{VirtQueue, VirtQueueState};
+use crate::queue::VirtQueue;
 use crate::shared::Core;
 use crate::spec::{QUEUE_MAX, QUEUE_SIZE_MAX, Status, feature};
 
@@ -548,57 +549,6 @@ impl VirtIODevice {
         })?;
         queue.notifier.pause(!self.vm_running.load(Ordering::Acquire));
         Ok(eventfd)
-    }
-}
-
-/// What every device saves.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct VirtIODeviceState {
-    status: u8,
-    isr: u8,
-    accepted: u64,
-    config_vector: u16,
-    config_generation: u8,
-    broken: bool,
-    queues: Vec<VirtQueueState>,
-}
-
-impl VmState for VirtIODevice {
-    type State = VirtIODeviceState;
-
-    fn save(&self) -> Option<VirtIODeviceState> {
-        Some(VirtIODeviceState {
-            status: self.status().bits(),
-            isr: self.core.isr(),
-            accepted: self.core.guest_features(),
-            config_vector: self.core.config_vector(),
-            config_generation: self.core.config_generation(),
-            broken: self.is_broken(),
-            queues: self.queues().iter().map(|queue| queue.save()).collect(),
-        })
-    }
-
-    fn load(&self, state: VirtIODeviceState) -> Result<()> {
-        let _life = self.life.lock();
-        let queues = self.queues();
-        if state.queues.len() != queues.len() {
-            bail!("the state is of a device with {} queues", state.queues.len());
-        }
-        if state.accepted & !self.core.host_features() != 0 {
-            let (wanted, offered) = (state.accepted, self.core.host_features());
-            bail!("Features {wanted:#x} unsupported. Allowed features: {offered:#x}");
-        }
-        self.set_features(state.accepted);
-        queues.iter().zip(&state.queues).try_for_each(|(queue, state)| queue.restore(state))?;
-        self.core.set_isr(state.isr);
-        self.core.set_config_vector(state.config_vector);
-        self.core.set_config_generation(state.config_generation);
-        self.core.set_status(Status::from_bits_retain(state.status));
-        if state.broken {
-            self.core.set_broken("so it was saved");
-        }
-        self.tell_status();
-        Ok(())
     }
 }
 

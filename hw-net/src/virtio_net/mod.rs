@@ -14,6 +14,7 @@ mod state;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use hw_core::boot_order::add_bootindex_property;
 use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, MacProperty, NetdevProperty, vmstate};
 use hw_pci::spec::CLASS_NETWORK_ETHERNET;
 use hw_virtio::pci::{VECTORS_UNSPECIFIED, VirtIOPciProxy, VirtioPciType};
@@ -174,6 +175,7 @@ impl Default for RxFilter {
 }
 
 fn class_init(class: &mut Class) {
+    add_bootindex_property(class, "/ethernet-phy@0");
     class.get_mut::<DeviceClass>().category = Some(DeviceCategory::Network);
     class.get_mut::<VirtioDeviceClass>().legacy_features = feature::GSO;
     vmstate::register::<VirtIONet>(class);

@@ -1,0 +1,92 @@
+//! What firmware boots from: devices by their `bootindex`, as OpenFirmware paths.
+//!
+//! Source: QEMU `softmmu/bootdevice.c`, `hw/core/qdev-fw.c`.
+
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use qom::{Class, Object, PropertyInfo, PropertyType, Result, bail};
+
+use crate::bus::{Bus, BusClass};
+use crate::device::Device;
+
+/// The last line where nothing else is to be booted from (`-boot strict=on`).
+const HALT: &str = "HALT";
+
+/// A device that firmware can boot from.
+struct Entry {
+    index: i32,
+    device: Weak<dyn Object>,
+    /// What the path has behind the device: the disk of a controller.
+    suffix: &'static str,
+}
+
+impl Entry {
+    fn is(&self, object: &dyn Object) -> bool {
+        std::ptr::addr_eq(self.device.as_ptr(), object)
+    }
+}
+
+/// By index.
+static ORDER: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+
+/// Gives the devices of a class the property `bootindex`, -1 until it is set; firmware reads it at the next reset.
+/// `suffix` is what the path has behind the device (`device_add_bootindex_property`).
+pub fn add_bootindex_property(class: &mut Class, suffix: &'static str) {
+    class.add_property(PropertyInfo {
+        description: "Place among what firmware boots from, the lowest first; -1 for none".to_owned(),
+        get: Some(Arc::new(|object| {
+            let order = ORDER.lock();
+            Ok(order.iter().find(|entry| entry.is(object)).map_or(-1, |entry| entry.index).into())
+        })),
+        set: Some(Arc::new(move |object, input| set(object, i32::parse("bootindex", input)?, suffix))),
+        live: true,
+        ..PropertyInfo::new("bootindex", "int32")
+    });
+}
+
+fn set(object: &dyn Object, index: i32, suffix: &'static str) -> Result<()> {
+    let mut order = ORDER.lock();
+    order.retain(|entry| entry.device.strong_count() > 0);
+    if index >= 0 && order.iter().any(|entry| entry.index == index) {
+        bail!("The bootindex {index} has already been used");
+    }
+    order.retain(|entry| !entry.is(object));
+    if index >= 0 {
+        let at = order.partition_point(|entry| entry.index < index);
+        order.insert(at, Entry { index, device: object.base().weak(), suffix });
+    }
+    Ok(())
+}
+
+/// The paths of what there is to boot from, a line each, with a zero behind the last (`get_boot_devices_list`). With
+/// `strict` nothing else is to be booted from. Empty where no device has a `bootindex`.
+pub fn boot_devices_list(strict: bool) -> Vec<u8> {
+    let devices: Vec<(Arc<dyn Object>, &str)> = {
+        let order = ORDER.lock();
+        order.iter().filter_map(|entry| Some((entry.device.upgrade()?, entry.suffix))).collect()
+    };
+    let mut lines: Vec<String> = devices
+        .iter()
+        .map(|(device, suffix)| format!("{}{suffix}", fw_dev_path(device).trim_end_matches('/')))
+        .collect();
+    if lines.is_empty() {
+        return Vec::new();
+    }
+    lines.extend(strict.then(|| HALT.to_owned()));
+    let mut list = lines.join("\n").into_bytes();
+    list.push(0);
+    list
+}
+
+/// A device's OpenFirmware path, with a slash behind it. A bus that gives its devices no place adds nothing.
+fn fw_dev_path(device: &Arc<dyn Object>) -> String {
+    let bus = device.cast::<Device>().and_then(Device::parent_bus);
+    let owner = bus.as_ref().and_then(|bus| bus.cast::<Bus>()).and_then(Bus::owner);
+    let above = owner.map_or_else(|| "/".to_owned(), |owner| fw_dev_path(&owner));
+    let class = bus.as_ref().and_then(|bus| bus.class().get::<BusClass>());
+    match class.and_then(|class| class.fw_dev_path) {
+        Some(place) => format!("{above}{}/", place(device)),
+        None => above,
+    }
+}
