@@ -12,6 +12,8 @@ pub const NESTED: &[&str] = &["qemu-system-x86", "qemu-utils", "seabios", "lz4"]
 pub const KERNEL: &[&str] = &["lz4"];
 /// Clients of the program in its own tests: of the monitor's socket, and a debugger; and what [`python`] needs.
 pub const CLIENTS: &[&str] = &["socat", "gdb", "python3-venv"];
+/// What Linux guests and the machine around them use of networks.
+pub const NETWORK: &[&str] = &["dropbear-bin", "iperf3", "openssh-client", "tcpdump"];
 /// Clients in Python, from PyPI.
 const PYTHON: &[&str] = &["qemu.qmp==0.0.6"];
 /// Compiles libFuzzer.

@@ -64,6 +64,11 @@ for module in /lib/modules/*; do insmod $module || exit; done
 
 /// The guests' initramfs, with scripts by name, and modules in the order in which the command `load` loads them.
 pub fn initramfs(scripts: &[(&str, &str)], modules: &[PathBuf]) -> Result<AnonymousFile> {
+    tree(scripts, modules)?.into_lz4()
+}
+
+/// The same before it is an image, for more to be added.
+pub fn tree(scripts: &[(&str, &str)], modules: &[PathBuf]) -> Result<Initramfs> {
     let mut tree = Initramfs::with_busybox()?;
     tree.link("init", "bin/busybox");
     tree.text("etc/inittab", INITTAB);
@@ -77,7 +82,7 @@ pub fn initramfs(scripts: &[(&str, &str)], modules: &[PathBuf]) -> Result<Anonym
         let name = module.file_name().unwrap_or_default().to_string_lossy();
         tree.file(&format!("lib/modules/{number:03}-{name}"), module)?;
     }
-    tree.into_lz4()
+    Ok(tree)
 }
 
 /// The output and status of the script in what came from the console.

@@ -61,7 +61,7 @@ pub struct Scenario {
     status: u8,
     /// Whether Debian's gdb debugs the guest's kernel meanwhile.
     gdb: bool,
-    /// Whether it runs only where it is named: it hangs too often, under QEMU too, or takes too long.
+    /// Whether it runs only where it is named: it takes too long.
     by_name: bool,
     /// How many times as long as others its guest may take.
     patience: u32,
@@ -181,8 +181,7 @@ pub fn run(vmm: &Vmm, scenarios: Vec<&'static Scenario>) -> Result<Vec<&'static 
     } else {
         None
     };
-    // For TAP.
-    nest.modules("tun");
+    net::carry(&mut nest, &scenarios)?;
     nest.timeout(STEP * 6 * scenarios.iter().map(|scenario| scenario.patience).max().unwrap_or(1));
     let (mut failed, mut to_check) = (Vec::new(), Vec::new());
     let mut queue: VecDeque<_> = scenarios.into_iter().map(|scenario| (scenario, 1)).collect();

@@ -1,14 +1,14 @@
 //! What the guest's packets mean, and what goes back: everything of the user network but its threads.
 
+mod connections;
+mod ports;
+
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::{Arc, Weak};
 
-use rustix::io::Errno;
-use rustix::net::{SocketAddrAny, SocketFlags, SocketType, acceptfrom_with, bind, listen, sockopt};
-use smoltcp::time::Instant;
 use util::clock::{ClockType, now_ns};
 use util::event_loop::{EventLoop, FdWatch, Interest, Ready};
 
@@ -19,7 +19,7 @@ use super::forward::{GuestTarget, HostForward};
 use super::link::{self, IpPacket, Link};
 use super::reassembly::Reassembly;
 use super::resolver::Resolver;
-use super::tcp::{self, HostEnd, Progress, TcpFlow};
+use super::tcp::TcpFlow;
 use super::tftp::{self, Tftp};
 use super::udp::UdpFlow;
 use super::wire::{self, Datagram, Ip};
@@ -410,107 +410,6 @@ impl Stack {
         self.config.is_inside(address) && !own && !broadcast
     }
 
-    fn tcp_input(&mut self, ip: &Ip<'_>) {
-        if !self.is_guests(ip.from) {
-            return;
-        }
-        let Some((from_port, to_port, syn)) = tcp::ports_and_syn(ip.payload) else { return };
-        let key = (SocketAddr::new(ip.from, from_port), SocketAddr::new(ip.to, to_port));
-        if !(self.tcp.contains_key(&key) || syn && self.new_tcp_flow(key)) {
-            if let Some(reset) = tcp::reset_for(ip.from, ip.to, ip.payload) {
-                self.push_packet(reset);
-            }
-            return;
-        }
-        if let Some(connection) = self.tcp.get_mut(&key) {
-            connection.flow.input(ip.whole, tcp::instant(now()));
-        }
-        self.service(key);
-    }
-
-    /// What a connection leads to, where there is something.
-    fn host_end(&mut self, to: SocketAddr) -> Option<HostEnd> {
-        let forward = self.guest_forwards.iter().position(|forward| SocketAddr::V4(forward.address) == to);
-        if let Some(index) = forward {
-            return match self.guest_forwards[index].target.clone() {
-                GuestTarget::Chardev(_) => Some(HostEnd::Chardev { index, input: VecDeque::new() }),
-                GuestTarget::Command(command) => self.start_command(&command),
-            };
-        }
-        let real = self.real(to)?;
-        let (socket, connected) = tcp::connecting_socket(real).ok()?;
-        Some(HostEnd::Socket { socket: Arc::new(socket), watch: None, connecting: !connected })
-    }
-
-    fn start_command(&mut self, command: &str) -> Option<HostEnd> {
-        let flags = SocketFlags::CLOEXEC;
-        let family = rustix::net::AddressFamily::UNIX;
-        let (own, its) = rustix::net::socketpair(family, SocketType::STREAM, flags, None).ok()?;
-        rustix::io::ioctl_fionbio(&own, true).ok()?;
-        let output = its.try_clone().ok()?;
-        self.children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-        let child = Command::new("/bin/sh")
-            .args(["-c", &format!("exec {command}")])
-            .stdin(Stdio::from(its))
-            .stdout(Stdio::from(output))
-            .spawn();
-        self.children.push(child.ok()?);
-        Some(HostEnd::Socket { socket: Arc::new(own), watch: None, connecting: false })
-    }
-
-    fn new_tcp_flow(&mut self, (guest, remote): TcpKey) -> bool {
-        if self.tcp.len() >= TCP_FLOWS {
-            return false;
-        }
-        let (seed, at) = (self.seed(), tcp::instant(now()));
-        let flow = self.host_end(remote).and_then(|host| TcpFlow::accept(guest, remote, host, at, seed));
-        flow.is_some_and(|flow| self.add_tcp(flow))
-    }
-
-    fn add_tcp(&mut self, mut flow: TcpFlow) -> bool {
-        let (guest, remote) = (flow.guest, flow.remote);
-        if let HostEnd::Socket { socket, watch, connecting } = &mut flow.host {
-            // Only slower if it fails.
-            let _ = sockopt::set_tcp_nodelay(&*socket, true);
-            let interest = if *connecting { Interest::WRITE } else { Interest::READ };
-            match self.watch(socket, interest, Source::Tcp(guest, remote)) {
-                Ok(watched) => *watch = Some(watched),
-                Err(_) => return false,
-            }
-        }
-        self.tcp.insert((guest, remote), Connection { flow, deadline: None });
-        true
-    }
-
-    /// Moves a connection on as far as it goes.
-    fn service(&mut self, key: TcpKey) {
-        if self.out.len() >= OUT_PAUSE {
-            if !self.stalled.contains(&key) {
-                self.stalled.push(key);
-            }
-            return;
-        }
-        let Some(connection) = self.tcp.get_mut(&key) else { return };
-        let mut packets = Vec::new();
-        let forwards = &mut self.guest_forwards;
-        let mut write_chardev = |index: usize, data: &[u8]| {
-            let Some(forward) = forwards.get_mut(index) else { return data.len() };
-            let taken = data.len().min(CHARDEV_PENDING.saturating_sub(forward.pending.len()));
-            forward.pending.extend_from_slice(&data[..taken]);
-            taken
-        };
-        let progress = connection.flow.service(tcp::instant(now()), &mut packets, &mut write_chardev);
-        match progress {
-            Progress::Over => drop(self.tcp.remove(&key)),
-            Progress::Alive(at) => {
-                let at = at.map(|at: Instant| (at.total_micros().max(0) as u64).saturating_mul(1000));
-                connection.deadline = at;
-                at.into_iter().for_each(|at| self.due(at));
-            }
-        }
-        packets.into_iter().for_each(|packet| self.push_packet(packet));
-    }
-
     /// A descriptor of the host's is ready for something.
     fn host_ready(&mut self, source: Source, ready: Ready) {
         match source {
@@ -518,32 +417,6 @@ impl Stack {
             Source::Udp(id) => self.udp_ready(id),
             Source::Listener(id) => self.accept(id),
         }
-    }
-
-    fn tcp_ready(&mut self, key: TcpKey, ready: Ready) {
-        let Some(connection) = self.tcp.get_mut(&key) else { return };
-        let flow = &mut connection.flow;
-        if let Err(error) = flow.check_connected() {
-            return self.tcp_failed(key, error);
-        }
-        if ready.intersects(Ready::WRITE | Ready::ERROR | Ready::HANGUP) {
-            flow.host_writable();
-        }
-        self.service(key);
-        // What a descriptor that hung up has to say was said, or waits for room; it would be told again and again.
-        if ready.contains(Ready::HANGUP)
-            && let Some(connection) = self.tcp.get_mut(&key)
-        {
-            connection.flow.hung_up();
-        }
-    }
-
-    /// No connection came about.
-    fn tcp_failed(&mut self, key: TcpKey, _: Errno) {
-        if let Some(connection) = self.tcp.get_mut(&key) {
-            connection.flow.abort();
-        }
-        self.service(key);
     }
 
     fn udp_ready(&mut self, id: u64) {
@@ -556,25 +429,6 @@ impl Stack {
         let Some(flow) = self.udp.get_mut(&id) else { return };
         let packets = flow.receive(translate, &mut self.packet_id, now());
         packets.into_iter().for_each(|packet| self.push_packet(packet));
-    }
-
-    fn accept(&mut self, id: u64) {
-        let Some(listener) = self.listeners.iter().find(|listener| listener.id == id) else { return };
-        let guest = listener.forward.guest_end(self.config.dhcp_start);
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let Ok((client, peer)) = acceptfrom_with(&listener.socket, flags) else { return };
-        let peer = peer.and_then(|peer: SocketAddrAny| SocketAddr::try_from(peer).ok());
-        let Some(peer) = peer.filter(|_| self.tcp.len() < TCP_FLOWS) else { return };
-        let ip = if peer.ip().is_loopback() { self.config.host.into() } else { peer.ip() };
-        let remote = SocketAddr::new(ip, peer.port());
-        if self.tcp.contains_key(&(guest, remote)) {
-            return;
-        }
-        let host = HostEnd::Socket { socket: Arc::new(client), watch: None, connecting: false };
-        let (seed, at) = (self.seed(), tcp::instant(now()));
-        if TcpFlow::connect(guest, remote, host, at, seed).is_some_and(|flow| self.add_tcp(flow)) {
-            self.service((guest, remote));
-        }
     }
 
     /// Something's time has come.
@@ -596,140 +450,5 @@ impl Stack {
         if let Some(at) = next.chain(silent).min() {
             self.due(at);
         }
-    }
-
-    /// Opens a port of the host's that leads to the guest.
-    ///
-    /// # Errors
-    /// What the host says.
-    pub fn add_forward(&mut self, forward: HostForward) -> std::io::Result<()> {
-        let address = SocketAddr::V4(forward.host);
-        let kind = if forward.udp { SocketType::DGRAM } else { SocketType::STREAM };
-        let socket = util::sockets::new_socket(&address, kind, SocketFlags::NONBLOCK)?;
-        if !forward.udp {
-            sockopt::set_socket_reuseaddr(&socket, true)?;
-        }
-        bind(&socket, &address)?;
-        if forward.udp {
-            let flow = UdpFlow::forwarded(forward.guest_end(self.config.dhcp_start), socket);
-            let id = self.add_udp(flow).ok_or(std::io::ErrorKind::OutOfMemory)?;
-            self.udp_forwards.push((forward, id));
-            return Ok(());
-        }
-        listen(&socket, 16)?;
-        let (id, socket) = (self.id(), Arc::new(socket));
-        let watch = self.watch(&socket, Interest::READ, Source::Listener(id))?;
-        self.listeners.push(Listener { id, forward, socket, _watch: watch });
-        Ok(())
-    }
-
-    /// Closes such a port; gives whether there was one. Connections go on.
-    pub fn remove_forward(&mut self, udp: bool, host: SocketAddrV4) -> bool {
-        let matches = |forward: &HostForward| forward.udp == udp && forward.host == host;
-        if let Some(at) = self.listeners.iter().position(|listener| matches(&listener.forward)) {
-            self.listeners.remove(at);
-            return true;
-        }
-        let Some(at) = self.udp_forwards.iter().position(|(forward, _)| matches(forward)) else {
-            return false;
-        };
-        let (_, id) = self.udp_forwards.remove(at);
-        self.remove_udp(id);
-        true
-    }
-
-    /// Room for what the chardev of a `guestfwd=` brings; none without a connection.
-    pub fn chardev_room(&self, index: usize) -> usize {
-        self.chardev_flow(index).map_or(0, |(_, connection)| connection.flow.chardev_room())
-    }
-
-    fn chardev_flow(&self, index: usize) -> Option<(&TcpKey, &Connection)> {
-        self.tcp
-            .iter()
-            .find(|(_, c)| matches!(c.flow.host, HostEnd::Chardev { index: own, .. } if own == index))
-    }
-
-    /// What a chardev brings.
-    pub fn chardev_input(&mut self, index: usize, data: &[u8]) {
-        let Some(key) = self.chardev_flow(index).map(|(key, _)| *key) else { return };
-        if let Some(Connection { flow: TcpFlow { host: HostEnd::Chardev { input, .. }, .. }, .. }) =
-            self.tcp.get_mut(&key)
-        {
-            input.extend(data);
-        }
-        self.service(key);
-    }
-
-    /// A chardev took what waited for it.
-    pub fn chardev_writable(&mut self, index: usize) {
-        let Some(key) = self.chardev_flow(index).map(|(key, _)| *key) else { return };
-        if let Some(connection) = self.tcp.get_mut(&key) {
-            connection.flow.host_writable();
-        }
-        self.service(key);
-    }
-
-    /// Lines of `info usernet`, without their heading.
-    pub fn describe(&self) -> String {
-        let mut text = String::new();
-        let mut line = |state: String, from: SocketAddr, to: SocketAddr, queues: (usize, usize), fd: i32| {
-            let ip = |address: SocketAddr| match address.ip() {
-                ip if ip.is_unspecified() => "*".to_owned(),
-                ip => ip.to_string(),
-            };
-            text.push_str(&format!(
-                "  {state:<19} {fd:3} {:>15} {:5} {:>15} {:5} {:5} {:5}\n",
-                ip(from),
-                from.port(),
-                ip(to),
-                to.port(),
-                queues.0,
-                queues.1,
-            ));
-        };
-        use std::os::fd::AsRawFd;
-        for listener in &self.listeners {
-            let to = SocketAddr::V4(listener.forward.guest);
-            let fd = listener.socket.as_raw_fd();
-            line("TCP[HOST_FORWARD]".to_owned(), listener.forward.host.into(), to, (0, 0), fd);
-        }
-        for Connection { flow, .. } in self.tcp.values() {
-            let fd = match &flow.host {
-                HostEnd::Socket { socket, .. } => socket.as_raw_fd(),
-                HostEnd::Chardev { .. } => -1,
-            };
-            let state = format!("TCP[{}]", state_name(flow));
-            let (from, to) =
-                if flow.incoming { (flow.remote, flow.guest) } else { (flow.guest, flow.remote) };
-            line(state, from, to, flow.queues(), fd);
-        }
-        for (forward, id) in &self.udp_forwards {
-            let fd = self.udp.get(id).map_or(-1, |flow| flow.socket().as_raw_fd());
-            line("UDP[HOST_FORWARD]".to_owned(), forward.host.into(), forward.guest.into(), (0, 0), fd);
-        }
-        let at = now();
-        for flow in self.udp.values().filter(|flow| flow.expires != u64::MAX) {
-            let state = format!("UDP[{} sec]", flow.expires.saturating_sub(at) / 1_000_000_000);
-            let to = flow.last_destination().unwrap_or(flow.guest);
-            line(state, flow.guest, to, (0, 0), flow.socket().as_raw_fd());
-        }
-        text
-    }
-}
-
-fn state_name(flow: &TcpFlow) -> &'static str {
-    use smoltcp::socket::tcp::State;
-    match flow.state() {
-        State::Closed => "CLOSED",
-        State::Listen => "LISTEN",
-        State::SynSent => "SYN_SENT",
-        State::SynReceived => "SYN_RCVD",
-        State::Established => "ESTABLISHED",
-        State::CloseWait => "CLOSE_WAIT",
-        State::FinWait1 => "FIN_WAIT_1",
-        State::Closing => "CLOSING",
-        State::LastAck => "LAST_ACK",
-        State::FinWait2 => "FIN_WAIT_2",
-        State::TimeWait => "TIME_WAIT",
     }
 }

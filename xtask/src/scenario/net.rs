@@ -1,7 +1,60 @@
 //! Linux guests with a network: all traffic stays in the nested machine.
 
+use std::path::Path;
+
+use anyhow::Result;
+
 use super::Step::{Expect, Type};
 use super::{PLAIN, PROMPT, Scenario, WITH_MODULES};
+use crate::guest;
+use crate::kernel::{Flavour, Kernel};
+use crate::nested::Nest;
+
+/// The initramfs with the programs of [`GUEST_PROGRAMS`] and the network's module.
+const WITH_PROGRAMS: &str = "initrd-network";
+const GUEST_PROGRAMS: [&str; 3] = ["/usr/sbin/dropbear", "/usr/bin/scp", "/usr/bin/iperf3"];
+/// What the machine around the guests runs.
+const L1_PROGRAMS: [&str; 4] = ["/usr/bin/dbclient", "/usr/bin/scp", "/usr/bin/iperf3", "/usr/bin/tcpdump"];
+/// Nobody has a password: all machines are ours.
+const USERS: &str = "root::0:0:root:/root:/bin/sh\nnobody::65534:65534:nobody:/:/bin/sh\n";
+
+/// L1's `scp` takes a file to the guest and back, as soon as a server listens behind the forwarded port.
+const L1_COPIES: &str = r#"printf '#!/bin/sh\nexec dbclient -y -y "$@"\n' > /tmp/ssh; chmod +x /tmp/ssh
+copy() { timeout 60 scp -O -q -S /tmp/ssh -P 2222 "$@" 2>/dev/null; }
+(
+    seq 100000 > /tmp/sent
+    for n in $(seq 100); do copy /tmp/sent root@127.0.0.1:/tmp/got && break; sleep 1; done
+    copy root@127.0.0.1:/tmp/got /tmp/back && cmp /tmp/sent /tmp/back && echo copied-$((40 + 2))
+) &
+"#;
+
+/// The dump must have been closed, and be readable by others.
+const L1_READS_DUMP: &str = "tcpdump -Z root -nr /tmp/dump.pcap icmp 2>/dev/null > /tmp/icmp
+[ $(grep -c 'echo request' /tmp/icmp) = 2 ] && [ $(grep -c 'echo reply' /tmp/icmp) = 2 ] || STATUS=99
+";
+
+/// Carries in what `scenarios` need, if they are of these.
+pub(super) fn carry(nest: &mut Nest, scenarios: &[&Scenario]) -> Result<()> {
+    // For TAP.
+    nest.modules("tun");
+    if !scenarios.iter().any(|scenario| scenario.initrd == WITH_PROGRAMS) {
+        return Ok(());
+    }
+    for program in L1_PROGRAMS {
+        nest.carry(Path::new(program), None)?;
+    }
+    nest.text("/etc/passwd", USERS)?;
+    let modules = Kernel::fetch(Flavour::Cloud)?.modules(&["virtio_pci", "virtio_net"].map(str::to_owned))?;
+    let mut tree = guest::tree(&[], &modules)?;
+    for program in GUEST_PROGRAMS {
+        let name = program.rsplit('/').next().unwrap_or(program);
+        tree.program(&format!("bin/{name}"), Path::new(program))?;
+    }
+    tree.text("etc/passwd", USERS);
+    tree.folder("etc/dropbear");
+    nest.carry(&tree.into_lz4()?.path(), Some(&format!("/guest/{WITH_PROGRAMS}")))?;
+    Ok(())
+}
 
 /// L1 serves a file over HTTP on its loopback. A client of L1's waits for the guest to
 /// listen behind a forwarded port. Each may be there already, from another attempt.
@@ -13,6 +66,12 @@ for n in $(seq 200); do [ \"$(echo from-l1 | nc 127.0.0.1 2222 2>/dev/null)\" = 
 /// The interface that the VMM makes gets an address of L1's, with a server behind it.
 const L1_CONFIGURES_TAP: &str = "mkdir -p /tmp/www; seq 1000000 > /tmp/www/numbers
 printf '#!/bin/sh\\nip address add 192.168.7.1/24 dev $1; ip link set $1 up; httpd -p 8081 -h /tmp/www\\n' > /tmp/ifup
+chmod +x /tmp/ifup
+";
+
+/// The same with a server of iperf3's.
+const L1_MEASURES_TAP: &str = "
+printf '#!/bin/sh\\nip address add 192.168.7.1/24 dev $1; ip link set $1 up; iperf3 -s -D\\n' > /tmp/ifup
 chmod +x /tmp/ifup
 ";
 
@@ -58,7 +117,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "network-tap",
-        by_name: true,
         arguments: &[
             "-smp",
             "2",
@@ -86,6 +144,56 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             Expect("fetched-42"),
             Type("poweroff\n"),
         ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "network-scp",
+        arguments: &[
+            "-netdev",
+            "user,id=n0,hostfwd=tcp:127.0.0.1:2222-:22",
+            "-device",
+            "virtio-net-pci,netdev=n0,romfile=",
+        ],
+        before: L1_COPIES,
+        initrd: WITH_PROGRAMS,
+        steps: &[
+            Expect(PROMPT),
+            Type("load\n"),
+            Expect(PROMPT),
+            Type(DHCP),
+            Expect("inet 10.0.2.15/24"),
+            Type("dropbear -R -B -p 22\n"),
+            Expect("copied-42"),
+            Type("poweroff\n"),
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "network-iperf-tap",
+        arguments: &[
+            "-netdev",
+            "tap,id=n0,ifname=tap0,script=/tmp/ifup,downscript=no",
+            "-device",
+            "virtio-net-pci,netdev=n0,romfile=",
+            "-object",
+            "filter-dump,id=f0,netdev=n0,file=/tmp/dump.pcap,maxlen=128",
+        ],
+        before: L1_MEASURES_TAP,
+        initrd: WITH_PROGRAMS,
+        steps: &[
+            Expect(PROMPT),
+            Type("load; ip a add 192.168.7.2/24 dev eth0; ip link set eth0 up\n"),
+            Type("ping -c 2 -W 5 192.168.7.1 | grep -o '[0-9] packets received'\n"),
+            Expect("2 packets received"),
+            Expect(PROMPT),
+            Type("iperf3 -c 192.168.7.1 -n 16M | tail -n 4; iperf3 -c 192.168.7.1 -R -n 16M | tail -n 4\n"),
+            Expect("receiver"),
+            Expect("iperf Done"),
+            Expect("receiver"),
+            Expect("iperf Done"),
+            Type("poweroff\n"),
+        ],
+        after: L1_READS_DUMP,
         ..PLAIN
     },
 ];
