@@ -51,7 +51,18 @@ const PROGRAMS: [&str; 24] = [
 /// Where `qos-test` has the tests of a PC's PCI devices.
 const QOS_ROOT: &str = "/x86_64/pc/i440FX-pcihost/pci-bus-pc/pci-bus/";
 /// Which of those there it is to run: it has tests of devices that this machine does not have, and runs all unless told.
-const QOS_PATHS: [&str; 15] = [
+const QOS_PATHS: [&str; 29] = [
+    "virtio-9p-pci/pci-device/pci-device-tests",
+    "virtio-9p-pci/virtio-9p/virtio-9p-tests/local",
+    "virtio-9p-pci/virtio-9p/virtio-9p-tests/synth",
+    "virtio-9p-pci/virtio-9p/virtio-9p-tests/synth/attach",
+    "virtio-9p-pci/virtio-9p/virtio-9p-tests/synth/flush",
+    "virtio-9p-pci/virtio-9p/virtio-9p-tests/synth/lopen",
+    "virtio-9p-pci/virtio-9p/virtio-9p-tests/synth/readdir",
+    "virtio-9p-pci/virtio-9p/virtio-9p-tests/synth/version",
+    "virtio-9p-pci/virtio-9p/virtio-9p-tests/synth/walk",
+    "virtio-9p-pci/virtio-9p/virtio-9p-tests/synth/write",
+    "virtio-9p-pci/virtio/virtio-tests",
     "virtio-balloon-pci/pci-device/pci-device-tests",
     "virtio-balloon-pci/virtio/virtio-tests",
     "virtio-blk-pci/virtio-blk-pci-tests",
@@ -64,15 +75,21 @@ const QOS_PATHS: [&str; 15] = [
     "virtio-rng-pci/pci-device/pci-device-tests",
     "virtio-rng-pci/virtio-rng-pci-tests",
     "virtio-rng-pci/virtio/virtio-tests",
+    "virtio-scsi-pci/pci-device/pci-device-tests",
+    "virtio-scsi-pci/virtio-scsi-pci-tests",
+    "virtio-scsi-pci/virtio-scsi/virtio-scsi-tests",
     "virtio-serial-pci/pci-device/pci-device-tests",
     "virtio-serial-pci/virtio-serial/virtio-serial-tests",
     "virtio-serial-pci/virtio/virtio-tests",
 ];
-/// What the build needs; libfdt and pixman for the configuration, which insists on them.
-const BUILD: [&str; 10] = [
+/// What the build needs; libfdt and pixman for the configuration, which insists on them, libattr and libcap-ng for the
+/// tests of 9P.
+const BUILD: [&str; 12] = [
     "dpkg-dev",
     "gcc",
+    "libattr1-dev",
     "libc6-dev",
+    "libcap-ng-dev",
     "libfdt-dev",
     "libglib2.0-dev",
     "libpixman-1-dev",
@@ -180,19 +197,24 @@ fn run(build: &Path, name: &str, binary: &Path) -> Result<Tally> {
 
 /// What a program is told to run of its tests.
 fn arguments(name: &str) -> Vec<String> {
-    let paths: &[&str] = if name == "qos-test" { &QOS_PATHS } else { &[] };
-    paths.iter().flat_map(|path| ["-p".to_owned(), format!("{QOS_ROOT}{path}")]).collect()
+    if name != "qos-test" {
+        return Vec::new();
+    }
+    let paths = QOS_PATHS.iter().flat_map(|path| ["-p".to_owned(), format!("{QOS_ROOT}{path}")]);
+    // Tests with folders of the host are among the slow ones.
+    ["-m".to_owned(), "slow".to_owned()].into_iter().chain(paths).collect()
 }
 
 /// Builds programs; gives the folder they are built in.
 fn built(names: &[String]) -> Result<PathBuf> {
     let source = source()?;
-    let build = source.join("build-tests");
+    let build = source.join("build-virtfs");
     if !build.join("build.ninja").is_file() {
         fs::create_dir_all(&build)?;
         let mut configure = Command::new("../configure");
         // QEMU's own choice of features: what the tests expect of some commands depends on it.
         configure.args(["--target-list=x86_64-softmmu", "--meson=/usr/bin/meson", "--disable-docs"]);
+        configure.arg("--enable-virtfs");
         step(configure.current_dir(&build), "configure")?;
     }
     let targets = names.iter().map(|name| format!("tests/qtest/{name}"));
