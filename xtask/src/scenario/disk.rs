@@ -11,6 +11,52 @@ seq 100000 | dd of=/tmp/second.iso bs=2048 conv=sync 2>/dev/null
 /// All of them.
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
+        name: "pci-bridge",
+        arguments: &[
+            "-device",
+            "pci-bridge,id=br1,chassis_nr=1",
+            "-device",
+            "pci-bridge,id=br2,chassis_nr=2,bus=br1,addr=1",
+            "-drive",
+            "file=/guest/disk.raw,format=raw,if=none,id=d0",
+            "-drive",
+            "file=/guest/disk.qcow2,if=none,id=d1",
+            "-device",
+            "virtio-blk-pci,drive=d0,bus=br2,addr=3,serial=deep",
+        ],
+        initrd: WITH_MODULES,
+        steps: &[
+            Expect(PROMPT),
+            Type("load; readlink /sys/block/vda; cat /sys/block/vda/serial\n"),
+            Expect("0000:00:02.0/0000:01:01.0/0000:02:03.0"),
+            Expect("deep"),
+            Expect(PROMPT),
+            Type("\x01c"),
+            Expect("(qemu)"),
+            Type("device_add virtio-blk-pci,id=hot,drive=d1,bus=br2,addr=5\n"),
+            Expect("(qemu)"),
+            Type("\x01c"),
+            Type("until [ -b /dev/vdb ]; do sleep 1; done; readlink /sys/block/vdb\n"),
+            Expect("0000:02:05.0"),
+            Type(
+                "dd if=/dev/urandom of=/dev/vda bs=64k count=64 2>/dev/null; dd if=/dev/vda of=/dev/vdb bs=64k count=64; ",
+            ),
+            Type(
+                "sync; echo 3 > /proc/sys/vm/drop_caches; cmp -n 4194304 /dev/vda /dev/vdb && echo same-$((40 + 2))\n",
+            ),
+            Expect("same-42"),
+            Type("\x01c"),
+            Expect("(qemu)"),
+            Type("device_del hot\n"),
+            Expect("(qemu)"),
+            Type("\x01c"),
+            Type("while [ -b /dev/vdb ]; do sleep 1; done; echo gone-$((40 + 2))\n"),
+            Expect("gone-42"),
+            Type("poweroff\n"),
+        ],
+        ..PLAIN
+    },
+    Scenario {
         name: "virtio-blk",
         arguments: &[
             "-smp",
