@@ -539,16 +539,30 @@ impl VirtIODevice {
     /// Has notifications of `queue` come by an eventfd, which is to be signalled for them
     /// (`virtio_device_start_ioeventfd_impl`).
     pub(crate) fn start_notifier(&self, queue: &Arc<VirtQueue>) -> std::io::Result<Arc<EventFd>> {
+        let eventfd = queue.notifier.start(&queue.event_loop(), self.handler(queue))?;
+        queue.notifier.pause(!self.vm_running.load(Ordering::Acquire));
+        Ok(eventfd)
+    }
+
+    /// Looks again at the eventfd of `queue`, which somebody else has waited for.
+    pub(crate) fn take_back_notifier(&self, queue: &Arc<VirtQueue>) {
+        if let Err(error) = queue.notifier.take_back(&queue.event_loop(), self.handler(queue)) {
+            // Notifications come to the handlers of the regions then.
+            eprintln!("softmmu: unable to watch an event notifier: {error}");
+            queue.notifier.stop();
+        }
+        queue.notifier.pause(!self.vm_running.load(Ordering::Acquire));
+    }
+
+    fn handler(&self, queue: &Arc<VirtQueue>) -> impl Fn() + Send + Sync + use<> {
         let (object, watched) = (self.weak(), Arc::downgrade(queue));
-        let eventfd = queue.notifier.start(&queue.event_loop(), move || {
+        move || {
             if let (Some(object), Some(queue)) = (object.upgrade(), watched.upgrade())
                 && let Some(device) = object.cast::<VirtIODevice>()
             {
                 device.run_handler(&queue);
             }
-        })?;
-        queue.notifier.pause(!self.vm_running.load(Ordering::Acquire));
-        Ok(eventfd)
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! makes PCI functions of it, under QEMU's names. [`rng`] is a small one with all there is to it.
 //!
 //! Sources followed: Virtual I/O Device (VIRTIO) Version 1.2; QEMU `hw/virtio/`.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod balloon;
 mod bus;
@@ -18,6 +18,7 @@ mod queue;
 pub mod rng;
 mod shared;
 pub mod spec;
+pub mod vhost;
 mod work;
 
 pub use bus::{VirtioBus, VirtioPciBus, VirtioTransport};

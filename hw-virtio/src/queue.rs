@@ -272,6 +272,24 @@ impl VirtQueue {
         }
     }
 
+    /// Interrupts the driver on behalf of somebody else who has given buffers back and knows that it wants to hear of
+    /// that.
+    pub(crate) fn interrupt(&self) {
+        self.core.interrupt(ISR_QUEUE, self.vector());
+    }
+
+    /// Goes on where somebody else has left off, who would have looked at entry `next` of the available ring next.
+    pub(crate) fn resume(&self, next: u16) {
+        self.with_ring(|ring, memory| {
+            let used =
+                ring.queue.used_idx(&**memory, Ordering::Acquire).map_err(|error| error.to_string())?;
+            ring.queue.set_next_avail(next);
+            ring.queue.set_next_used(used.0);
+            (ring.in_use, ring.signalled) = (0, None);
+            Ok(())
+        });
+    }
+
     /// Asks the driver to notify when it makes buffers available, or not to: for a handler that looks again anyway
     /// (`virtio_queue_set_notification`). Gives whether there is something to take.
     pub fn set_notification(&self, on: bool) -> bool {

@@ -4,6 +4,7 @@
 //! been taken, so that it stops reading what it would send next: a slow side slows the fast one.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -96,6 +97,10 @@ pub trait NetClient: Send + Sync {
     fn vnet_hdr(&self) -> Option<&dyn VnetHdr> {
         None
     }
+    /// A backend's way to have the kernel serve a NIC's queues, if the user wants that and the host has it.
+    fn vhost(&self) -> Option<&dyn VhostNet> {
+        None
+    }
     /// A backend of another type than the one that is asked for, by downcast.
     fn user(&self) -> Option<&crate::user::UserNet> {
         None
@@ -112,6 +117,20 @@ pub trait VnetHdr {
     fn has_ufo(&self) -> bool;
     /// The guest agreed to offloads.
     fn set_offload(&self, offload: Offload);
+}
+
+/// A backend whose packets the kernel can take to and from a NIC's queues (`vhost_net`).
+pub trait VhostNet {
+    /// An open vhost device of the kernel's.
+    fn device(&self) -> &Arc<OwnedFd>;
+    /// The interface.
+    fn interface(&self) -> &Arc<OwnedFd>;
+    /// How many microseconds the kernel looks for more before it sleeps; 0 for its own choice.
+    fn busy_us(&self) -> u32;
+    /// Whether there is no other way than by the kernel.
+    fn is_forced(&self) -> bool;
+    /// The kernel reads the interface now, or does not any more.
+    fn set_served(&self, served: bool);
 }
 
 /// A client: one queue of a NIC or a backend.

@@ -22,8 +22,8 @@ mod tap;
 pub mod user;
 
 pub use client::{
-    NET_BUFSIZE, NetClient, NetClientDriver, NetClientState, Offload, Received, VnetHdr, clients, del_client,
-    del_nic, find_netdev, find_netdev_queues, net_cleanup, new_client,
+    NET_BUFSIZE, NetClient, NetClientDriver, NetClientState, Offload, Received, VhostNet, VnetHdr, clients,
+    del_client, del_nic, find_netdev, find_netdev_queues, net_cleanup, new_client,
 };
 pub use filter::{
     Direction, FilterBuffer, FilterDump, FilterMirror, FilterRedirector, FilteredPacket, NetFilter, Verdict,

@@ -63,7 +63,7 @@ impl VirtIONet {
         if command != ctrl::MQ_VQ_PAIRS_SET || !possible {
             return None;
         }
-        self.set_pairs(pairs);
+        self.serve_again(|| self.set_pairs(pairs));
         self.flush_later();
         Some(())
     }

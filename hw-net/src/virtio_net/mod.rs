@@ -10,6 +10,7 @@ mod nic;
 mod pair;
 mod spec;
 mod state;
+mod vhost;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -29,6 +30,7 @@ use filter::RxFilter;
 use nic::Nic;
 use pair::Pair;
 use spec::{CTRL_QUEUE_SIZE, HDR_LEN, HDR_MRG_LEN, S_ANNOUNCE, S_LINK_UP, config, feature};
+use vhost::Kernel;
 
 /// The driver said how large its ring is to be at most, whoever says nothing.
 const QUEUE_DEFAULT_SIZE: u16 = 256;
@@ -152,6 +154,8 @@ pub struct VirtIONet {
     pairs: OnceLock<Vec<Arc<Pair>>>,
     clients: OnceLock<Vec<Arc<NetClientState>>>,
     control: OnceLock<Arc<VirtQueue>>,
+    /// What serves the queues with `vhost=on`.
+    kernel: OnceLock<Kernel>,
     filter: Mutex<RxFilter>,
     /// The link, and whether to announce.
     net_status: AtomicU32,
@@ -228,6 +232,7 @@ impl VirtIONet {
     /// Whether packets for queue pair `n` can be taken at all.
     fn can_receive(&self, n: usize) -> bool {
         self.is_running()
+            && !self.is_served()
             && n < self.current_pairs.load(Ordering::Acquire)
             && self.pair(n).is_some_and(|pair| pair.rx.is_ready())
     }
@@ -336,6 +341,7 @@ impl VirtIONet {
         if self.set_net_status(S_LINK_UP, !down) {
             self.notify_config();
         }
+        self.serve();
         self.flush_later();
     }
 
@@ -479,6 +485,9 @@ impl DeviceImpl for VirtIONet {
         if self.peer_has_header() {
             self.host_header.store(HDR_LEN, Ordering::Release);
         }
+        if let Some(kernel) = Kernel::of(self.clients()).inspect_err(|_| del_nic(self.clients()))? {
+            let _ = self.kernel.set(kernel);
+        }
         self.set_headers(0);
         self.set_pairs(1);
         self.format_info();
@@ -499,6 +508,9 @@ impl VirtioDeviceImpl for VirtIONet {
         if self.is_control(index) {
             return self.handle_control(queue);
         }
+        if self.is_served() {
+            return;
+        }
         let n = usize::from(index / 2);
         match (index % 2, self.pair(n)) {
             (0, Some(_)) => self.client(n).into_iter().for_each(|client| client.flush()),
@@ -517,7 +529,7 @@ impl VirtioDeviceImpl for VirtIONet {
         if header.is_none_or(|header| !header.has_ufo()) {
             features &= !(feature::GUEST_UFO | feature::HOST_UFO);
         }
-        Ok(features)
+        Ok(self.kernel.get().map_or(features, |kernel| kernel.features(features)))
     }
 
     fn set_features(&self, accepted: u64) {
@@ -562,6 +574,7 @@ impl VirtioDeviceImpl for VirtIONet {
     }
 
     fn set_status(&self, _status: Status) {
+        self.serve();
         if self.is_running() {
             self.flush_later();
         }

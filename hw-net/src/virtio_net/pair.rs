@@ -71,6 +71,11 @@ impl Pair {
         })
     }
 
+    /// Both.
+    pub fn queues(&self) -> [Arc<VirtQueue>; 2] {
+        [self.rx.clone(), self.tx.clone()]
+    }
+
     /// Calls off what is to be done later.
     pub fn stop(&self) {
         self.again.cancel();
@@ -106,12 +111,12 @@ impl Pair {
             // Called again when the machine goes on.
             return;
         }
+        let _sending = self.sending.lock();
+        if device.is_served() {
+            return;
+        }
         self.tx.set_notification(false);
-        let stopped = {
-            let _sending = self.sending.lock();
-            self.send_burst(device)
-        };
-        match stopped {
+        match self.send_burst(device) {
             Stopped::Waits => {}
             Stopped::Burst => self.send_later(),
             // Something may have come after the last look, of which the driver did not tell.
@@ -211,6 +216,9 @@ impl VirtIONet {
             return Received::Done;
         }
         let receiving = pair.receiving.lock();
+        if self.is_served() {
+            return Received::Done;
+        }
         let elements = match self.take_buffers(pair, guest, guest + body.len()) {
             Ok(elements) => elements,
             Err(received) => return received,

@@ -15,11 +15,14 @@ use util::event_loop::{EventLoop, FdWatch, Interest, Ready};
 use util::log::OsError;
 
 use crate::client::{
-    NET_BUFSIZE, NetClient, NetClientDriver, NetClientState, Offload, Received, VnetHdr, new_client,
+    NET_BUFSIZE, NetClient, NetClientDriver, NetClientState, Offload, Received, VhostNet, VnetHdr, new_client,
 };
 use crate::netdev::fd_param;
 
 mod linux;
+mod vhost;
+
+use vhost::Vhost;
 
 /// What `-netdev tap` takes.
 #[derive(QapiType, Clone, Debug, Default)]
@@ -72,6 +75,8 @@ struct State {
     enabled: bool,
     read: bool,
     write: bool,
+    /// The kernel reads the interface.
+    served: bool,
     /// The bytes of the header on the host's side; none where it has none.
     host_header: usize,
     /// The peer's packets have it, too.
@@ -85,6 +90,7 @@ struct Tap {
     fd: Arc<OwnedFd>,
     has_ufo: bool,
     state: Mutex<State>,
+    vhost: Option<Vhost>,
     /// A program to be run at the end, and the interface's name.
     down: Option<(String, String)>,
 }
@@ -105,7 +111,7 @@ impl Tap {
         let mut state = self.state.lock();
         change(&mut state);
         let mut interest = Interest::empty();
-        interest.set(Interest::READ, state.read && state.enabled);
+        interest.set(Interest::READ, state.read && state.enabled && !state.served);
         interest.set(Interest::WRITE, state.write && state.enabled);
         if let Some(watch) = &state.watch {
             // The descriptor is open and watched: there is nothing that could fail.
@@ -206,6 +212,10 @@ impl NetClient for Tap {
     fn vnet_hdr(&self) -> Option<&dyn VnetHdr> {
         (self.state.lock().host_header > 0).then_some(self as &dyn VnetHdr)
     }
+
+    fn vhost(&self) -> Option<&dyn VhostNet> {
+        self.vhost.as_ref().map(|_| self as &dyn VhostNet)
+    }
 }
 
 impl VnetHdr for Tap {
@@ -287,12 +297,14 @@ fn add_queue(queue: Queue<'_>) -> Result<()> {
         enabled: true,
         read: true,
         write: false,
+        served: false,
         host_header: if header { HEADER_LENGTHS[0] } else { 0 },
         using_header: false,
         buffer: Vec::new(),
     };
+    let vhost = Vhost::open(options, number)?;
     let (nc, tap) = new_client("tap", Some(id), number, peer, |nc| {
-        Arc::new(Tap { nc: nc.clone(), fd: fd.clone(), has_ufo, state: Mutex::new(state), down })
+        Arc::new(Tap { nc: nc.clone(), fd: fd.clone(), has_ufo, state: Mutex::new(state), vhost, down })
     });
     nc.set_info_str(info);
     let weak = Arc::downgrade(&tap);
@@ -306,27 +318,11 @@ fn add_queue(queue: Queue<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Checks what is asked of the kernel's own data path.
-fn check_vhost(options: &NetdevTapOptions) -> Result<()> {
-    let named = options.vhostfd.is_some() || options.vhostfds.is_some();
-    if !options.vhost.unwrap_or(named || options.vhostforce == Some(true)) {
-        if named {
-            bail!("vhostfd(s)= is not valid without vhost");
-        }
-        return Ok(());
-    }
-    if !named && let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/vhost-net") {
-        return Err(failed("tap: open vhost char device failed", error));
-    }
-    bail!("tap: vhost=on is not supported yet");
-}
-
 /// Makes the backend.
 pub(crate) fn init(id: &str, options: &NetdevTapOptions, peer: Option<&Arc<NetClientState>>) -> Result<()> {
     if peer.is_some() && (options.queues.is_some() || options.fds.is_some() || options.vhostfds.is_some()) {
         bail!("Multiqueue tap cannot be used with hubs");
     }
-    check_vhost(options)?;
     let done = if options.fd.is_some() || options.fds.is_some() {
         init_fds(id, options, peer)
     } else if options.helper.is_some() {
@@ -354,6 +350,11 @@ fn init_fds(id: &str, options: &NetdevTapOptions, peer: Option<&Arc<NetClientSta
         (Some(fd), _) => vec![fd],
         (None, fds) => fds.as_deref().unwrap_or_default().split(':').take(MAX_QUEUES).collect(),
     };
+    if let Some(vhostfds) = &options.vhostfds
+        && vhostfds.split(':').take(MAX_QUEUES).count() != names.len()
+    {
+        bail!("The number of fds passed does not match the number of vhostfds passed");
+    }
     let mut first = None;
     for (number, name) in names.into_iter().enumerate() {
         let fd = fd_param(name)?;

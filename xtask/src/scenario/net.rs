@@ -28,6 +28,15 @@ copy() { timeout 60 scp -O -q -S /tmp/ssh -P 2222 "$@" 2>/dev/null; }
 ) &
 "#;
 
+/// The same, and notes when threads of the kernel's have worked for a guest (20 ticks of a clock with 100 a second).
+const L1_WATCHES_VHOST: &str = "
+printf '#!/bin/sh\\nip address add 192.168.7.1/24 dev $1; ip link set $1 up; iperf3 -s -D\\n' > /tmp/ifup
+chmod +x /tmp/ifup; rm -f /tmp/served
+for n in $(seq 400); do
+    cat /proc/[0-9]*/stat 2>/dev/null | awk '$2 ~ /^.vhost-/ && $15 > 20 { n++ } END { exit !n }' && break; sleep 1
+done && touch /tmp/served &
+";
+
 /// The dump must have been closed, and be readable by others.
 const L1_READS_DUMP: &str = "tcpdump -Z root -nr /tmp/dump.pcap icmp 2>/dev/null > /tmp/icmp
 [ $(grep -c 'echo request' /tmp/icmp) = 2 ] && [ $(grep -c 'echo reply' /tmp/icmp) = 2 ] || STATUS=99
@@ -40,6 +49,7 @@ pub(super) fn carry(nest: &mut Nest, scenarios: &[&Scenario]) -> Result<()> {
     if !scenarios.iter().any(|scenario| scenario.initrd == WITH_PROGRAMS) {
         return Ok(());
     }
+    nest.modules("vhost_net");
     for program in L1_PROGRAMS {
         nest.carry(Path::new(program), None)?;
     }
@@ -194,6 +204,34 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             Type("poweroff\n"),
         ],
         after: L1_READS_DUMP,
+        ..PLAIN
+    },
+    Scenario {
+        name: "network-vhost",
+        arguments: &[
+            "-smp",
+            "2",
+            "-netdev",
+            "tap,id=n0,ifname=tap0,script=/tmp/ifup,downscript=no,queues=2,vhost=on,vhostforce=on",
+            "-device",
+            "virtio-net-pci,netdev=n0,romfile=,mq=on,vectors=6",
+        ],
+        before: L1_WATCHES_VHOST,
+        initrd: WITH_PROGRAMS,
+        steps: &[
+            Expect(PROMPT),
+            Type("load; ip a add 192.168.7.2/24 dev eth0; ip link set eth0 up\n"),
+            Type("ping -c 2 -W 5 192.168.7.1 | grep -o '[0-9] packets received'\n"),
+            Expect("2 packets received"),
+            Expect(PROMPT),
+            Type("iperf3 -c 192.168.7.1 -n 16M | tail -n 4; iperf3 -c 192.168.7.1 -R -n 16M | tail -n 4\n"),
+            Expect("receiver"),
+            Expect("iperf Done"),
+            Expect("receiver"),
+            Expect("iperf Done"),
+            Type("poweroff\n"),
+        ],
+        after: "[ -e /tmp/served ] || STATUS=98",
         ..PLAIN
     },
 ];

@@ -1,0 +1,166 @@
+//! Queues that the host's kernel serves (QEMU `hw/virtio/vhost.c`).
+//!
+//! While a driver of the kernel's works on a device's queues, nothing here touches them: the guest's notifications go
+//! to it by the queues' eventfds, its interrupts come back by others, which the main loop turns into messages, so that
+//! vectors can be masked as ever. When it stops, the device goes on where it left off.
+
+mod kernel;
+mod memory;
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use ::memory::{EventNotifier, address_space_memory};
+use parking_lot::Mutex;
+use rustix::io::Errno;
+use util::event_loop::{EventLoop, FdWatch, Interest};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::device::VirtIODevice;
+use crate::queue::{VirtQueue, VirtQueueState};
+use kernel::VringAddresses;
+use memory::GuestMemory;
+
+/// Bytes of a descriptor, of an entry of the available and of the used ring, and of what either ring has besides.
+const DESCRIPTOR: u64 = 16;
+const AVAILABLE: u64 = 2;
+const USED: u64 = 8;
+const RING_EXTRA: u64 = 6;
+
+/// A ring that the kernel serves.
+struct Vring {
+    queue: Arc<VirtQueue>,
+    call: Arc<EventFd>,
+    _watch: FdWatch,
+}
+
+/// A vhost device of the kernel's.
+pub struct VhostDevice {
+    fd: Arc<OwnedFd>,
+    features: u64,
+    memory: Arc<GuestMemory>,
+    rings: Mutex<Vec<Vring>>,
+}
+
+impl VhostDevice {
+    /// Makes this process the owner of an open vhost device (`vhost_dev_init`).
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn new(fd: Arc<OwnedFd>) -> io::Result<VhostDevice> {
+        match kernel::set_owner(&fd) {
+            // It is ours from before.
+            Ok(()) | Err(Errno::BUSY) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let features = kernel::features(&fd)?;
+        let memory = GuestMemory::new(fd.clone());
+        Ok(VhostDevice { fd, features, memory, rings: Mutex::default() })
+    }
+
+    /// The virtio features that the kernel knows.
+    pub fn features(&self) -> u64 {
+        self.features
+    }
+
+    /// Has the kernel serve `queues`, its rings 0 and on, with the features that the guest accepted and `extra` ones of
+    /// the kernel's own, and look `busy_us` µs for more (`vhost_dev_start`). It does nothing before it has a backend.
+    ///
+    /// # Errors
+    /// What the kernel says. Nothing has changed then.
+    pub fn start(
+        &self,
+        device: &VirtIODevice,
+        queues: &[Arc<VirtQueue>],
+        extra: u64,
+        busy_us: u32,
+    ) -> io::Result<()> {
+        kernel::set_features(&self.fd, device.core().guest_features() & self.features | extra)?;
+        address_space_memory().add_listener(self.memory.clone());
+        let started = self.memory.set().and_then(|()| {
+            (0..).zip(queues).try_for_each(|(index, queue)| self.start_ring(device, index, queue, busy_us))
+        });
+        started.inspect_err(|_| self.stop(device))
+    }
+
+    fn start_ring(
+        &self,
+        device: &VirtIODevice,
+        index: u32,
+        queue: &Arc<VirtQueue>,
+        busy_us: u32,
+    ) -> io::Result<()> {
+        let call = Arc::new(EventFd::new(EFD_NONBLOCK)?);
+        let (to_read, interrupted) = (call.clone(), queue.clone());
+        let handler = Arc::new(move |_| {
+            if to_read.read().is_ok() {
+                interrupted.interrupt();
+            }
+        });
+        let watch = EventLoop::main().add_fd(EventNotifier(call.clone()), Interest::READ, handler)?;
+        let kick = queue.notifier.lend()?;
+        queue.notifier.wait();
+        let ring = queue.save();
+        if let Err(error) = self.set_base(index, &ring) {
+            device.take_back_notifier(queue);
+            return Err(error);
+        }
+        self.rings.lock().push(Vring { queue: queue.clone(), call: call.clone(), _watch: watch });
+        kernel::set_vring_addresses(&self.fd, self.addresses(index, &ring)?)?;
+        if busy_us > 0 {
+            kernel::set_vring_busyloop(&self.fd, index, busy_us)?;
+        }
+        kernel::set_vring_call(&self.fd, index, &call)?;
+        kernel::set_vring_kick(&self.fd, index, &kick)?;
+        // What the guest told of before nobody else will look at; a full counter wakes, too.
+        let _ = kick.write(1);
+        Ok(())
+    }
+
+    fn set_base(&self, index: u32, ring: &VirtQueueState) -> io::Result<()> {
+        if !ring.ready {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        kernel::set_vring_num(&self.fd, index, ring.size)?;
+        Ok(kernel::set_vring_base(&self.fd, index, ring.next_available)?)
+    }
+
+    fn addresses(&self, index: u32, ring: &VirtQueueState) -> io::Result<VringAddresses> {
+        let size = u64::from(ring.size);
+        let host = |address, len| self.memory.host(address, len).ok_or(io::ErrorKind::InvalidInput);
+        Ok(VringAddresses {
+            index,
+            descriptors: host(ring.descriptors, size * DESCRIPTOR)?,
+            available: host(ring.available, size * AVAILABLE + RING_EXTRA)?,
+            used: host(ring.used, size * USED + RING_EXTRA)?,
+            ..VringAddresses::default()
+        })
+    }
+
+    /// Has the kernel take a ring's packets to and from `backend`, or from nobody (`vhost_net_set_backend`).
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_net_backend(&self, index: u32, backend: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        Ok(kernel::net_set_backend(&self.fd, index, backend)?)
+    }
+
+    /// The kernel has no backend any more: the device goes on with the queues itself (`vhost_dev_stop`).
+    pub fn stop(&self, device: &VirtIODevice) {
+        let rings = std::mem::take(&mut *self.rings.lock());
+        for (index, ring) in (0..).zip(&rings) {
+            if let Ok(next) = kernel::vring_base(&self.fd, index) {
+                ring.queue.resume(next);
+            }
+            device.take_back_notifier(&ring.queue);
+            // What the main loop has not come to.
+            if ring.call.read().is_ok() {
+                ring.queue.interrupt();
+            }
+        }
+        let listener: Arc<dyn ::memory::MemoryListener> = self.memory.clone();
+        address_space_memory().remove_listener(&listener);
+        self.memory.clear();
+    }
+}
