@@ -73,10 +73,10 @@ pub(crate) struct KvmGuestDebug {
 impl KvmGuestDebug {
     /// For a new virtual machine; none where KVM cannot debug.
     pub fn new(state: &KvmState) -> Option<Arc<KvmGuestDebug>> {
-        if !state.vm.check_extension(Cap::SetGuestDebug) {
+        if !state.kvm.check_extension(Cap::SetGuestDebug) {
             return None;
         }
-        let can = state.vm.check_extension_raw(kb::KVM_CAP_SET_GUEST_DEBUG2.into());
+        let can = state.kvm.check_extension_raw(kb::KVM_CAP_SET_GUEST_DEBUG2.into());
         let no_irq = can & kb::KVM_GUESTDBG_BLOCKIRQ as i32 != 0;
         let sstep_flags = SSTEP_ENABLE | if no_irq { SSTEP_NOIRQ } else { 0 };
         let this = Arc::new(KvmGuestDebug { sstep_flags, breakpoints: Mutex::default() });

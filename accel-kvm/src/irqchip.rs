@@ -11,19 +11,19 @@ use kvm_bindings::{
     kvm_irq_routing_entry__bindgen_ty_1, kvm_irq_routing_hv_sint, kvm_irq_routing_irqchip,
     kvm_irq_routing_msi, kvm_msi,
 };
-use kvm_ioctls::VmFd;
 use parking_lot::Mutex;
 use qom::{Result, bail};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::error::ioctl;
+use crate::vm::KvmVm;
 
 /// GSIs below are the board's lines; messages get those from here on.
 pub(crate) const FIRST_MSI_GSI: u32 = 24;
 
 /// The routing table as KVM has it.
 pub struct KvmIrqchip {
-    vm: Arc<VmFd>,
+    vm: Arc<KvmVm>,
     max_gsis: u32,
     /// The chips are the board's own: their lines have no routes but the messages of its I/O APIC.
     split: bool,
@@ -80,7 +80,7 @@ fn hv_sint_route(gsi: u32, vcpu: u32, sint: u32) -> kvm_irq_routing_entry {
 }
 
 impl KvmIrqchip {
-    pub(crate) fn new(vm: Arc<VmFd>, max_gsis: u32, split: bool) -> Arc<KvmIrqchip> {
+    pub(crate) fn new(vm: Arc<KvmVm>, max_gsis: u32, split: bool) -> Arc<KvmIrqchip> {
         Arc::new(KvmIrqchip {
             vm,
             max_gsis,
@@ -116,7 +116,7 @@ impl KvmIrqchip {
 
     fn commit(&self, routes: &[kvm_irq_routing_entry]) -> Result<()> {
         let Ok(table) = KvmIrqRouting::from_entries(routes) else { bail!("too many interrupt routes") };
-        self.vm.set_gsi_routing(&table).map_err(|e| ioctl("KVM_SET_GSI_ROUTING", e))
+        self.vm.then(move |vm| vm.set_gsi_routing(&table).map_err(|e| ioctl("KVM_SET_GSI_ROUTING", e)))
     }
 }
 
@@ -142,17 +142,18 @@ impl AccelIrqchip for KvmIrqchip {
 
     fn set_gsi(&self, gsi: u32, level: bool) {
         // Only a GSI beyond the table fails, which the board does not have.
-        let _ = self.vm.set_irq_line(gsi, level);
+        let _ = self.vm.get().map(|vm| vm.set_irq_line(gsi, level));
     }
 
     fn send_msi(&self, message: MsiMessage) {
         // Fails for a message that no APIC takes, which the bus drops as well.
-        let _ = self.vm.signal_msi(kvm_msi {
+        let message = kvm_msi {
             address_lo: message.address as u32,
             address_hi: (message.address >> 32) as u32,
             data: message.data,
             ..Default::default()
-        });
+        };
+        let _ = self.vm.get().map(|vm| vm.signal_msi(message));
     }
 
     fn add_msi_route(&self, message: MsiMessage) -> Result<u32> {
@@ -180,15 +181,16 @@ impl AccelIrqchip for KvmIrqchip {
     }
 
     fn add_irqfd(&self, gsi: u32, eventfd: &EventFd, resample: Option<&EventFd>) -> Result<()> {
+        let vm = self.vm.get()?;
         match resample {
-            Some(resample) => self.vm.register_irqfd_with_resample(eventfd, resample, gsi),
-            None => self.vm.register_irqfd(eventfd, gsi),
+            Some(resample) => vm.register_irqfd_with_resample(eventfd, resample, gsi),
+            None => vm.register_irqfd(eventfd, gsi),
         }
         .map_err(|e| ioctl("KVM_IRQFD", e))
     }
 
     fn remove_irqfd(&self, gsi: u32, eventfd: &EventFd) {
         // It fails when it was not registered, and then there is nothing to undo.
-        let _ = self.vm.unregister_irqfd(eventfd, gsi);
+        let _ = self.vm.get().map(|vm| vm.unregister_irqfd(eventfd, gsi));
     }
 }

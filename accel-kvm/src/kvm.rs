@@ -9,7 +9,7 @@ use kvm_bindings::{
     CpuId, KVM_API_VERSION, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_SYS_HYPERV_CPUID, KVMIO, kvm_cpuid2,
     kvm_enable_cap, kvm_interrupt, kvm_reinject_control,
 };
-use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
+use kvm_ioctls::{Cap, Kvm, VcpuFd};
 use memory::{
     AddressSpace, MemoryListener, MemoryRegion, address_space_io, address_space_memory, get_system_memory,
 };
@@ -24,6 +24,7 @@ use crate::debug::KvmGuestDebug;
 use crate::error::ioctl;
 use crate::irqchip::FIRST_MSI_GSI;
 use crate::slots::{Bus, KvmMemoryListener};
+use crate::vm::KvmVm;
 use crate::{KvmIrqchip, arch, kick};
 
 // Not in kvm-ioctls: numbers as in the kernel's include/uapi/linux/kvm.h.
@@ -86,9 +87,9 @@ fn class_init(class: &mut Class) {
 /// A virtual machine of the kernel's.
 pub struct KvmState {
     /// `/dev/kvm`.
-    pub kvm: Kvm,
+    pub kvm: Arc<Kvm>,
     /// The machine.
-    pub vm: Arc<VmFd>,
+    pub vm: Arc<KvmVm>,
     /// Pages for shadow page tables, 0 for the kernel's default.
     pub shadow_mem_pages: u64,
     /// Which interrupt controllers are the kernel's.
@@ -124,11 +125,14 @@ const REQUIRED: [(Cap, &str); 6] = [
 
 impl KvmState {
     /// A vCPU of that id: one that was parked, or a new one (`kvm_get_vcpu`).
-    pub(crate) fn get_vcpu(&self, id: u64) -> std::result::Result<VcpuFd, kvm_ioctls::Error> {
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn get_vcpu(&self, id: u64) -> Result<VcpuFd> {
         let mut parked = self.parked.lock();
         match parked.iter().position(|(other, _)| *other == id) {
             Some(at) => Ok(parked.swap_remove(at).1),
-            None => self.vm.create_vcpu(id),
+            None => self.vm.get()?.create_vcpu(id).map_err(|e| ioctl("kvm_init_vcpu: KVM_CREATE_VCPU", e)),
         }
     }
 
@@ -137,7 +141,7 @@ impl KvmState {
         self.parked.lock().push((id, vcpu));
     }
 
-    /// Opens `/dev/kvm` and makes a virtual machine in it.
+    /// Opens `/dev/kvm` and begins to make a virtual machine in it.
     ///
     /// # Errors
     /// When the device is missing, forbidden, too old, or refuses.
@@ -150,19 +154,17 @@ impl KvmState {
         if version != KVM_API_VERSION as i32 {
             bail!("kvm version {version} not supported, {KVM_API_VERSION} is needed");
         }
-        let vm = {
-            let _span = span("KVM_CREATE_VM");
-            create_vm(&kvm)?
-        };
+        let kvm = Arc::new(kvm);
+        let vm = KvmVm::begin(&kvm)?;
         for (cap, name) in REQUIRED {
-            if !vm.check_extension(cap) {
+            if !kvm.check_extension(cap) {
                 bail!("kvm does not support {name}. Please upgrade to at least kernel 4.11.");
             }
         }
-        let coalesces = [Cap::CoalescedMmio, Cap::CoalescedPio].map(|cap| vm.check_extension_int(cap) > 0);
+        let coalesces = [Cap::CoalescedMmio, Cap::CoalescedPio].map(|cap| kvm.check_extension_int(cap) > 0);
         Ok(Arc::new(KvmState {
             kvm,
-            vm: Arc::new(vm),
+            vm,
             shadow_mem_pages: 0,
             kernel_irqchip: KernelIrqchip::On,
             smram: OnceLock::new(),
@@ -200,7 +202,10 @@ impl KvmState {
     /// When the kernel refuses.
     pub fn create_irqchip(&self) -> Result<()> {
         let _span = span("kvm_irqchip_create");
-        self.vm.create_irq_chip().map_err(|e| ioctl("Create kernel irqchip", e))?;
+        self.vm.then(|vm| {
+            let _span = span("KVM_CREATE_IRQCHIP");
+            vm.create_irq_chip().map_err(|e| ioctl("Create kernel irqchip", e))
+        })?;
         let _ = self.irqchip.set(KvmIrqchip::new(self.vm.clone(), self.max_gsis(), false));
         Ok(())
     }
@@ -216,15 +221,15 @@ impl KvmState {
             args: [FIRST_MSI_GSI.into(), 0, 0, 0],
             ..Default::default()
         };
-        self.vm
-            .enable_cap(&cap)
-            .map_err(|e| ioctl("Could not enable split irqchip mode: KVM_ENABLE_CAP", e))?;
+        self.vm.then(move |vm| {
+            vm.enable_cap(&cap).map_err(|e| ioctl("Could not enable split irqchip mode: KVM_ENABLE_CAP", e))
+        })?;
         let _ = self.irqchip.set(KvmIrqchip::new(self.vm.clone(), self.max_gsis(), true));
         Ok(())
     }
 
     fn max_gsis(&self) -> u32 {
-        u32::try_from(self.vm.check_extension_int(Cap::IrqRouting)).unwrap_or_default()
+        u32::try_from(self.kvm.check_extension_int(Cap::IrqRouting)).unwrap_or_default()
     }
 
     /// Whether the in-kernel PIT delivers ticks later that the guest missed (`KVM_REINJECT_CONTROL`).
@@ -234,7 +239,7 @@ impl KvmState {
     pub fn set_pit_reinjection(&self, on: bool) -> Result<()> {
         let control = kvm_reinject_control { pit_reinject: on.into(), ..Default::default() };
         // SAFETY: the ioctl reads a kvm_reinject_control and keeps no address of it.
-        let result = unsafe { ioctl_with_ref(&*self.vm, KVM_REINJECT_CONTROL(), &control) };
+        let result = unsafe { ioctl_with_ref(self.vm.get()?, KVM_REINJECT_CONTROL(), &control) };
         if result < 0 {
             bail!("Can't disable in-kernel PIT reinjection: {}", io::Error::last_os_error());
         }
@@ -247,7 +252,7 @@ impl KvmState {
     /// When the kernel refuses.
     pub fn set_shadow_mmu_pages(&self) -> Result<()> {
         // SAFETY: the ioctl takes a number.
-        if unsafe { ioctl_with_val(&*self.vm, KVM_SET_NR_MMU_PAGES(), self.shadow_mem_pages) } < 0 {
+        if unsafe { ioctl_with_val(self.vm.get()?, KVM_SET_NR_MMU_PAGES(), self.shadow_mem_pages) } < 0 {
             bail!("kvm-shadow-mem: {}", io::Error::last_os_error());
         }
         Ok(())
@@ -294,12 +299,12 @@ impl KvmState {
 
     /// Whether guests can read and run memory whose writes come to us (`kvm_readonly_mem_enabled`).
     pub fn has_readonly_mem(&self) -> bool {
-        self.vm.check_extension(Cap::ReadonlyMem)
+        self.kvm.check_extension(Cap::ReadonlyMem)
     }
 
     /// Whether CPUs have system management mode (`kvm_has_smm`).
     pub fn has_smm(&self) -> bool {
-        self.vm.check_extension(Cap::X86Smm)
+        self.kvm.check_extension(Cap::X86Smm)
     }
 
     /// Gives CPUs in system management mode a memory map of their own: everybody's, with `smram` before it
@@ -336,15 +341,6 @@ fn explain_open(error: io::Error) -> Error {
     Error::new(format!("Could not access KVM kernel module: {text}")).with_hint(hint)
 }
 
-fn create_vm(kvm: &Kvm) -> Result<VmFd> {
-    loop {
-        match kvm.create_vm() {
-            Err(error) if error.errno() == libc::EINTR => continue,
-            result => return result.map_err(|e| ioctl("ioctl(KVM_CREATE_VM)", e)),
-        }
-    }
-}
-
 fn check_vcpus(kvm: &Kvm, machine: &Machine) -> Result<()> {
     let (recommended, most) = (kvm.get_nr_vcpus(), kvm.get_max_vcpus());
     let smp = machine.config().smp;
@@ -366,7 +362,7 @@ fn check_vcpus(kvm: &Kvm, machine: &Machine) -> Result<()> {
 }
 
 impl KvmAccel {
-    fn kvm_init(&self, machine: &Machine) -> Result<()> {
+    fn kvm_init(&self, machine: &Machine, wait: bool) -> Result<()> {
         let _span = span("kvm_init");
         let mut state = KvmState::open()?;
         if let Some(state) = Arc::get_mut(&mut state) {
@@ -384,6 +380,9 @@ impl KvmAccel {
             KernelIrqchip::Split => state.create_split_irqchip()?,
             KernelIrqchip::Off => {}
         }
+        if wait {
+            state.vm.get()?;
+        }
         state.listen();
         if let Some(debug) = KvmGuestDebug::new(&state) {
             let _ = state.guest_debug.set(debug);
@@ -395,8 +394,12 @@ impl KvmAccel {
 }
 
 impl Accelerator for KvmAccel {
-    fn init_machine(&self, machine: &Machine) -> Result<()> {
-        self.kvm_init(machine)
+    fn init_machine(&self, machine: &Machine, wait: bool) -> Result<()> {
+        self.kvm_init(machine, wait)
+    }
+
+    fn finish_init(&self) -> Result<()> {
+        self.state.get().map_or(Ok(()), |state| state.vm.get().map(drop))
     }
 
     fn init_vcpu(&self, cpu: &Arc<dyn Object>) -> Result<()> {
@@ -404,7 +407,8 @@ impl Accelerator for KvmAccel {
         if cpu.cast::<Cpu>().is_none() {
             bail!("'{}' is not a CPU", cpu.type_name());
         }
-        crate::vcpu::start(state, cpu)
+        let (kvm, cpu) = (state.clone(), cpu.clone());
+        state.vm.then(move |_| crate::vcpu::start(&kvm, &cpu))
     }
 
     fn irqchip(&self) -> Option<Arc<dyn AccelIrqchip>> {

@@ -5,11 +5,14 @@
 use std::sync::Arc;
 
 use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
-use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
+use kvm_ioctls::{IoEventAddress, NoDatamatch};
 use memory::{FlatRange, IoEventFd, MemoryListener, RamBlock};
 use parking_lot::Mutex;
+use qom::Result;
 
 use crate::coalesced::CoalescedRanges;
+use crate::error::refused;
+use crate::vm::KvmVm;
 
 /// Slots start, end and are mapped at multiples of this.
 const PAGE: u64 = 4096;
@@ -35,7 +38,7 @@ pub(crate) enum Bus {
 
 /// Follows one address space for KVM.
 pub struct KvmMemoryListener {
-    vm: Arc<VmFd>,
+    vm: Arc<KvmVm>,
     bus: Bus,
     readonly_mem: bool,
     coalesced: Option<Arc<CoalescedRanges>>,
@@ -47,7 +50,7 @@ impl KvmMemoryListener {
     /// A listener for one address space. `readonly_mem` says whether KVM has read-only slots, `coalesced`
     /// counts the ranges whose writes it collects, if it can do that.
     pub(crate) fn new(
-        vm: Arc<VmFd>,
+        vm: Arc<KvmVm>,
         bus: Bus,
         max_slots: u32,
         readonly_mem: bool,
@@ -69,7 +72,7 @@ impl KvmMemoryListener {
         }
     }
 
-    fn set_slot(&self, slot: &Slot, host: u64, readonly: bool) -> Result<(), kvm_ioctls::Error> {
+    fn set_slot(&self, slot: &Slot, host: u64, readonly: bool) -> Result<()> {
         let region = kvm_userspace_memory_region {
             slot: self.kvm_slot(slot.id),
             flags: if readonly { KVM_MEM_READONLY } else { 0 },
@@ -77,9 +80,10 @@ impl KvmMemoryListener {
             memory_size: slot.size,
             userspace_addr: host,
         };
+        let vm = self.vm.get()?;
         // SAFETY: the memory belongs to the RamBlock that the slot's entry keeps mapped until the slot is
         // deleted, and Rust code reaches it through volatile accesses only.
-        unsafe { self.vm.set_user_memory_region(region) }
+        unsafe { vm.set_user_memory_region(region) }.map_err(refused)
     }
 
     /// The pages of `range` that a slot can cover, when it is memory that KVM can let the guest use directly.
@@ -126,11 +130,13 @@ impl KvmMemoryListener {
         eventfd: &vmm_sys_util::eventfd::EventFd,
         address: &IoEventAddress,
         data: T,
-    ) -> Result<(), kvm_ioctls::Error> {
+    ) -> Result<()> {
+        let vm = self.vm.get()?;
         match add {
-            true => self.vm.register_ioevent(eventfd, address, data),
-            false => self.vm.unregister_ioevent(eventfd, address, data),
+            true => vm.register_ioevent(eventfd, address, data),
+            false => vm.unregister_ioevent(eventfd, address, data),
         }
+        .map_err(refused)
     }
 }
 
@@ -182,7 +188,8 @@ impl MemoryListener for KvmMemoryListener {
     fn coalesced_io_add(&self, address: u64, len: u64) {
         // Where KVM cannot, every write exits: slower, and otherwise the same.
         if let Some(ranges) = &self.coalesced
-            && self.vm.register_coalesced_mmio(self.event_address(address), len as u32).is_ok()
+            && let Ok(vm) = self.vm.get()
+            && vm.register_coalesced_mmio(self.event_address(address), len as u32).is_ok()
         {
             ranges.added();
         }
@@ -190,7 +197,8 @@ impl MemoryListener for KvmMemoryListener {
 
     fn coalesced_io_del(&self, address: u64, len: u64) {
         if let Some(ranges) = &self.coalesced
-            && self.vm.unregister_coalesced_mmio(self.event_address(address), len as u32).is_ok()
+            && let Ok(vm) = self.vm.get()
+            && vm.unregister_coalesced_mmio(self.event_address(address), len as u32).is_ok()
         {
             ranges.removed();
         }

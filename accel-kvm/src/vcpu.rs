@@ -94,7 +94,7 @@ fn kvm_init_vcpu(this: &VcpuThread) -> Result<()> {
     let _span = span("kvm_init_vcpu");
     let mut vcpu = {
         let _span = span("KVM_CREATE_VCPU");
-        this.state.get_vcpu(this.arch.vcpu_id()).map_err(|e| ioctl("kvm_init_vcpu: KVM_CREATE_VCPU", e))?
+        this.state.get_vcpu(this.arch.vcpu_id())?
     };
     if this.state.coalesced_ranges().is_some() {
         vcpu.map_coalesced_mmio_ring().map_err(|e| ioctl("mapping the coalesced MMIO ring", e))?;

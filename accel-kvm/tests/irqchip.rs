@@ -26,7 +26,7 @@ fn irqchip(vm: &Vm) -> Arc<dyn AccelIrqchip> {
 /// The lines that the master 8259 has seen rise (its IRR), which nobody takes: no guest runs.
 fn requested(vm: &Vm) -> u8 {
     let mut chip = kvm_irqchip { chip_id: KVM_IRQCHIP_PIC_MASTER, ..Default::default() };
-    vm.kvm.vm.get_irqchip(&mut chip).unwrap();
+    vm.kvm.vm.get().unwrap().get_irqchip(&mut chip).unwrap();
     // SAFETY: the chip asked for is a PIC, so this is the member that the kernel filled in.
     unsafe { chip.chip.pic.irr }
 }

@@ -26,7 +26,7 @@ fn class_init(class: &mut Class) {
 }
 
 impl Accelerator for QtestAccel {
-    fn init_machine(&self, _machine: &Machine) -> Result<()> {
+    fn init_machine(&self, _machine: &Machine, _wait: bool) -> Result<()> {
         util::clock::set_manual();
         Ok(())
     }

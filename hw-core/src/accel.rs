@@ -43,9 +43,20 @@ impl<T> ClassInit<T> for AccelState {
 pub trait Accelerator: Send + Sync {
     /// Makes it the machine's own (`acc->init_machine`); nothing is left behind when it fails.
     ///
+    /// Without `wait`, what takes time in the kernel may be left to go on beside the rest, until
+    /// [`Accelerator::finish_init`].
+    ///
     /// # Errors
     /// Says why this host cannot run it; the next accelerator is tried then.
-    fn init_machine(&self, machine: &Machine) -> Result<()>;
+    fn init_machine(&self, machine: &Machine, wait: bool) -> Result<()>;
+
+    /// Waits for all that was begun, CPUs included: to be called before the machine runs where nobody waited at once.
+    ///
+    /// # Errors
+    /// Why this host cannot run it.
+    fn finish_init(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Starts the thread that runs `cpu` and waits until it is up (`qemu_init_vcpu`).
     ///
@@ -133,6 +144,18 @@ pub fn accel_find(name: &str) -> Option<&'static Class> {
 /// # Errors
 /// As [`Accelerator::init_machine`].
 pub fn accel_init_machine(accelerator: &Arc<dyn Object>, machine: &Arc<dyn Object>) -> Result<()> {
+    accel_begin_machine(accelerator, machine, true)
+}
+
+/// The same; without `wait` the accelerator may still be at it, until [`Accelerator::finish_init`].
+///
+/// # Errors
+/// As [`Accelerator::init_machine`].
+pub fn accel_begin_machine(
+    accelerator: &Arc<dyn Object>,
+    machine: &Arc<dyn Object>,
+    wait: bool,
+) -> Result<()> {
     let Some(machine) = machine.cast::<Machine>() else {
         qom::bail!("'{}' is not a machine", machine.type_name())
     };
@@ -140,7 +163,7 @@ pub fn accel_init_machine(accelerator: &Arc<dyn Object>, machine: &Arc<dyn Objec
         qom::bail!("'{}' is not an accelerator", accelerator.type_name())
     };
     let _span = util::trace::span("accel_init_machine");
-    accel.init_machine(machine)?;
+    accel.init_machine(machine, wait)?;
     let _ = qom::object_get_root().property_add_child("accel", accelerator);
     let _ = CURRENT.set(accel);
     let _ = NAME.set(accelerator.class().get::<AccelClass>().map_or("", |class| class.name));

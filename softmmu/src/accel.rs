@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hw_core::accel::{accel_find, accel_init_machine, current_accel_name};
+use hw_core::accel::{accel_begin_machine, accel_find, current_accel_name};
 use qom::{Error, Object, Result, bail};
 use util::trace::span_with;
 
@@ -27,8 +27,9 @@ pub fn configure_accelerators(wanted: &[AccelOptions], machine: &Arc<dyn Object>
         wanted.iter().map(|a| a.name.as_str()).collect::<Vec<_>>().join(":")
     });
     let mut tried = false;
-    for options in wanted {
-        match do_configure_accelerator(options, machine)? {
+    for (left, options) in (0..wanted.len()).rev().zip(wanted) {
+        // Only where another may take its place must be known now that it works.
+        match do_configure_accelerator(options, machine, left > 0)? {
             None => {
                 if tried && !qtest {
                     eprintln!("softmmu: falling back to {}", current_accel_name().unwrap_or(&options.name));
@@ -62,7 +63,11 @@ fn report(error: &Error) {
 }
 
 /// `Ok(None)` when it works, `Ok(Some(_))` why this host cannot, `Err` for a mistake of the user's.
-fn do_configure_accelerator(options: &AccelOptions, machine: &Arc<dyn Object>) -> Result<Option<Error>> {
+fn do_configure_accelerator(
+    options: &AccelOptions,
+    machine: &Arc<dyn Object>,
+    wait: bool,
+) -> Result<Option<Error>> {
     let _span = span_with("do_configure_accelerator", || options.name.clone());
     let Some(class) = accel_find(&options.name) else {
         return Ok(Some(Error::new(format!("{}invalid accelerator {}", options.location, options.name))));
@@ -71,7 +76,7 @@ fn do_configure_accelerator(options: &AccelOptions, machine: &Arc<dyn Object>) -
     for (name, value) in &options.properties {
         accelerator.property_set_str(name, value).map_err(|e| e.prepend(&options.location))?;
     }
-    match accel_init_machine(&accelerator, machine) {
+    match accel_begin_machine(&accelerator, machine, wait) {
         Ok(()) => Ok(None),
         Err(error) => {
             let name = &options.name;

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use hw_core::accel::current_accel;
 use hw_core::machine::{
     Machine, MachineClass, MachineConfig, current_machine, machine_run_board_init,
     qdev_machine_creation_done, set_current_machine,
@@ -259,6 +260,10 @@ fn set_up_machine(options: &Options, machine: &Arc<dyn Object>) -> Result<()> {
         return Err(error);
     }
     global::check().iter().for_each(|warning| eprintln!("softmmu: warning: {warning}"));
+    if let Some(accel) = current_accel() {
+        let _span = span("accel_finish_init");
+        accel.finish_init()?;
+    }
     qemu_system_reset(ShutdownCause::None);
     let _span = span("memory_region_transaction_commit");
     drop(transaction);

@@ -34,7 +34,7 @@ struct TestArch;
 
 impl KvmArch for TestArch {
     fn init(&self, kvm: &Arc<KvmState>, _machine: &Machine) -> Result<()> {
-        kvm.vm.set_tss_address(0xfeff_d000).map_err(|error| Error::new(error.to_string()))
+        kvm.vm.then(|vm| vm.set_tss_address(0xfeff_d000).map_err(refused))
     }
 }
 

@@ -10,7 +10,7 @@ use hw_core::{DeviceClass, DeviceImpl, SysBusDevice, VmState, vmstate};
 use parking_lot::Mutex;
 use qom::{Class, Object, Result};
 
-use super::vm;
+use super::{refused, vm};
 
 /// The device.
 #[derive(Object)]
@@ -32,12 +32,14 @@ impl KvmClock {
         let Ok(kvm) = vm() else { return };
         let mut stopped_at = self.stopped_at.lock();
         if !running {
-            *stopped_at = kvm.vm.get_clock().ok().map(|data| data.clock);
+            *stopped_at = kvm.vm.get().ok().and_then(|vm| vm.get_clock().ok()).map(|data| data.clock);
             return;
         }
         let Some(clock) = stopped_at.take() else { return };
-        if let Err(error) = kvm.vm.set_clock(&kvm_clock_data { clock, ..Default::default() }) {
-            eprintln!("softmmu: KVM_SET_CLOCK failed: {error}");
+        let data = kvm_clock_data { clock, ..Default::default() };
+        if let Err(error) = kvm.vm.get().and_then(|vm| vm.set_clock(&data).map_err(refused("KVM_SET_CLOCK")))
+        {
+            eprintln!("softmmu: {error}");
         }
         // Tells guests that they were stopped, so that their watchdogs do not bark.
         hw_core::cpu::for_each_cpu(|cpu| {

@@ -95,15 +95,19 @@ fn kvm_pit_of(chip: &I8254, offset: i64) -> kvm_pit_state2 {
 }
 
 fn read_kernel() -> Option<I8254> {
-    let state = vm().ok()?.vm.get_pit2().ok()?;
+    let state = vm().ok()?.vm.get().ok()?.get_pit2().ok()?;
     Some(i8254_of(&state, clock_offset()))
 }
 
 /// The kernel begins all counts anew with it.
 fn write_kernel(chip: &I8254) {
     let Ok(kvm) = vm() else { return };
-    if let Err(error) = kvm.vm.set_pit2(&kvm_pit_of(chip, clock_offset())) {
-        eprintln!("softmmu: KVM_SET_PIT2 failed: {error}");
+    let written = kvm
+        .vm
+        .get()
+        .and_then(|vm| vm.set_pit2(&kvm_pit_of(chip, clock_offset())).map_err(refused("KVM_SET_PIT2")));
+    if let Err(error) = written {
+        eprintln!("softmmu: {error}");
     }
 }
 
@@ -175,12 +179,14 @@ impl DeviceImpl for KvmPit {
         if self.iobase.get() != spec::PORT {
             bail!("kvm-pit: iobase must be {:#x}", spec::PORT);
         }
-        kvm.vm.create_pit2(kvm_pit_config::default()).map_err(refused("Create kernel PIT"))?;
-        match self.lost_tick_policy.get() {
-            LostTickPolicy::Delay => {}
-            LostTickPolicy::Discard => kvm.set_pit_reinjection(false)?,
-            LostTickPolicy::Slew => bail!("Lost tick policy not supported."),
+        let policy = self.lost_tick_policy.get();
+        if policy == LostTickPolicy::Slew {
+            bail!("Lost tick policy not supported.");
         }
+        kvm.vm.then(move |vm| {
+            vm.create_pit2(kvm_pit_config::default()).map_err(refused("Create kernel PIT"))?;
+            if policy == LostTickPolicy::Discard { kvm.set_pit_reinjection(false) } else { Ok(()) }
+        })?;
         let this = Arc::downgrade(self);
         let control = Arc::new(move |_: u32, enabled: bool| {
             if let Some(this) = this.upgrade() {

@@ -17,7 +17,7 @@ use hw_isa::IsaDevice;
 use qom::{Class, Object, Property, Result};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::vm;
+use super::{refused, vm};
 
 /// Lines of the master that can be level-triggered: not 0, 1 and the cascade (ELCR1).
 const ELCR_MASK_MASTER: u8 = 0xf8;
@@ -56,15 +56,17 @@ fn class_init(class: &mut Class) {
 
 fn set_chip(chip_id: u32, chip: kvm_irqchip__bindgen_ty_1) {
     let Ok(kvm) = vm() else { return };
-    if let Err(error) = kvm.vm.set_irqchip(&kvm_irqchip { chip_id, chip, ..Default::default() }) {
-        eprintln!("softmmu: KVM_SET_IRQCHIP failed: {error}");
+    let chip = kvm_irqchip { chip_id, chip, ..Default::default() };
+    let set = kvm.vm.get().and_then(|vm| vm.set_irqchip(&chip).map_err(refused("KVM_SET_IRQCHIP")));
+    if let Err(error) = set {
+        eprintln!("softmmu: {error}");
     }
 }
 
 /// The state of a chip as the kernel has it; none where it does not give it.
 fn get_chip<T: FromBytes>(chip_id: u32) -> Option<T> {
     let mut irqchip = kvm_irqchip { chip_id, ..Default::default() };
-    vm().ok()?.vm.get_irqchip(&mut irqchip).ok()?;
+    vm().ok()?.vm.get().ok()?.get_irqchip(&mut irqchip).ok()?;
     T::read_from_prefix(irqchip.chip.as_bytes()).ok().map(|(state, _)| state)
 }
 

@@ -34,7 +34,7 @@ pub(super) fn can_keep_mwait(kvm: &KvmState) -> bool {
 
 /// The exits for idling that KVM can do without.
 fn idle_exits(kvm: &KvmState) -> u32 {
-    let can = kvm.vm.check_extension_raw(KVM_CAP_X86_DISABLE_EXITS.into());
+    let can = kvm.kvm.check_extension_raw(KVM_CAP_X86_DISABLE_EXITS.into());
     u32::try_from(can).unwrap_or_default() & IDLE_EXITS
 }
 
@@ -45,8 +45,12 @@ pub(super) fn init(kvm: &KvmState) {
     }
     let mut cap = kvm_enable_cap { cap: KVM_CAP_X86_DISABLE_EXITS, ..Default::default() };
     cap.args[0] = idle_exits(kvm).into();
-    if let Err(error) = kvm.vm.enable_cap(&cap) {
-        // As QEMU: the guest runs all the same.
-        eprintln!("softmmu: kvm: guest stopping CPU not supported: {}", OsError(error.into()));
-    }
+    let queued = kvm.vm.then(move |vm| {
+        if let Err(error) = vm.enable_cap(&cap) {
+            // As QEMU: the guest runs all the same.
+            eprintln!("softmmu: kvm: guest stopping CPU not supported: {}", OsError(error.into()));
+        }
+        Ok(())
+    });
+    debug_assert!(queued.is_ok(), "it is the first to be asked for");
 }

@@ -54,9 +54,9 @@ pub(crate) fn init(kvm: &Arc<KvmState>) -> Result<()> {
             KernelIrqchip::Split => IrqChip::Split,
             KernelIrqchip::Off => IrqChip::Off,
         },
-        tsc_deadline: kvm.vm.check_extension(Cap::TscDeadlineTimer),
+        tsc_deadline: kvm.kvm.check_extension(Cap::TscDeadlineTimer),
         mce_cap: kvm.mce_cap_supported(),
-        mce_banks: u32::try_from(kvm.vm.check_extension_int(Cap::Mce)).unwrap_or_default(),
+        mce_banks: u32::try_from(kvm.kvm.check_extension_int(Cap::Mce)).unwrap_or_default(),
         cpu_pm: cpu_pm::enabled(),
         can_keep_mwait: cpu_pm::can_keep_mwait(kvm),
         ..HostCpu::default()

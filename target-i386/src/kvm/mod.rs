@@ -53,16 +53,16 @@ pub(crate) fn refused(what: &str) -> impl Fn(accel_kvm::kvm_ioctls::Error) -> Er
 impl KvmArch for X86KvmArch {
     fn init(&self, kvm: &Arc<KvmState>, _machine: &Machine) -> Result<()> {
         for (cap, name) in [(Cap::SetTssAddr, "KVM_CAP_SET_TSS_ADDR"), (Cap::ExtCpuid, "KVM_CAP_EXT_CPUID")] {
-            if !kvm.vm.check_extension(cap) {
+            if !kvm.kvm.check_extension(cap) {
                 bail!("kvm does not support {name}");
             }
         }
-        if kvm.vm.check_extension(Cap::SetIdentityMapAddr) {
-            kvm.vm
-                .set_identity_map_address(IDENTITY_MAP_BASE)
-                .map_err(refused("KVM_SET_IDENTITY_MAP_ADDR"))?;
+        if kvm.kvm.check_extension(Cap::SetIdentityMapAddr) {
+            kvm.vm.then(|vm| {
+                vm.set_identity_map_address(IDENTITY_MAP_BASE).map_err(refused("KVM_SET_IDENTITY_MAP_ADDR"))
+            })?;
         }
-        kvm.vm.set_tss_address(TSS_BASE as usize).map_err(refused("KVM_SET_TSS_ADDR"))?;
+        kvm.vm.then(|vm| vm.set_tss_address(TSS_BASE as usize).map_err(refused("KVM_SET_TSS_ADDR")))?;
         if kvm.shadow_mem_pages > 0 {
             kvm.set_shadow_mmu_pages()?;
         }
@@ -170,7 +170,7 @@ impl KvmArchCpu for X86Cpu {
     fn init_vcpu(&self, kvm: &KvmState, vcpu: &VcpuFd) -> Result<()> {
         let Some(cpu) = self.expanded() else { bail!("the CPU's features are not settled") };
         let wanted = cpu.config.tsc_khz;
-        if wanted > 0 && kvm.vm.check_extension(Cap::TscControl) {
+        if wanted > 0 && kvm.kvm.check_extension(Cap::TscControl) {
             let khz = u32::try_from(wanted).unwrap_or(u32::MAX);
             vcpu.set_tsc_khz(khz).map_err(refused("KVM_SET_TSC_KHZ"))?;
         }

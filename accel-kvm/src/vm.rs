@@ -1,0 +1,92 @@
+//! The kernel's virtual machine, made while this program sets up the rest.
+//!
+//! `KVM_CREATE_VM` sleeps in the kernel for longer than all else at the start takes (it waits for a thread of its own to
+//! change its cgroup, and that for a grace period of RCU). So it runs on a thread of its own, and what the kernel is to
+//! be told afterwards waits in a queue until somebody needs an answer.
+
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+
+use kvm_ioctls::{Kvm, VmFd};
+use parking_lot::Mutex;
+use qom::{Error, Result};
+use util::trace::span;
+
+use crate::error::ioctl;
+
+type Step = Box<dyn FnOnce(&VmFd) -> Result<()> + Send>;
+
+/// A virtual machine that is there or being made.
+pub struct KvmVm {
+    made: OnceLock<Result<VmFd>>,
+    making: Mutex<Option<JoinHandle<Result<VmFd>>>>,
+    /// What was asked for before it was there, in order.
+    steps: Mutex<Vec<Step>>,
+    failed: OnceLock<Error>,
+}
+
+impl KvmVm {
+    /// Begins to make one.
+    ///
+    /// # Errors
+    /// When the host has no thread left.
+    pub(crate) fn begin(kvm: &Arc<Kvm>) -> Result<Arc<KvmVm>> {
+        let kvm = kvm.clone();
+        let making = thread::Builder::new()
+            .name("create VM".to_owned())
+            .stack_size(64 << 10)
+            .spawn(move || create_vm(&kvm))
+            .map_err(|error| Error::new(format!("cannot start a thread: {error}")))?;
+        Ok(Arc::new(KvmVm {
+            made: OnceLock::new(),
+            making: Mutex::new(Some(making)),
+            steps: Mutex::default(),
+            failed: OnceLock::new(),
+        }))
+    }
+
+    /// The machine, after all that was asked for before. Until it is first called that is for the main thread only.
+    ///
+    /// # Errors
+    /// When it could not be made, or one of those things not be done.
+    pub fn get(&self) -> Result<&VmFd> {
+        let made = self.made.get_or_init(|| {
+            let making = self.making.lock().take();
+            making.and_then(|thread| thread.join().ok()).unwrap_or_else(|| Err(Error::new("no machine")))
+        });
+        let vm = made.as_ref().map_err(Clone::clone)?;
+        // A step that needs the machine itself finds none left.
+        let steps = std::mem::take(&mut *self.steps.lock());
+        for step in steps {
+            if self.failed.get().is_some() {
+                break;
+            }
+            if let Err(error) = step(vm) {
+                let _ = self.failed.set(error);
+            }
+        }
+        self.failed.get().map_or(Ok(vm), |error| Err(error.clone()))
+    }
+
+    /// Has `step` carried out: at once when the machine is there, else in turn when it is.
+    ///
+    /// # Errors
+    /// What it says, if it was carried out; otherwise [`KvmVm::get`] tells.
+    pub fn then(&self, step: impl FnOnce(&VmFd) -> Result<()> + Send + 'static) -> Result<()> {
+        if self.made.get().is_some() {
+            return step(self.get()?);
+        }
+        self.steps.lock().push(Box::new(step));
+        Ok(())
+    }
+}
+
+fn create_vm(kvm: &Kvm) -> Result<VmFd> {
+    let _span = span("KVM_CREATE_VM");
+    loop {
+        match kvm.create_vm() {
+            Err(error) if error.errno() == libc::EINTR => continue,
+            result => return result.map_err(|e| ioctl("ioctl(KVM_CREATE_VM)", e)),
+        }
+    }
+}
