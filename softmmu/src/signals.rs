@@ -1,16 +1,37 @@
 //! Signals that end the program, and those that stop and continue it in a terminal.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use hw_core::runstate::{ShutdownCause, shutdown_request};
+use parking_lot::Mutex;
 use qom::{Error, Result};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::low_level::siginfo::Origin;
 use util::event_loop::{EventLoop, FdWatch, Interest};
 
 /// What keeps the signals watched.
 pub struct Signals {
-    _watches: Vec<FdWatch>,
+    _watch: FdWatch,
+}
+
+/// What the handlers tell the main loop through.
+#[derive(Clone)]
+struct Input(Arc<UnixStream>);
+
+impl AsFd for Input {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl std::os::fd::AsRawFd for Input {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.0.as_raw_fd()
+    }
 }
 
 /// From now on SIGINT, SIGTERM and SIGHUP end the program in order, and SIGCONT sets the terminal's mode again
@@ -19,28 +40,22 @@ pub struct Signals {
 /// # Errors
 /// When the host has no descriptors left.
 pub fn setup() -> Result<Signals> {
-    let mut watches = Vec::new();
-    for signal in [SIGINT, SIGTERM, SIGHUP, SIGCONT] {
-        let refuse = |e: std::io::Error| Error::new(format!("cannot watch signals: {e}"));
-        // The handler writes a byte; the main loop reads it.
-        let (reader, writer) = UnixStream::pair().map_err(refuse)?;
-        reader.set_nonblocking(true).map_err(refuse)?;
-        writer.set_nonblocking(true).map_err(refuse)?;
-        signal_hook::low_level::pipe::register(signal, writer).map_err(refuse)?;
-        let reader = Arc::new(reader);
-        let input = reader.clone();
-        let handler = Arc::new(move |_| {
-            let mut byte = [0];
-            if std::io::Read::read(&mut &*input, &mut byte).is_ok() {
-                on_signal(signal);
-            }
-        });
-        watches.push(EventLoop::main().add_fd(reader, Interest::READ, handler).map_err(refuse)?);
-    }
-    Ok(Signals { _watches: watches })
+    let refuse = |e: std::io::Error| Error::new(format!("cannot watch signals: {e}"));
+    let (reader, writer) = UnixStream::pair().map_err(refuse)?;
+    let input = Input(Arc::new(reader));
+    let signals = [SIGINT, SIGTERM, SIGHUP, SIGCONT];
+    let delivery = SignalDelivery::with_pipe(input.clone(), writer, WithOrigin::default(), signals);
+    let delivery = Mutex::new(delivery.map_err(refuse)?);
+    let handler = Arc::new(move |_| {
+        let pending = delivery.lock().pending();
+        pending.for_each(|origin| on_signal(&origin));
+    });
+    let watch = EventLoop::main().add_fd(input, Interest::READ, handler).map_err(refuse)?;
+    Ok(Signals { _watch: watch })
 }
 
-fn on_signal(signal: i32) {
+fn on_signal(origin: &Origin) {
+    let signal = origin.signal;
     if signal == SIGCONT {
         chardev::reapply_terminal();
         return;
@@ -48,6 +63,20 @@ fn on_signal(signal: i32) {
     if signal == SIGINT && gdbserver::interrupt() {
         return;
     }
-    eprintln!("softmmu: terminating on signal {signal}");
+    // The kernel itself, for a key on the terminal, has no number.
+    let sender =
+        origin.process.as_ref().filter(|process| process.pid > 0).map_or(String::new(), |process| {
+            format!(" from pid {} ({})", process.pid, pid_name(process.pid))
+        });
+    eprintln!("softmmu: terminating on signal {signal}{sender}");
     shutdown_request(ShutdownCause::HostSignal);
+}
+
+/// What a process was called as (`qemu_get_pid_name`).
+fn pid_name(pid: i32) -> String {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    match line.split(|byte| *byte == 0).next() {
+        Some(name @ [_, ..]) => String::from_utf8_lossy(name).into_owned(),
+        _ => "<unknown process>".to_owned(),
+    }
 }

@@ -102,7 +102,9 @@ fn sigterm_ends_the_program_in_order_and_removes_the_pid_file() {
         running.signal(signal);
         let ended = running.wait();
         assert_eq!(ended.status, Some(0), "{signal:?}");
-        let line = format!("softmmu: terminating on signal {}", signal.as_raw());
+        let (signal, id) = (signal.as_raw(), std::process::id());
+        let me = std::env::args().next().unwrap();
+        let line = format!("softmmu: terminating on signal {signal} from pid {id} ({me})");
         assert_eq!(ended.complaints(), [line]);
         assert!(!path.exists(), "the pid file goes with the program");
     }
