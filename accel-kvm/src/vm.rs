@@ -37,8 +37,6 @@ impl KvmVm {
             .stack_size(64 << 10)
             .spawn(move || create_vm(&kvm))
             .map_err(|error| Error::new(format!("cannot start a thread: {error}")))?;
-        // On a busy processor it would begin only when this thread has nothing left to do.
-        thread::yield_now();
         Ok(Arc::new(KvmVm {
             made: OnceLock::new(),
             making: Mutex::new(Some(making)),

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{Condvar, Mutex};
 use qom::{Class, ClassInit, Object, Result};
 
+use crate::accel::current_accel;
 use crate::debug::{GdbClass, guest_debug};
 use crate::device::{Device, DeviceCategory, DeviceClass, DeviceImpl};
 
@@ -163,7 +164,7 @@ impl Cpu {
     /// As [`crate::accel::Accelerator::init_vcpu`].
     pub fn init_vcpu(&self) -> Result<()> {
         let _span = util::trace::span("qemu_init_vcpu");
-        match crate::accel::current_accel() {
+        match current_accel() {
             Some(accel) => accel.init_vcpu(&self.this()),
             None => qom::bail!("no accelerator was chosen"),
         }
@@ -299,6 +300,12 @@ impl Cpu {
     pub fn run_on_cpu<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> Option<R> {
         if current_cpu() == Some(self.index()) {
             return Some(work());
+        }
+        // While the machine is made it may have no thread yet.
+        if !self.run.lock().created
+            && let Some(accel) = current_accel()
+        {
+            accel.finish_init().ok()?;
         }
         let (tx, rx) = std::sync::mpsc::sync_channel(1);
         self.async_run_on_cpu(move || {

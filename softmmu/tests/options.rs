@@ -359,6 +359,8 @@ fn the_steps_of_starting_up_are_told_by_qemus_names() {
     let ended = run(hello().args(["-serial", "stdio", "-trace", "startup"]));
     assert_hello(&ended.stdout);
     let told = ended.stdout + &ended.stderr;
+    // On a thread of its own, beside the others.
+    assert!(told.contains("KVM_CREATE_VM"), "{told}");
     let mut rest = told.as_str();
     // In the order of the path.
     for step in [
@@ -368,18 +370,19 @@ fn the_steps_of_starting_up_are_told_by_qemus_names() {
         "configure_accelerators",
         "accel_init_machine",
         "kvm_init",
-        "KVM_CREATE_VM",
         "kvm_arch_init",
         "machine_run_board_init",
         "pc_init1",
         "x86_cpus_init",
         "x86_cpu_realizefn",
         "qemu_init_vcpu",
-        "kvm_init_vcpu",
-        "kvm_arch_init_vcpu",
         "pc_memory_init",
         "qdev_machine_creation_done",
         "acpi_build",
+        "accel_finish_init",
+        "qemu_kvm_start_vcpu",
+        "kvm_init_vcpu",
+        "kvm_arch_init_vcpu",
         "qemu_system_reset",
         "vm_start",
     ] {
