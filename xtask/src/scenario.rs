@@ -99,12 +99,14 @@ const MODULES: [&str; 10] = [
     "virtio_net",
     "pvpanic-mmio",
 ];
+/// Those that only the generic kernel has.
+const GENERIC_MODULES: [&str; 4] = ["i6300esb", "virtio_pci", "9pnet_virtio", "9p"];
 /// Images for guests with disks: name, format and size.
 const IMAGES: [(&str, &str, &str); 2] = [("disk.qcow2", "qcow2", "64M"), ("disk.raw", "raw", "64M")];
 /// The initramfs with modules, which the command `load` loads.
 const WITH_MODULES: &str = "initrd-modules";
-/// The generic kernel's initramfs, with a watchdog's module.
-const WITH_WATCHDOG: &str = "initrd-watchdog";
+/// The generic kernel's initramfs, with those of [`GENERIC_MODULES`].
+const WITH_GENERIC_MODULES: &str = "initrd-generic";
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Scenario> {
@@ -161,11 +163,11 @@ pub fn run(vmm: &Vmm, scenarios: Vec<&'static Scenario>) -> Result<Vec<&'static 
             nest.carry(&image, Some(&format!("/guest/{name}")))?;
         }
     }
-    if scenarios.iter().any(|scenario| scenario.initrd == WITH_WATCHDOG) {
+    if scenarios.iter().any(|scenario| scenario.initrd == WITH_GENERIC_MODULES) {
         let kernel = Kernel::fetch(Flavour::Generic)?;
-        let modules = kernel.modules(&["i6300esb".to_owned()])?;
+        let modules = kernel.modules(&GENERIC_MODULES.map(str::to_owned))?;
         nest.carry(&kernel.vmlinuz()?, Some("/guest/vmlinuz-generic"))?;
-        nest.carry(&guest::initramfs(&[], &modules)?.path(), Some("/guest/initrd-watchdog"))?;
+        nest.carry(&guest::initramfs(&[], &modules)?.path(), Some("/guest/initrd-generic"))?;
     }
     if scenarios.iter().any(|scenario| scenario.gdb) {
         // It has fewer files than the package gdb, and shares its libraries.
@@ -181,6 +183,8 @@ pub fn run(vmm: &Vmm, scenarios: Vec<&'static Scenario>) -> Result<Vec<&'static 
     } else {
         None
     };
+    // For a file system in memory that keeps attributes.
+    nest.modules("loop");
     net::carry(&mut nest, &scenarios)?;
     nest.timeout(STEP * 6 * scenarios.iter().map(|scenario| scenario.patience).max().unwrap_or(1));
     let (mut failed, mut to_check) = (Vec::new(), Vec::new());

@@ -2,12 +2,21 @@
 
 use super::Format::{self, Generic, Vmlinux};
 use super::Step::{Expect, Type};
-use super::{PLAIN, PROMPT, Scenario, Step, WITH_MODULES, WITH_WATCHDOG};
+use super::{PLAIN, PROMPT, Scenario, Step, WITH_GENERIC_MODULES, WITH_MODULES};
 
 /// Prints what comes from the monitor `/tmp/qmp`.
 const QMP_EVENTS: &str = r#"mkfifo /tmp/qmp.in /tmp/qmp.out
 cat /tmp/qmp.out &
 (exec 3<>/tmp/qmp.in; echo '{"execute": "qmp_capabilities"}' >&3; sleep 400) &
+"#;
+
+/// A folder to share, and who looks at it from outside: how many files there are but the file system's own.
+const SHARED_FOLDER: &str = r#"truncate -s 64M /loop; losetup /dev/loop0 /loop
+mke2fs -q /dev/loop0; mkdir /shared; mount -t ext4 /dev/loop0 /shared
+echo from-$((40 + 2)) > /shared/hello
+(until [ -s /shared/written ]; do sleep 1; done
+set -- /shared/*
+echo "seen=$(cat /shared/written) $(stat -c %F /shared/null) $#" > /shared/seen) &
 "#;
 
 /// Interrupts from the chips come, on both CPUs, and CPUs wake each other.
@@ -145,7 +154,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "reset-by-watchdog",
         format: Generic,
         arguments: &["-device", "i6300esb", "-action", "watchdog=reset"],
-        initrd: WITH_WATCHDOG,
+        initrd: WITH_GENERIC_MODULES,
         steps: &[
             Expect(PROMPT),
             // It is armed by being opened, and nobody feeds it.
@@ -154,6 +163,41 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             Expect("'poweroff' ends it"),
             Expect(PROMPT),
             Type("poweroff\n"),
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "folder-by-9p",
+        format: Generic,
+        arguments: &["-virtfs", "local,path=/shared,mount_tag=share,security_model=mapped-xattr"],
+        before: SHARED_FOLDER,
+        initrd: WITH_GENERIC_MODULES,
+        steps: &[
+            Expect(PROMPT),
+            Type(
+                "load; mkdir /m; mount -t 9p -o trans=virtio,version=9p2000.L,msize=131072 share /m && cat /m/hello\n",
+            ),
+            Expect("from-42"),
+            Expect(PROMPT),
+            Type(
+                "cd /m; dd if=/dev/urandom of=big bs=64k count=64 2>/dev/null; cp big copy; cd /; umount /m; ",
+            ),
+            Type("mount -t 9p -o trans=virtio,version=9p2000.L,cache=none share /m; cd /m; "),
+            Type("cmp big copy && echo same-$((40 + 2))\n"),
+            Expect("same-42"),
+            Expect(PROMPT),
+            Type(
+                "mkdir d; for i in $(seq 200); do echo $i > d/file$i; done; mv d e; echo n=$((1000 + $(ls e | wc -l)))\n",
+            ),
+            Expect("n=1200"),
+            Expect(PROMPT),
+            Type("ln -s /etc/passwd link; mknod null c 1 3; chown 5:6 big; chmod 4711 big; rm -r e copy; "),
+            Type("echo kept=$(stat -c %u.%g.%a big).$(readlink link).$(stat -c %t%T null)\n"),
+            Expect("kept=5.6.4711./etc/passwd.13"),
+            Expect(PROMPT),
+            Type("echo done > written; until [ -s seen ]; do sleep 1; done; cat seen\n"),
+            Expect("seen=done regular empty file 6"),
+            Type("cd /; umount /m; poweroff\n"),
         ],
         ..PLAIN
     },
