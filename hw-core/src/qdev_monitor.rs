@@ -245,12 +245,17 @@ pub fn find_device(id: &str) -> Result<Arc<dyn Object>> {
 
 /// The text of `-device help`: every device by category.
 pub fn device_help() -> String {
+    device_list(false)
+}
+
+/// The same with devices that only boards make, which are marked, on demand (`qdev_print_devinfos`).
+pub fn device_list(board_only: bool) -> String {
     let mut text = String::new();
     let mut devices: Vec<(Option<DeviceCategory>, &'static Class, DeviceClass)> =
         qom::class_list("device", false)
             .into_iter()
             .filter_map(|class| class.get::<DeviceClass>().map(|d| (d.category, class, d.clone())))
-            .filter(|(_, _, device)| !device.board_only)
+            .filter(|(_, _, device)| board_only || !device.board_only)
             .collect();
     devices.sort_by_key(|(category, class, _)| (category.is_none(), *category, class.name()));
     let mut heading = None;
@@ -267,6 +272,9 @@ pub fn device_help() -> String {
         }
         if !device.desc.is_empty() {
             let _ = write!(text, ", desc \"{}\"", device.desc);
+        }
+        if device.board_only {
+            text.push_str(", no-user");
         }
         text.push('\n');
     }

@@ -4,7 +4,8 @@ mod common;
 
 use common::{Warden, bus, init};
 use hw_core::qdev_monitor::{
-    DeviceOptions, OptionValue, device_help, device_properties_help, find_device, qdev_device_add,
+    DeviceOptions, OptionValue, device_help, device_list, device_properties_help, find_device,
+    qdev_device_add,
 };
 use hw_core::{Bus, Device};
 use qom::{ErrorClass, object_resolve_path};
@@ -132,6 +133,9 @@ fn the_list_of_devices_is_by_category_and_leaves_out_what_only_boards_make() {
     assert!(help.starts_with(input), "{help}");
     assert!(help.contains("\nUncategorized devices:\nname \"small-node\", bus small-bus\n"), "{help}");
     assert!(!help.contains("test-controller") && !help.contains("abstract-node"), "{help}");
+    let list = device_list(true);
+    let controller = list.lines().find(|line| line.starts_with("name \"test-controller\""));
+    assert!(controller.is_some_and(|line| line.ends_with(", no-user")), "{list}");
 }
 
 #[test]

@@ -198,7 +198,7 @@ pub(crate) fn roms(mon: &mut Session, _: &Args) -> Result<(), String> {
 
 /// The device models, those that only boards make among them.
 pub(crate) fn qdm(mon: &mut Session, _: &Args) -> Result<(), String> {
-    mon.print(&hw_core::qdev_monitor::device_help());
+    mon.print(&hw_core::qdev_monitor::device_list(true));
     Ok(())
 }
 
