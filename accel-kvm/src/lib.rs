@@ -19,6 +19,7 @@ mod irqchip;
 mod kick;
 mod kvm;
 mod slots;
+pub mod stats;
 mod vcpu;
 mod vm;
 mod xsave;

@@ -110,7 +110,10 @@ impl Schema {
     pub fn array<T: QapiType>(&mut self) {
         let element = self.reference::<T>();
         let id = format!("[{element}]");
-        self.ids.insert(<Vec<T> as QapiType>::type_name(), id.clone());
+        // An element that has such an array of its own has added it.
+        if self.ids.insert(<Vec<T> as QapiType>::type_name(), id.clone()).is_some() {
+            return;
+        }
         self.add(&id, "array", json!({ "element-type": element }));
     }
 

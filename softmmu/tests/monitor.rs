@@ -46,7 +46,7 @@ fn socat_talks_to_the_monitor() {
     let saved = folder.path().join("memory");
     let session = format!(
         "info status\ninfo kvm\np $pc\nxp /1xb 0xfffffff0\nx /1i 0xfffffff0\ninfo pic\ninfo lapic\ninfo mem\ninfo \
-         registers\npmemsave 0xfffffff0 5 \"{}\"\nnosuch\nboot_set nc\ni /b 0x71\nsystem_reset\ninfo cpus\ncont\n\
+         stats vcpu exits,guest_mode\ninfo registers\npmemsave 0xfffffff0 5 \"{}\"\nnosuch\nboot_set nc\ni /b 0x71\nsystem_reset\ninfo cpus\ncont\n\
          info status\nquit\n",
         saved.display()
     );
@@ -72,6 +72,10 @@ fn socat_talks_to_the_monitor() {
             .starts_with("dumping local APIC state for CPU 0 \n\nLVT0\t 0x00000700 ")
     );
     assert_eq!(answer(&screen, "info mem"), "PG disabled\n");
+    assert_eq!(
+        answer(&screen, "info stats vcpu exits,guest_mode"),
+        "provider: kvm\n    guest_mode (instant, boolean): no\n    exits (cumulative): 0\n"
+    );
     let registers = answer(&screen, "info registers");
     assert!(
         registers.contains("\nEIP=0000fff0 EFL=00000002 [-------] CPL=0 II=0 A20=1 SMM=0 HLT=0\n"),

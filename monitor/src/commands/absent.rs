@@ -101,44 +101,6 @@ fn yank(instances: Vec<YankInstance>) -> Result<()> {
     Err(Error::new("Instance not found").with_class(ErrorClass::DeviceNotFound))
 }
 
-#[derive(QapiType)]
-enum StatsProvider {
-    Kvm,
-}
-
-#[derive(QapiType)]
-struct StatsRequest {
-    provider: StatsProvider,
-    names: Option<Vec<String>>,
-}
-
-#[derive(QapiType)]
-struct StatsVcpuFilter {
-    vcpus: Option<Vec<String>>,
-}
-
-#[derive(QapiType)]
-#[qapi(tag = "target", tag_type = "StatsTarget")]
-enum StatsFilter {
-    Vm,
-    Vcpu(StatsVcpuFilter),
-}
-
-/// Tells what an accelerator counted (softmmu/stats…): none counts yet.
-#[qapi::command("query-stats")]
-fn query_stats(
-    #[qapi(flatten)] _filter: StatsFilter,
-    #[qapi(name = "providers")] _providers: Option<Vec<StatsRequest>>,
-) -> Result<Vec<Value>> {
-    Ok(Vec::new())
-}
-
-/// Lists what an accelerator counts.
-#[qapi::command("query-stats-schemas")]
-fn query_stats_schemas(#[qapi(name = "provider")] _provider: Option<StatsProvider>) -> Result<Vec<Value>> {
-    Ok(Vec::new())
-}
-
 /// How migration is.
 #[derive(QapiType)]
 struct MigrationInfo {}

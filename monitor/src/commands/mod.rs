@@ -16,6 +16,7 @@ mod objects;
 pub(crate) mod pci;
 mod qdev;
 mod run_state;
+pub(crate) mod stats;
 mod trace;
 mod ui;
 

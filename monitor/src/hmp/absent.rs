@@ -74,12 +74,3 @@ pub(crate) fn expire_password(_: &mut Session, args: &Args) -> Done {
 pub(crate) fn rocker(_: &mut Session, args: &Args) -> Done {
     qmp::carry_out("query-rocker", [("name", json!(args.word("name")))])
 }
-
-/// No accelerator counts anything.
-pub(crate) fn stats(_: &mut Session, args: &Args) -> Done {
-    match (args.word("target"), args.text("provider")) {
-        ("vm" | "vcpu", None | Some("kvm")) => Ok(()),
-        ("vm" | "vcpu", Some(other)) => Err(format!("invalid stats provider {other}")),
-        (other, _) => Err(format!("invalid stats target {other}")),
-    }
-}

@@ -4,7 +4,7 @@ use super::command::Action::{Run, Text};
 use super::command::{Command, command};
 use super::{
     absent, block, completion, cpus, info, input, interrupts, mtree, networks, objects, page_tables, pci,
-    qtree, x86,
+    qtree, stats, x86,
 };
 
 /// In order of name, as `help` lists them.
@@ -53,7 +53,7 @@ pub(crate) const INFO_COMMANDS: &[Command] = &[
     command("sgx", "", "", "show intel SGX information", Text("No EPC regions defined, SGX not available\n")),
     command("snapshots", "", "", "show the currently saved VM snapshots", Text("no block device can store vmstate for snapshot\n")),
     command("spice", "", "", "show the spice server status", Text("Server: disabled\n")),
-    command("stats", "target:s,names:s?,provider:s?", "target [names] [provider]", "show statistics for the given target (vm or vcpu); optionally filter byname (comma-separated list, or * for all) and provider", Run(absent::stats)),
+    command("stats", "target:s,names:s?,provider:s?", "target [names] [provider]", "show statistics for the given target (vm or vcpu); optionally filter byname (comma-separated list, or * for all) and provider", Run(stats::info_stats)),
     command("status", "", "", "show the current VM status (running|paused)", Run(info::status)).preconfig(),
     command("sync-profile", "mean:-m,no_coalesce:-n,max:i?", "[-m] [-n] [max]", "show synchronization profiling info, up to max entries (default: 10), sorted by total wait time. (-m: sort by mean wait time; -n: do not coalesce objects with the same call site)", Run(info::sync_profile)),
     command("tlb", "", "", "show virtual to physical memory mappings", Run(page_tables::info_tlb)),

@@ -35,6 +35,7 @@ mod qmp;
 mod qtree;
 mod readline;
 mod session;
+mod stats;
 mod table;
 mod x86;
 

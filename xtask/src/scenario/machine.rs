@@ -199,6 +199,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             Expect("seen=done regular empty file 6"),
             Type("cd /; umount /m; poweroff\n"),
         ],
+        by_name: true,
         ..PLAIN
     },
     Scenario {
