@@ -232,6 +232,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             Type("poweroff\n"),
         ],
         after: "[ -e /tmp/served ] || STATUS=98",
+        // It hung once when the program was to end.
+        by_name: true,
         ..PLAIN
     },
 ];
