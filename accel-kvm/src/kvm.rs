@@ -129,9 +129,12 @@ impl KvmState {
     /// # Errors
     /// When the kernel refuses.
     pub(crate) fn get_vcpu(&self, id: u64) -> Result<VcpuFd> {
-        let mut parked = self.parked.lock();
-        match parked.iter().position(|(other, _)| *other == id) {
-            Some(at) => Ok(parked.swap_remove(at).1),
+        let parked = {
+            let mut parked = self.parked.lock();
+            parked.iter().position(|(other, _)| *other == id).map(|at| parked.swap_remove(at).1)
+        };
+        match parked {
+            Some(vcpu) => Ok(vcpu),
             None => self.vm.get()?.create_vcpu(id).map_err(|e| ioctl("kvm_init_vcpu: KVM_CREATE_VCPU", e)),
         }
     }
@@ -381,7 +384,7 @@ impl KvmAccel {
             KernelIrqchip::Off => {}
         }
         if wait {
-            state.vm.get()?;
+            state.vm.settle()?;
         }
         state.listen();
         if let Some(debug) = KvmGuestDebug::new(&state) {
@@ -399,7 +402,7 @@ impl Accelerator for KvmAccel {
     }
 
     fn finish_init(&self) -> Result<()> {
-        self.state.get().map_or(Ok(()), |state| state.vm.get().map(drop))
+        self.state.get().map_or(Ok(()), |state| state.vm.settle())
     }
 
     fn init_vcpu(&self, cpu: &Arc<dyn Object>) -> Result<()> {

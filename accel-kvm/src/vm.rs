@@ -4,6 +4,7 @@
 //! change its cgroup, and that for a grace period of RCU). So it runs on a thread of its own, and what the kernel is to
 //! be told afterwards waits in a queue until somebody needs an answer.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
@@ -23,6 +24,8 @@ pub struct KvmVm {
     /// What was asked for before it was there, in order.
     steps: Mutex<Vec<Step>>,
     failed: OnceLock<Error>,
+    /// All that was asked for before is done: from now on nothing is locked.
+    settled: AtomicBool,
 }
 
 impl KvmVm {
@@ -42,6 +45,7 @@ impl KvmVm {
             making: Mutex::new(Some(making)),
             steps: Mutex::default(),
             failed: OnceLock::new(),
+            settled: AtomicBool::new(false),
         }))
     }
 
@@ -55,6 +59,9 @@ impl KvmVm {
             making.and_then(|thread| thread.join().ok()).unwrap_or_else(|| Err(Error::new("no machine")))
         });
         let vm = made.as_ref().map_err(Clone::clone)?;
+        if self.settled.load(Ordering::Acquire) {
+            return Ok(vm);
+        }
         // A step that needs the machine itself finds none left.
         let steps = std::mem::take(&mut *self.steps.lock());
         for step in steps {
@@ -65,7 +72,20 @@ impl KvmVm {
                 let _ = self.failed.set(error);
             }
         }
-        self.failed.get().map_or(Ok(vm), |error| Err(error.clone()))
+        if let Some(error) = self.failed.get() {
+            return Err(error.clone());
+        }
+        Ok(vm)
+    }
+
+    /// The same, by the main thread; nothing is left to do then.
+    ///
+    /// # Errors
+    /// As [`KvmVm::get`].
+    pub(crate) fn settle(&self) -> Result<()> {
+        self.get()?;
+        self.settled.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Has `step` carried out: at once when the machine is there, else in turn when it is.
@@ -73,11 +93,13 @@ impl KvmVm {
     /// # Errors
     /// What it says, if it was carried out; otherwise [`KvmVm::get`] tells.
     pub fn then(&self, step: impl FnOnce(&VmFd) -> Result<()> + Send + 'static) -> Result<()> {
-        if self.made.get().is_some() {
-            return step(self.get()?);
+        let mut steps = self.steps.lock();
+        if self.made.get().is_none() {
+            steps.push(Box::new(step));
+            return Ok(());
         }
-        self.steps.lock().push(Box::new(step));
-        Ok(())
+        drop(steps);
+        step(self.get()?)
     }
 }
 

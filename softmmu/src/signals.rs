@@ -1,6 +1,5 @@
 //! Signals that end the program, and those that stop and continue it in a terminal.
 
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
@@ -18,22 +17,6 @@ pub struct Signals {
     _watch: FdWatch,
 }
 
-/// What the handlers tell the main loop through.
-#[derive(Clone)]
-struct Input(Arc<UnixStream>);
-
-impl AsFd for Input {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl std::os::fd::AsRawFd for Input {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
 /// From now on SIGINT, SIGTERM and SIGHUP end the program in order, and SIGCONT sets the terminal's mode again
 /// (`os_setup_signal_handling`).
 ///
@@ -42,7 +25,8 @@ impl std::os::fd::AsRawFd for Input {
 pub fn setup() -> Result<Signals> {
     let refuse = |e: std::io::Error| Error::new(format!("cannot watch signals: {e}"));
     let (reader, writer) = UnixStream::pair().map_err(refuse)?;
-    let input = Input(Arc::new(reader));
+    // The handlers write to the other end.
+    let input = Arc::new(reader);
     let signals = [SIGINT, SIGTERM, SIGHUP, SIGCONT];
     let delivery = SignalDelivery::with_pipe(input.clone(), writer, WithOrigin::default(), signals);
     let delivery = Mutex::new(delivery.map_err(refuse)?);

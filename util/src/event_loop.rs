@@ -7,10 +7,11 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bitflags::bitflags;
 use parking_lot::Mutex;
@@ -51,11 +52,6 @@ type BottomHalfFn = Box<dyn FnOnce() + Send>;
 
 /// The loop's own wake-up descriptor among the epoll events; watches count from 1.
 const WAKE_TOKEN: u64 = 0;
-/// How long the loop stays awake for one who expects more: less than what a sleep and a wake-up cost.
-const LINGER: Duration = Duration::from_micros(30);
-/// Whether another processor is there to work for what this one stays awake for.
-static HAS_SEVERAL_CPUS: LazyLock<bool> =
-    LazyLock::new(|| std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1));
 /// Events fetched by one wait.
 const EVENTS_PER_WAIT: usize = 32;
 
@@ -71,8 +67,6 @@ struct Shared {
     notified: AtomicBool,
     /// The loop's thread sleeps or is about to: it needs the eventfd to wake.
     waiting: AtomicBool,
-    /// Somebody expects to be called again at once.
-    lingering: AtomicBool,
     /// The main loop runs the timers.
     has_timers: bool,
 }
@@ -132,7 +126,6 @@ impl EventLoop {
             bottom_halves: Mutex::default(),
             notified: AtomicBool::new(false),
             waiting: AtomicBool::new(false),
-            lingering: AtomicBool::new(false),
             has_timers,
         }))
     }
@@ -175,13 +168,6 @@ impl EventLoop {
     /// Makes the loop go round once more; callable from any thread (qemu_notify_event).
     pub fn notify(&self) {
         self.0.notify();
-    }
-
-    /// Has the next turn look for events for some microseconds before it sleeps: for a handler whose other
-    /// end answers at once, which then need not wake the thread. It costs a processor for that time, so it is
-    /// for a client's requests and not for what a guest does; with one processor nothing is done.
-    pub fn linger(&self) {
-        self.0.lingering.store(true, Ordering::Relaxed);
     }
 
     /// One turn: waits until something happens, `timeout` at most (`None`: as long as it takes), then runs
@@ -243,16 +229,15 @@ impl Shared {
     }
 
     fn run_once(&self, timeout: Option<Duration>) -> io::Result<()> {
-        let no_event = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
-        let mut events = [no_event; EVENTS_PER_WAIT];
+        let mut events = [MaybeUninit::<epoll::Event>::uninit(); EVENTS_PER_WAIT];
         let poll = self.poll()?;
         self.waiting.store(true, Ordering::SeqCst);
         let timeout = self.shortened(timeout);
-        let ready = self.wait(poll, &mut events, timeout.as_ref());
+        let ready = epoll::wait(&poll.epoll, &mut events, timeout.as_ref());
         self.waiting.store(false, Ordering::SeqCst);
         self.notified.store(false, Ordering::SeqCst);
         match ready {
-            Ok(ready) => self.dispatch(poll, events.get(..ready).unwrap_or_default()),
+            Ok((ready, _)) => self.dispatch(poll, ready),
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -266,26 +251,6 @@ impl Shared {
             timer::run_all_timers();
         }
         Ok(())
-    }
-
-    /// Waits for events, awake for a while where that was asked for, and gives their number.
-    fn wait(
-        &self,
-        poll: &Poll,
-        events: &mut [epoll::Event],
-        timeout: Option<&Timespec>,
-    ) -> rustix::io::Result<usize> {
-        let none = Timespec::default();
-        if self.lingering.swap(false, Ordering::Relaxed) && timeout != Some(&none) && *HAS_SEVERAL_CPUS {
-            let until = Instant::now() + LINGER;
-            while Instant::now() < until {
-                let ready = epoll::wait(&poll.epoll, &mut *events, Some(&none))?;
-                if ready > 0 {
-                    return Ok(ready);
-                }
-            }
-        }
-        epoll::wait(&poll.epoll, events, timeout)
     }
 
     /// The time to wait: none when there is work already, else until the next timer.

@@ -152,8 +152,6 @@ impl Server {
         }
         self.state.lock().busy = false;
         self.frontend.accept_input();
-        // A test's next request follows its answer.
-        EventLoop::main().linger();
     }
 
     /// Writes what the client takes now, and goes on when it takes more. Whether all was taken.
