@@ -61,7 +61,7 @@ pub struct Scenario {
     status: u8,
     /// Whether Debian's gdb debugs the guest's kernel meanwhile.
     gdb: bool,
-    /// Whether it runs only where it is named: it takes too long, or hangs now and then.
+    /// Whether it runs only where it is named: it takes too long.
     by_name: bool,
     /// How many times as long as others its guest may take.
     patience: u32,
