@@ -120,6 +120,11 @@ impl IrqPin {
         }
     }
 
+    /// Takes it for at `level` without driving it: after its device's state was restored, as that of whom it leads to is.
+    pub fn assume(&self, level: bool) {
+        *self.level.lock() = level;
+    }
+
     fn drive(&self, level: bool) {
         if let Some(irq) = &*self.target.load() {
             irq.set(level);

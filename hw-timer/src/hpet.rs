@@ -151,11 +151,10 @@ impl Hpet {
         fixed(self) == fixed(other)
     }
 
-    /// What brings the outside up to the chip's state, whatever it was before.
+    /// What brings the lines up to the chip's state, whatever they were before.
     #[must_use]
     pub fn levels(&self) -> Vec<HpetAction> {
-        let lines = (0..32).map(|line| HpetAction::SetIrq { line, level: self.line_level(line) });
-        std::iter::once(HpetAction::PitEnabled(self.pit_enabled())).chain(lines).collect()
+        (0..32).map(|line| HpetAction::SetIrq { line, level: self.line_level(line) }).collect()
     }
 
     /// Returns to the state after power-on: halted, all lines low, the PIT connected.

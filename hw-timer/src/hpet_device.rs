@@ -134,6 +134,8 @@ impl VmState for HpetDevice {
                 bail!("the state is of an HPET with other comparators");
             }
             *chip = state;
+            // The PIT knows whether its line is cut off.
+            self.pit_enabled.assume(chip.pit_enabled());
         }
         self.change(|chip| chip.levels());
         Ok(())

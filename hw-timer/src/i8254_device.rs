@@ -169,6 +169,7 @@ impl VmState for IsaPit {
             *chip = state;
             Vec::new()
         });
+        self.irq.assume(self.chip.lock().irq_level());
         Ok(())
     }
 }

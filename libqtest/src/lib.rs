@@ -20,6 +20,7 @@
 //! Source followed: QEMU `tests/qtest/libqtest.c`.
 #![forbid(unsafe_code)]
 
+pub mod chips;
 pub mod pci;
 mod qmp;
 pub mod virtio;
@@ -227,6 +228,38 @@ impl QTest {
                 Some(known) => *known = level,
                 None => panic!("not an interrupt: {answer}"),
             }
+        }
+    }
+
+    /// All lines of the answer to `line`, those about interrupts before it first; they are not noted.
+    /// [`chips::RESET`] has none.
+    ///
+    /// # Panics
+    /// As [`QTest::request`].
+    #[track_caller]
+    pub fn answers(&mut self, line: &str) -> Vec<String> {
+        if line == chips::RESET {
+            self.system_reset();
+            return Vec::new();
+        }
+        self.send(format!("{line}\n").as_bytes());
+        let mut lines = vec![self.receive()];
+        while lines.last().is_some_and(|line| line.starts_with("IRQ ")) {
+            lines.push(self.receive());
+        }
+        lines
+    }
+
+    /// Has the machine reset, and waits until it is.
+    ///
+    /// # Panics
+    /// As [`QTest::qmp`].
+    #[track_caller]
+    pub fn system_reset(&mut self) {
+        self.take_events();
+        self.qmp(r#"{"execute": "system_reset"}"#);
+        while !self.take_events().iter().any(|event| event["event"] == "RESET") {
+            self.qmp(r#"{"execute": "query-status"}"#);
         }
     }
 

@@ -14,6 +14,7 @@ mod kernel;
 mod kvm_unit_tests;
 mod nested;
 mod oracle;
+mod qtest_diff;
 mod qtests;
 mod round_trip;
 mod scenario;
@@ -51,6 +52,7 @@ fn chore(mut args: Args) -> Result<u8> {
         "ci" => test::ci(),
         "fuzz" => fuzz::command(args),
         "qtests" => qtests::command(args),
+        "qtest-diff" => qtest_diff::command(args),
         "kvm-unit-tests" => kvm_unit_tests::command(args),
         "nested" => nested::command(args),
         "help" | "-h" | "--help" => {
@@ -62,6 +64,15 @@ fn chore(mut args: Args) -> Result<u8> {
 }
 
 fn help() -> String {
-    [boot::USAGE, test::USAGE, qtests::USAGE, kvm_unit_tests::USAGE, bench::USAGE, fuzz::USAGE, nested::USAGE]
-        .join("\n")
+    [
+        boot::USAGE,
+        test::USAGE,
+        qtests::USAGE,
+        qtest_diff::USAGE,
+        kvm_unit_tests::USAGE,
+        bench::USAGE,
+        fuzz::USAGE,
+        nested::USAGE,
+    ]
+    .join("\n")
 }

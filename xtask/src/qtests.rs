@@ -207,17 +207,28 @@ fn arguments(name: &str) -> Vec<String> {
 
 /// Builds programs; gives the folder they are built in.
 fn built(names: &[String]) -> Result<PathBuf> {
-    let source = source()?;
-    let build = source.join("build-virtfs");
+    // QEMU's own choice of features: what the tests expect of some commands depends on it.
+    let targets: Vec<_> = names.iter().map(|name| format!("tests/qtest/{name}")).collect();
+    build("build-virtfs", &["--enable-virtfs"], &targets)
+}
+
+/// Builds QEMU's system emulator with little but the accelerator `qtest`, and gives it.
+pub fn built_qemu() -> Result<PathBuf> {
+    deps::ensure_installed(&BUILD)?;
+    let features = ["--without-default-features", "--disable-tcg", "--enable-kvm", "--disable-werror"];
+    let name = "qemu-system-x86_64";
+    Ok(build("build-system", &features, &[name.to_owned()])?.join(name))
+}
+
+/// Builds targets in a folder of the source; gives the folder.
+fn build(folder: &str, features: &[&str], targets: &[String]) -> Result<PathBuf> {
+    let build = source()?.join(folder);
     if !build.join("build.ninja").is_file() {
         fs::create_dir_all(&build)?;
         let mut configure = Command::new("../configure");
-        // QEMU's own choice of features: what the tests expect of some commands depends on it.
         configure.args(["--target-list=x86_64-softmmu", "--meson=/usr/bin/meson", "--disable-docs"]);
-        configure.arg("--enable-virtfs");
-        step(configure.current_dir(&build), "configure")?;
+        step(configure.args(features).current_dir(&build), "configure")?;
     }
-    let targets = names.iter().map(|name| format!("tests/qtest/{name}"));
     step(Command::new("ninja").args(targets).current_dir(&build), "ninja")?;
     Ok(build)
 }
