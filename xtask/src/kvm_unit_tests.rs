@@ -25,18 +25,21 @@ Runs kvm-unit-tests, all that DIR/unittests.cfg has for 64 bits or those named; 
   --nested                  runs them in a nested machine
   --both                    runs all of them under QEMU, too
   --vmm FILE                another program to test
+  --logs DIR                keeps what each test printed in DIR, as TEST.VMM.log
   --timeout SECONDS         how long a test may take whose entry does not ask for more (90)
 ";
 
 /// `cargo xtask kvm-unit-tests`.
 pub fn command(mut args: Args) -> Result<u8> {
     let (mut folder, mut nested, mut both, mut vmm, mut seconds) = (None, false, false, None, 90);
+    let mut logs = None;
     while let Some(option) = args.next_option() {
         match option.as_str() {
             "--tests" => folder = Some(PathBuf::from(args.value(&option)?)),
             "--nested" => nested = true,
             "--both" => both = true,
             "--vmm" => vmm = Some(args.value(&option)?),
+            "--logs" => logs = Some(PathBuf::from(args.value(&option)?)),
             "--timeout" => seconds = args.parsed(&option)?,
             other => return Err(Args::unknown("kvm-unit-tests", other)),
         }
@@ -45,7 +48,7 @@ pub fn command(mut args: Args) -> Result<u8> {
     let tests = chosen(list::read(&folder)?, &args.rest())?;
     deps::ensure_installed(deps::NESTED)?;
     let (ours, qemu) = (Vmm::chosen(vmm.as_deref())?, Vmm::qemu()?);
-    let runner = Runner::new(&folder, &tests, nested.then_some([&ours, &qemu]))?;
+    let runner = Runner::new(&folder, &tests, nested.then_some([&ours, &qemu]), logs)?;
     let jobs = |vmm, tests: &[&Test]| tests.iter().map(|test| runner.job(test, vmm, seconds)).collect();
     let all: Vec<&Test> = tests.iter().collect();
     let here = run::run(&runner, jobs(&ours, &all))?;

@@ -135,8 +135,13 @@ impl Nest {
 
     /// Starts a shell script whose terminal the caller holds.
     pub fn start(&self, script: &str) -> Result<Running> {
+        self.start_for(script, self.timeout)
+    }
+
+    /// The same, with an attempt's time of its own.
+    pub fn start_for(&self, script: &str, timeout: Duration) -> Result<Running> {
         let initrd = self.image(script, RAW_TERMINAL, "")?;
-        let console = Console::spawn(&mut self.qemu(&initrd)?, self.timeout)?;
+        let console = Console::spawn(&mut self.qemu(&initrd)?, timeout)?;
         Ok(Running { console, _initrd: initrd })
     }
 

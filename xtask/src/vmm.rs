@@ -63,6 +63,11 @@ impl Vmm {
         Self::at(Path::new("/usr/bin/qemu-system-x86_64"))
     }
 
+    /// The program's file name.
+    pub fn name(&self) -> String {
+        self.program.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     /// Makes it runnable, by the same path, in a nested machine.
     pub fn carry_into(&self, nest: &mut Nest) -> Result<()> {
         nest.carry(&self.program, None)?;

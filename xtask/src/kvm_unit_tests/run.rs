@@ -61,6 +61,8 @@ impl fmt::Display for Outcome {
 /// A test under a VMM.
 pub struct Job {
     name: String,
+    /// What its output is kept as.
+    log: String,
     script: String,
     limit: Duration,
 }
@@ -68,6 +70,8 @@ pub struct Job {
 /// Where tests run.
 pub struct Runner {
     folder: PathBuf,
+    /// Where to keep what tests print.
+    logs: Option<PathBuf>,
     nest: Option<Nest>,
     /// Holds [`ENVIRONMENT`] here.
     environment: tempfile::NamedTempFile,
@@ -90,11 +94,16 @@ impl Shell {
 
 impl Runner {
     /// Runs tests of `folder` here, or in a nested machine that the VMMs are carried into.
-    pub fn new(folder: &Path, tests: &[Test], nested: Option<[&Vmm; 2]>) -> Result<Self> {
+    pub fn new(
+        folder: &Path,
+        tests: &[Test],
+        nested: Option<[&Vmm; 2]>,
+        logs: Option<PathBuf>,
+    ) -> Result<Self> {
         let environment = tempfile::NamedTempFile::new()?;
         std::fs::write(environment.path(), ENVIRONMENT)?;
         let Some(vmms) = nested else {
-            return Ok(Self { folder: folder.to_owned(), nest: None, environment });
+            return Ok(Self { folder: folder.to_owned(), nest: None, environment, logs });
         };
         let mut nest = Nest::new()?;
         for vmm in vmms {
@@ -104,7 +113,7 @@ impl Runner {
             nest.carry(&folder.join(&test.file), Some(&format!("{NESTED}/{}", test.file)))?;
         }
         nest.text(&format!("{NESTED}/env"), ENVIRONMENT)?;
-        Ok(Self { folder: NESTED.into(), nest: Some(nest), environment })
+        Ok(Self { folder: NESTED.into(), nest: Some(nest), environment, logs })
     }
 
     /// A test to be run under a VMM, for `seconds` or as long as its entry says.
@@ -125,12 +134,13 @@ impl Runner {
         );
         let start = quote_all(&[format!("{START_MARK}{}", test.name)]);
         let script = format!("echo {start}\n{line} </dev/null 2>&1\ns=$?; echo; echo \"{END_MARK}\"$s\n");
-        Job { name: test.name.clone(), script, limit: Duration::from_secs(seconds.into()) + GRACE }
+        let log = format!("{}.{}.log", test.name, vmm.name());
+        Job { name: test.name.clone(), log, script, limit: Duration::from_secs(seconds.into()) + GRACE }
     }
 
     fn start(&self, script: &str, limit: Duration) -> Result<Shell> {
         match &self.nest {
-            Some(nest) => Ok(Shell::Nested(nest.start(script)?)),
+            Some(nest) => Ok(Shell::Nested(nest.start_for(script, limit + GRACE)?)),
             None => Ok(Shell::Here(Console::spawn(Command::new("sh").args(["-c", script]), limit)?)),
         }
     }
@@ -147,7 +157,10 @@ pub fn run(runner: &Runner, jobs: Vec<Job>) -> Result<HashMap<String, Outcome>> 
         let mut batch = batch.into_iter();
         for (job, attempt) in batch.by_ref() {
             match watch(shell.console(), &job) {
-                Ok(outcome) => {
+                Ok((outcome, output)) => {
+                    if let Some(logs) = &runner.logs {
+                        std::fs::write(logs.join(&job.log), output)?;
+                    }
                     eprintln!("xtask: {}: {outcome}", job.name);
                     outcomes.insert(job.name, outcome);
                     continue;
@@ -170,12 +183,13 @@ pub fn run(runner: &Runner, jobs: Vec<Job>) -> Result<HashMap<String, Outcome>> 
     Ok(outcomes)
 }
 
-/// Waits until a test has ended.
-fn watch(console: &mut Console, job: &Job) -> Result<Outcome, Failure> {
+/// Waits until a test has ended; how, and what it printed.
+fn watch(console: &mut Console, job: &Job) -> Result<(Outcome, Vec<u8>), Failure> {
     console.expect(&format!("{START_MARK}{}\n", job.name), GRACE)?;
     let output = console.expect(END_MARK, job.limit)?;
     let status = console.expect("\n", GRACE)?;
-    Ok(outcome(&String::from_utf8_lossy(&output), &String::from_utf8_lossy(&status)))
+    let outcome = outcome(&String::from_utf8_lossy(&output), &String::from_utf8_lossy(&status));
+    Ok((outcome, output))
 }
 
 /// How a test ended that printed this; the status is the shell's.
@@ -213,9 +227,10 @@ mod tests {
 
     #[test]
     fn a_shell_that_ends_loses_the_test_it_was_at_and_the_rest_runs_again() {
-        let runner = Runner::new(Path::new("/"), &[], None).unwrap();
+        let runner = Runner::new(Path::new("/"), &[], None, None).unwrap();
         let job = |name: &str, line: &str| Job {
             name: name.to_owned(),
+            log: String::new(),
             script: format!("echo '{START_MARK}{name}'; {line}; echo; echo '{END_MARK}1'\n"),
             limit: GRACE,
         };
