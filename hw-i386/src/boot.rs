@@ -11,12 +11,14 @@ use hw_core::accel::needs_own_pic;
 use hw_core::numa::{HmatLbData, NumaState};
 use hw_core::reset::qemu_register_reset;
 use hw_core::suspend::is_waking;
+use hw_intc::i8259::spec::{FIRMWARE_MASKS, FIRMWARE_MASKS_WAKING};
 use hw_pci::spec::{
     BRIDGE_CONTROL, BRIDGE_CTL_SERR, COMMAND, COMMAND_IO, COMMAND_MEMORY, COMMAND_SERR, INTERRUPT_LINE,
 };
 use hw_pci::{PciBridge, PciDevice};
 use hw_pci_host::i440fx::spec::SMRAM_BASE;
 use hw_smbios::{EntryPoint, SmbiosConfig, SmbiosTables};
+use hw_timer::pit_set_up_as_firmware;
 use memory::{FlatView, MemTxResult, get_system_memory};
 use qom::property::OnOffAuto;
 use qom::{Error, Object, Result, bail};
@@ -30,8 +32,9 @@ use util::trace::span;
 use crate::acpi_build::{
     AcpiConfig, AcpiCpu, AcpiTables, HmatCache, HmatConfig, HmatMatrix, IsaDevice, NumaConfig, acpi_build,
 };
+use crate::bios_handlers::{self, Found};
 use crate::boot_pci::{PCI_IRQS, acpi_pci_devices, all_functions, interrupt, pci_functions, root_bus};
-use crate::kvm::set_level_triggered;
+use crate::kvm::set_up_as_firmware;
 use crate::linker::{FirmwareTables, firmware_tables};
 use crate::loader::{
     ACPI_DATA_SIZE, BootImage, E820_RAM, E820_RESERVED, E820Entry, KernelParams, RomSource, load_kernel,
@@ -56,6 +59,10 @@ const PAM: [u32; 7] = [0x10, 0x11, 0x11, 0x11, 0x11, 0x11, 0x33];
 const SMBUS_BASE: u32 = 0x700;
 /// LVT of the first CPU's LINT0 and LINT1 as SeaBIOS sets them: the PIC's interrupts; NMI.
 const LINT: (u32, u32) = (0x8700, 0x8400);
+/// Ports of COM1 to COM4, where SeaBIOS looks for them.
+const SERIAL_PORTS: [u16; 4] = [0x3f8, 0x2f8, 0x3e8, 0x2e8];
+/// CMOS: the equipment byte.
+const EQUIPMENT: u8 = 0x14;
 /// Version register of KVM's local APICs.
 const LAPIC_VERSION: u8 = 0x14;
 /// CPUID leaf 1 EDX: several logical processors in a package.
@@ -335,7 +342,7 @@ impl DirectBoot {
         }
         // The map may be in the middle of a transaction: look at the tree itself.
         let view = FlatView::render(&get_system_memory());
-        for (address, bytes) in &self.tables.blobs {
+        for (address, bytes) in bios_handlers::contents(&found(pc)).iter().chain(&self.tables.blobs) {
             let _ = view.write_rom(*address, bytes);
         }
         for rom in &self.image.roms {
@@ -471,11 +478,31 @@ fn set_up_chips(pc: &PcMachine) {
     }
     let isa = pc.isa_bus.get().and_then(|b| b.cast::<hw_isa::IsaBus>()).map(|b| b.children());
     isa.iter().flatten().filter_map(|o| o.cast::<Port92>()).for_each(Port92::open_a20_gate);
-    if pc.pci_bus.get().is_some() {
-        let lines: u16 = PCI_IRQS.iter().fold(0, |lines, line| lines | 1 << line);
-        match needs_own_pic() {
-            true => hw_intc::set_level_triggered(lines),
-            false => set_level_triggered(lines),
-        }
+    if !is_waking() {
+        isa.iter().flatten().for_each(pit_set_up_as_firmware);
+    }
+    // Not on a board without PCI: no line is level-triggered there.
+    let pci_lines = pc.pci_bus.get().map_or(&[][..], |_| &PCI_IRQS);
+    let lines = pci_lines.iter().fold(0, |lines, line| lines | 1 << line);
+    let masks = if is_waking() { FIRMWARE_MASKS_WAKING } else { FIRMWARE_MASKS };
+    match needs_own_pic() {
+        true => hw_intc::set_up_as_firmware(masks, lines),
+        false => set_up_as_firmware(masks, lines),
+    }
+}
+
+/// What the BIOS data area tells of the machine.
+fn found(pc: &PcMachine) -> Found {
+    let port = |device: &IsaDevice| match device {
+        IsaDevice::Serial { iobase, .. } => Some(*iobase),
+        _ => None,
+    };
+    let there: Vec<u16> = isa_devices(pc).iter().filter_map(port).collect();
+    let rtc = pc.rtc.get();
+    Found {
+        serial_ports: SERIAL_PORTS.into_iter().filter(|port| there.contains(port)).collect(),
+        equipment: rtc.map_or(0, |rtc| hw_rtc::rtc_get_memory(rtc, EQUIPMENT)),
+        seconds: rtc.map_or(0, hw_rtc::rtc_get_seconds),
+        ebda: EBDA.start,
     }
 }

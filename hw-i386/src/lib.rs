@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod acpi_build;
+mod bios_handlers;
 mod boot;
 mod boot_pci;
 mod boot_set;

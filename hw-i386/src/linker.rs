@@ -15,8 +15,9 @@ use crate::acpi_build::AcpiTables;
 use crate::mptable::{self, MpConfig};
 use crate::pirtable;
 
-/// The F segment, where operating systems search for the RSDP, SMBIOS and MP entry points.
-const FSEG: Range<u64> = 0xf_0000..0x10_0000;
+/// The F segment, where operating systems search for the RSDP, SMBIOS and MP entry points, less what
+/// the module `bios_handlers` has at its end.
+const FSEG: Range<u64> = 0xf_0000..0xf_ff00;
 /// The tables may take this much below the top of low RAM; QEMU bounds its ACPI tables to as much.
 const HIGH_SIZE: u64 = 0x20_0000;
 /// The high zone stays above the first mebibyte.

@@ -200,16 +200,23 @@ pub fn isa_pic() -> Option<Arc<IsaI8259>> {
     ISA_PIC.load_full()
 }
 
-/// Makes ISA lines level-triggered at the machine's PICs, as firmware does for those that PCI uses (ELCR).
-pub fn set_level_triggered(lines: u16) {
+/// Leaves the machine's PICs as firmware does: initialized, with these interrupt masks, and level-triggered for the ISA lines
+/// that PCI uses (ELCR).
+pub fn set_up_as_firmware(masks: [u8; 2], lines: u16) {
     let Some(master) = isa_pic() else { return };
     let [low, high] = lines.to_le_bytes();
     let slave = master.slave.get().and_then(Weak::upgrade);
-    for (pic, lines) in [(Some(master), low), (slave, high)] {
-        if let Some(pic) = pic {
-            let elcr = lines & pic.elcr_mask.get();
-            pic.change(|chip| chip.set_elcr(elcr));
-        }
+    let words = spec::FIRMWARE_VECTORS.into_iter().zip(masks);
+    for ((pic, lines, cascade), (vectors, mask)) in
+        [(Some(master), low, 1 << spec::CASCADE), (slave, high, spec::CASCADE)].into_iter().zip(words)
+    {
+        let Some(pic) = pic else { continue };
+        let elcr = lines & pic.elcr_mask.get();
+        pic.change(|chip| {
+            chip.write(false, spec::ICW1 | spec::ICW1_IC4);
+            [vectors, cascade, spec::ICW4_8086, mask].into_iter().for_each(|word| chip.write(true, word));
+            chip.set_elcr(elcr);
+        });
     }
 }
 

@@ -18,5 +18,5 @@ mod ioapic_device;
 mod statistics;
 
 pub use apic_device::{ApicCommon, ApicCpu, ApicDevice, cpu_get_pic_interrupt, pic_irq_request, send_msi};
-pub use i8259_device::{IsaI8259, PicCommon, i8259_init, isa_pic, set_level_triggered};
+pub use i8259_device::{IsaI8259, PicCommon, i8259_init, isa_pic, set_up_as_firmware};
 pub use ioapic_device::{IoApicCommon, IoApicDevice, ioapic_eoi_broadcast};

@@ -99,6 +99,18 @@ pub fn rtc_set_memory(object: &Arc<dyn Object>, index: u8, value: u8) {
     }
 }
 
+/// A byte of an RTC's CMOS memory (`rtc_get_memory`); of any other object 0.
+pub fn rtc_get_memory(object: &Arc<dyn Object>, index: u8) -> u8 {
+    let chip = object.cast::<Mc146818Rtc>().and_then(|rtc| rtc.chip.get());
+    chip.map_or(0, |chip| chip.lock().cmos(index))
+}
+
+/// The time that an RTC shows, in seconds since 1970; of any other object 0.
+pub fn rtc_get_seconds(object: &Arc<dyn Object>) -> i64 {
+    let rtc = object.cast::<Mc146818Rtc>();
+    rtc.and_then(|rtc| Some(rtc.chip.get()?.lock().seconds(rtc.now()))).unwrap_or(0)
+}
+
 impl Mc146818Rtc {
     fn now(&self) -> u64 {
         now_ns(options().clock)

@@ -8,4 +8,6 @@
 mod device;
 pub mod mc146818;
 
-pub use device::{LostTickPolicy, Mc146818Rtc, RtcOptions, rtc_set_memory, set_rtc_options};
+pub use device::{
+    LostTickPolicy, Mc146818Rtc, RtcOptions, rtc_get_memory, rtc_get_seconds, rtc_set_memory, set_rtc_options,
+};

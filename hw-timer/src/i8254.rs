@@ -56,6 +56,13 @@ impl I8254 {
         (self.irq_level, self.irq_ns, self.earliest_ns) = (true, now_ns, 0);
     }
 
+    /// What SeaBIOS's `pit_setup` leaves: counter 0 a rate generator of 18.2 Hz (mode 2).
+    #[must_use]
+    pub fn set_up_as_firmware(&mut self, now_ns: u64) -> Vec<bool> {
+        let writes = [(spec::CONTROL, spec::FIRMWARE_COUNTER_0), (0, 0), (0, 0)];
+        writes.into_iter().flat_map(|(port, value)| self.write(port, value, now_ns)).collect()
+    }
+
     /// Whether it is a state that the chip can come to: one read from a file may be none.
     pub fn is_possible(&self) -> bool {
         self.counters.iter().all(CounterRegisters::is_possible)

@@ -48,6 +48,8 @@ pub trait PitImpl: DeviceImpl {
     fn out(&self, number: usize) -> bool;
     /// Sets the GATE pin of counter `number` (`pit_set_gate`).
     fn set_gate(&self, number: usize, level: bool);
+    /// Leaves it as firmware does; see [`I8254::set_up_as_firmware`].
+    fn set_up_as_firmware(&self);
 }
 
 /// [`PitImpl`] of a type, for whoever knows a PIT only as an object.
@@ -57,12 +59,14 @@ pub struct PitClass {
     pub pins: fn(&dyn Object, usize) -> (bool, bool),
     /// [`PitImpl::set_gate`].
     pub set_gate: fn(&dyn Object, usize, bool),
+    /// [`PitImpl::set_up_as_firmware`].
+    pub set_up_as_firmware: fn(&dyn Object),
 }
 
 impl Default for PitClass {
     /// Pins that are not connected.
     fn default() -> Self {
-        PitClass { pins: |_, _| (false, false), set_gate: |_, _, _| {} }
+        PitClass { pins: |_, _| (false, false), set_gate: |_, _, _| {}, set_up_as_firmware: |_| {} }
     }
 }
 
@@ -76,6 +80,11 @@ impl<T: PitImpl> ClassInit<T> for PitCommon {
             set_gate: |object, number, level| {
                 if let Some(pit) = object.cast::<T>() {
                     pit.set_gate(number, level);
+                }
+            },
+            set_up_as_firmware: |object| {
+                if let Some(pit) = object.cast::<T>() {
+                    pit.set_up_as_firmware();
                 }
             },
         };
@@ -113,6 +122,10 @@ impl PitImpl for IsaPit {
 
     fn set_gate(&self, number: usize, level: bool) {
         self.change(|chip, now| chip.set_gate(number, level, now));
+    }
+
+    fn set_up_as_firmware(&self) {
+        self.change(I8254::set_up_as_firmware);
     }
 }
 
@@ -185,6 +198,13 @@ impl RegionOps for IsaPit {
 
     fn rules(&self) -> AccessRules {
         AccessRules::bytes(4)
+    }
+}
+
+/// Leaves a PIT, whoever emulates it, as firmware does; of any other object nothing.
+pub fn pit_set_up_as_firmware(pit: &Arc<dyn Object>) {
+    if let Some(class) = pit.class().get::<PitClass>() {
+        (class.set_up_as_firmware)(&**pit);
     }
 }
 

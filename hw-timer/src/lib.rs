@@ -12,5 +12,5 @@ mod i8254_device;
 mod pcspk;
 
 pub use hpet_device::{HPET_BASE, HpetDevice};
-pub use i8254_device::{IsaPit, PitClass, PitCommon, PitImpl, i8254_pit_init};
+pub use i8254_device::{IsaPit, PitClass, PitCommon, PitImpl, i8254_pit_init, pit_set_up_as_firmware};
 pub use pcspk::{PcSpeaker, pcspk_init};

@@ -71,18 +71,22 @@ impl Console {
     /// Waits for the first of several texts: which of them it was, and what came before it.
     pub fn expect_any(&mut self, texts: &[&str], timeout: Duration) -> Result<(usize, Vec<u8>), Failure> {
         let deadline = self.deadline.min(Instant::now() + timeout);
+        let longest = texts.iter().map(|text| text.len()).max().unwrap_or(0);
+        // Up to here none of the texts begins: some programs print megabytes.
+        let mut looked_at = self.matched;
         loop {
-            let unmatched = &self.transcript[self.matched..];
+            let unmatched = &self.transcript[looked_at..];
             let first = texts
                 .iter()
                 .enumerate()
                 .filter_map(|(which, text)| Some((find(unmatched, text.as_bytes())?, which)))
                 .min();
             if let Some((at, which)) = first {
-                let before = unmatched[..at].to_vec();
-                self.matched += at + texts[which].len();
+                let before = self.transcript[self.matched..looked_at + at].to_vec();
+                self.matched = looked_at + at + texts[which].len();
                 return Ok((which, before));
             }
+            looked_at = looked_at.max(self.transcript.len().saturating_sub(longest));
             match self.receive(deadline)? {
                 Event::Output(bytes) => self.transcript.extend(bytes),
                 Event::Log(bytes) => self.log.extend(bytes),

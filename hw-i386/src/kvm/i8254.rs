@@ -151,6 +151,10 @@ impl PitImpl for KvmPit {
     fn set_gate(&self, number: usize, level: bool) {
         self.change(|chip, now| chip.set_gate(number, level, now));
     }
+
+    fn set_up_as_firmware(&self) {
+        self.change(I8254::set_up_as_firmware);
+    }
 }
 
 impl VmState for KvmPit {

@@ -11,6 +11,7 @@ use accel_kvm::kvm_bindings::{
 use accel_kvm::{ioapic_route, pic_route};
 use hw_core::intc::{InterruptStatsProvider, ioapic_info};
 use hw_core::{DeviceClass, DeviceImpl, SysBusDevice, VmState, vmstate};
+use hw_intc::i8259::spec::FIRMWARE_VECTORS;
 use hw_intc::i8259::{I8259, Registers};
 use hw_intc::ioapic::IoApic;
 use hw_isa::IsaDevice;
@@ -227,13 +228,18 @@ impl DeviceImpl for KvmI8259 {
     }
 }
 
-/// Makes ISA lines level-triggered at the PICs, as firmware does for those that PCI uses (ELCR).
-pub(crate) fn set_level_triggered(lines: u16) {
+/// Leaves the PICs as firmware does: initialized, with these interrupt masks, and level-triggered for the ISA lines that PCI
+/// uses (ELCR).
+pub(crate) fn set_up_as_firmware(masks: [u8; 2], lines: u16) {
     let [master, slave] = lines.to_le_bytes();
-    for (chip, elcr, elcr_mask) in
+    let words = FIRMWARE_VECTORS.into_iter().zip(masks);
+    for ((chip, elcr, elcr_mask), (irq_base, imr)) in
         [(KVM_IRQCHIP_PIC_MASTER, master, ELCR_MASK_MASTER), (KVM_IRQCHIP_PIC_SLAVE, slave, ELCR_MASK_SLAVE)]
+            .into_iter()
+            .zip(words)
     {
-        let pic = kvm_pic_state { elcr: elcr & elcr_mask, elcr_mask, ..Default::default() };
+        let elcr = elcr & elcr_mask;
+        let pic = kvm_pic_state { elcr, elcr_mask, irq_base, imr, init4: 1, ..Default::default() };
         set_chip(chip, kvm_irqchip__bindgen_ty_1 { pic });
     }
 }

@@ -7,7 +7,7 @@ mod clock;
 mod i8254;
 mod irqchip;
 
-pub(crate) use irqchip::{set_level_triggered, setup_irq_routing};
+pub(crate) use irqchip::{set_up_as_firmware, setup_irq_routing};
 
 use std::sync::Arc;
 

@@ -10,6 +10,8 @@ pub const ICW1_SNGL: u8 = 1 << 1;
 pub const ICW1_LTIM: u8 = 1 << 3;
 /// ICW2, T7–T3: upper bits of the vector.
 pub const ICW2_VECTOR: u8 = 0xf8;
+/// ICW4: 8086 mode, the only one a PC uses.
+pub const ICW4_8086: u8 = 1 << 0;
 /// ICW4, AEOI: the interrupt ends when it is acknowledged.
 pub const ICW4_AEOI: u8 = 1 << 1;
 /// ICW4, SFNM: special fully nested mode.
@@ -68,3 +70,11 @@ pub const ELCR2_PORT: u32 = 0x4d1;
 pub const ELCR1_MASK: u8 = 0xf8;
 /// ELCR2 bits that can be set: not IRQ 8 and 13.
 pub const ELCR2_MASK: u8 = 0xde;
+
+/// The vectors that a PC's firmware gives both chips.
+pub const FIRMWARE_VECTORS: [u8; 2] = [0x08, 0x70];
+/// What SeaBIOS leaves masked: all but the timer, the keyboard, the second chip and floppy disks; all but the clock, the mouse,
+/// the FPU and the first IDE channel.
+pub const FIRMWARE_MASKS: [u8; 2] = [0xb8, 0x8e];
+/// What it leaves masked when it wakes the machine: all but the second chip.
+pub const FIRMWARE_MASKS_WAKING: [u8; 2] = [0xfb, 0xff];

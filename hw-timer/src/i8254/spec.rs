@@ -22,6 +22,9 @@ pub const MODE_MASK: u8 = 0x7;
 /// Control word: binary coded decimal.
 pub const BCD: u8 = 1 << 0;
 
+/// Control word with which SeaBIOS sets up counter 0: words, mode 2, binary.
+pub const FIRMWARE_COUNTER_0: u8 = RW_WORD << RW_SHIFT | 2 << MODE_SHIFT;
+
 /// RW: least significant byte only.
 pub const RW_LSB: u8 = 1;
 /// RW: most significant byte only.
