@@ -112,3 +112,45 @@ fn cpus_that_could_be_are_told_apart_from_those_that_are() {
     }
     assert_eq!(enabled, [1, 1, 0, 0, 0, 0]);
 }
+
+/// A kernel for `-kernel`: a Multiboot header that says where it goes, and nothing else.
+fn kernel() -> tempfile::NamedTempFile {
+    const MAGIC: u32 = 0x1bad_b002;
+    const HAS_ADDRESSES: u32 = 1 << 16;
+    const AT: u32 = 0x10_0000;
+    let words = [MAGIC, HAS_ADDRESSES, 0_u32.wrapping_sub(MAGIC + HAS_ADDRESSES), AT, AT, 0, 0, AT, 0xf4, 0];
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), words.map(u32::to_le_bytes).concat()).unwrap();
+    file
+}
+
+#[test]
+fn a_kernel_finds_chips_and_low_memory_as_a_firmware_leaves_them() {
+    let kernel = kernel();
+    let file = kernel.path().to_str().unwrap();
+    for (more, equipment) in [(&["-serial", "null", "-serial", "null"][..], 0x0406), (&[], 0x0006)] {
+        let mut vm = pc(&[&["-kernel", file], more].concat());
+        for _ in 0..2 {
+            // Interrupt masks; counter 0 in mode 2, words.
+            assert_eq!((vm.inb(0x21), vm.inb(0xa1)), (0xb8, 0x8e));
+            vm.outb(0x43, 0xe2);
+            assert_eq!(vm.inb(0x40) & 0x3f, 0x34);
+            // The timer's interrupt leads to other code than the one that no device has.
+            let [timer, nothing] = [0x08, 0x1c].map(|vector| vm.readl(4 * vector));
+            assert_eq!((timer >> 16, nothing), (0xf000, 0xf000_ff53));
+            assert_ne!(timer, nothing);
+            assert_eq!(vm.readw(0x410), equipment);
+            // A guest changes all of it, and resets.
+            vm.outb(0x21, 0xff);
+            vm.outb(0x43, 0x30);
+            vm.writel(0x20, 0);
+            vm.outb(RESET, 0x06);
+            while vm.inb(0x21) == 0xff {}
+        }
+        // 18.2 Hz: the interrupt is requested.
+        vm.outb(0x20, 0x0a);
+        assert_eq!(vm.inb(0x20) & 1, 0);
+        vm.clock_step(55_000_000);
+        assert_eq!(vm.inb(0x20) & 1, 1);
+    }
+}

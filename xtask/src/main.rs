@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod bench_block;
 mod boot;
+mod clock;
 mod console;
 mod deps;
 mod fuzz;
@@ -49,6 +50,8 @@ fn chore(mut args: Args) -> Result<u8> {
         "bench" => bench::command(args),
         // A helper that `bench` runs, too, in nested machines.
         "time-first" => bench::time_first(args),
+        // One that `test` runs in them.
+        "compare-clocks" => clock::compare(args),
         "ci" => test::ci(),
         "fuzz" => fuzz::command(args),
         "qtests" => qtests::command(args),

@@ -237,7 +237,7 @@ pub fn nest_for(vmm: &Vmm) -> Result<Nest> {
     vmm.carry_into(&mut nest)?;
     nest.carry(&kernel.vmlinuz()?, Some("/guest/vmlinuz"))?;
     nest.carry(&kernel.vmlinux()?, Some("/guest/vmlinux"))?;
-    let scripts = [("report", crate::oracle::GUEST_SCRIPT)];
+    let scripts = [("report", crate::oracle::GUEST_SCRIPT), ("clock", crate::clock::GUEST_SCRIPT)];
     nest.carry(&guest::initramfs(&scripts, &[])?.path(), Some("/guest/initrd"))?;
     Ok(nest)
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::args::Args;
 use crate::vmm::Vmm;
-use crate::{deps, oracle, scenario};
+use crate::{clock, deps, oracle, scenario};
 
 /// What `cargo xtask test` takes.
 pub const USAGE: &str = "\
@@ -51,7 +51,9 @@ pub fn command(mut args: Args) -> Result<u8> {
 }
 
 fn names() -> impl Iterator<Item = &'static str> {
-    scenario::all().map(|scenario| scenario.name).chain(oracle::CHECKS.iter().map(|check| check.name))
+    let checks = oracle::CHECKS.iter().map(|check| check.name);
+    let clocks = clock::CHECKS.iter().map(|check| check.name);
+    scenario::all().map(|scenario| scenario.name).chain(checks).chain(clocks)
 }
 
 /// What cargo itself tests.
@@ -89,6 +91,9 @@ fn nested_tests(vmm: &Vmm, filters: &[String]) -> Result<u8> {
         oracle::CHECKS.iter().filter(|check| scenario::is_wanted(check.name, filters)).collect();
     count += checks.len();
     failed.extend(oracle::run(vmm, &checks)?);
+    let clocks = clock::matching(filters);
+    count += clocks.len();
+    failed.extend(clock::run(vmm, &clocks)?);
     println!("{} passed, {} failed", count - failed.len(), failed.len());
     Ok(u8::from(!failed.is_empty()))
 }

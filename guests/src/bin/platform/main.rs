@@ -6,6 +6,7 @@
 
 use kit::boot::BootInfo;
 
+mod bios;
 mod chipset;
 mod clocks;
 mod firmware;
@@ -15,6 +16,7 @@ mod tables;
 kit::guest!(main);
 
 fn main(info: &BootInfo) {
+    bios::check();
     ports::check(info);
     firmware::check();
     chipset::check(info);
