@@ -6,15 +6,15 @@ use std::sync::{Arc, OnceLock};
 use hw_core::accel::{AccelClass, AccelIrqchip, AccelState, Accelerator};
 use hw_core::{Cpu, Machine};
 use kvm_bindings::{
-    CpuId, KVM_API_VERSION, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_SYS_HYPERV_CPUID, KVMIO, kvm_cpuid2,
-    kvm_enable_cap, kvm_interrupt, kvm_reinject_control,
+    CpuId, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_SYS_HYPERV_CPUID, KVMIO, kvm_cpuid2, kvm_enable_cap, kvm_interrupt,
+    kvm_reinject_control,
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd};
 use memory::{
     AddressSpace, MemoryListener, MemoryRegion, address_space_io, address_space_memory, get_system_memory,
 };
 use parking_lot::Mutex;
-use qom::{Class, Error, Object, Property, Result, Size, bail};
+use qom::{Class, Object, Property, Result, Size, bail};
 use util::trace::span;
 use vmm_sys_util::ioctl::{ioctl_with_mut_ptr, ioctl_with_mut_ref, ioctl_with_ref, ioctl_with_val};
 use vmm_sys_util::{ioctl_io_nr, ioctl_ior_nr, ioctl_iow_nr, ioctl_iowr_nr};
@@ -24,7 +24,7 @@ use crate::debug::KvmGuestDebug;
 use crate::error::ioctl;
 use crate::irqchip::FIRST_MSI_GSI;
 use crate::slots::{Bus, KvmMemoryListener};
-use crate::vm::KvmVm;
+use crate::vm::{KvmVm, open_and_begin};
 use crate::{KvmIrqchip, arch, kick};
 
 // Not in kvm-ioctls: numbers as in the kernel's include/uapi/linux/kvm.h.
@@ -149,16 +149,7 @@ impl KvmState {
     /// # Errors
     /// When the device is missing, forbidden, too old, or refuses.
     pub fn open() -> Result<Arc<KvmState>> {
-        let kvm = Kvm::new().map_err(|error| explain_open(error.into()))?;
-        let version = kvm.get_api_version();
-        if version < 0 {
-            bail!("/dev/kvm is not the KVM module's device");
-        }
-        if version != KVM_API_VERSION as i32 {
-            bail!("kvm version {version} not supported, {KVM_API_VERSION} is needed");
-        }
-        let kvm = Arc::new(kvm);
-        let vm = KvmVm::begin(&kvm)?;
+        let (kvm, vm) = open_and_begin()?;
         for (cap, name) in REQUIRED {
             if !kvm.check_extension(cap) {
                 bail!("kvm does not support {name}. Please upgrade to at least kernel 4.11.");
@@ -325,23 +316,6 @@ impl KvmState {
         }
         let _ = self.smram.set(space);
     }
-}
-
-/// `/dev/kvm` could not be opened: why, and what to do.
-fn explain_open(error: io::Error) -> Error {
-    let hint = match error.kind() {
-        io::ErrorKind::NotFound => {
-            "/dev/kvm is missing: load the kernel module (modprobe kvm-intel or kvm-amd) and enable \
-             virtualization in the firmware's setup"
-        }
-        io::ErrorKind::PermissionDenied => {
-            "/dev/kvm is not yours to open: join the group that owns it (usermod -aG kvm USER, then log in again)"
-        }
-        _ => "another hypervisor may be using the processor's virtualization",
-    };
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    Error::new(format!("Could not access KVM kernel module: {text}")).with_hint(hint)
 }
 
 fn check_vcpus(kvm: &Kvm, machine: &Machine) -> Result<()> {

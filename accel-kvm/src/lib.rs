@@ -30,6 +30,6 @@ pub use irqchip::{KvmIrqchip, ioapic_route, pic_route};
 pub use kvm::{KernelIrqchip, KvmAccel, KvmState, kvm_state, x86_setup_mce};
 pub use slots::KvmMemoryListener;
 pub use vcpu::with_current_vcpu;
-pub use vm::KvmVm;
+pub use vm::{KvmVm, create_vm_ahead};
 pub use xsave::set_xsave;
 pub use {hw_core, kvm_bindings, kvm_ioctls};

@@ -446,6 +446,13 @@ impl Options {
         self.accelerators.clone()
     }
 
+    /// Whether it is plain from the options alone that a machine of KVM will be needed, by this very process and before
+    /// anything that new threads would have to inherit.
+    pub fn kvm_comes_first(&self) -> bool {
+        let first = self.accelerators.first().is_none_or(|accelerator| accelerator.name == "kvm");
+        first && self.help.is_none() && self.sandbox.is_none() && !self.daemonize
+    }
+
     /// `-m`, for a machine with memory of `default` bytes where nothing is said.
     ///
     /// # Errors

@@ -48,6 +48,9 @@ pub fn qemu_init(arguments: &[String]) -> Result<Init> {
     let mut options = Options::parse(arguments)?;
     configure_logging(&options)?;
     let _span = span("qemu_init");
+    if options.kvm_comes_first() {
+        accel_kvm::create_vm_ahead();
+    }
     {
         let _span = span_with("module_call_init", || "MODULE_INIT_QOM".to_owned());
         module_call_init(qom::ModuleInitType::Qom);
