@@ -146,7 +146,7 @@ fn pre_run(this: &VcpuThread, exec: &mut Exec) {
         && let Some(vector) = this.arch.take_interrupt()
         && let Some(Err(error)) = with_current_vcpu(|vcpu| interrupt(vcpu, vector))
     {
-        eprintln!("softmmu: KVM: injection failed, interrupt lost ({error})");
+        util::error_report!("KVM: injection failed, interrupt lost ({error})");
     }
     let (window, cr8) = (this.arch.has_interrupt(), this.arch.cr8());
     let page = exec.vcpu.page();

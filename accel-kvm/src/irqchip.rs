@@ -136,7 +136,7 @@ impl AccelIrqchip for KvmIrqchip {
         routes.splice(0..0, (0..).zip(messages).map(|(gsi, message)| msi_route(gsi, *message)));
         // Without its routes the kernel tells of no ends: level-triggered interrupts come once.
         if let Err(error) = self.commit(&routes) {
-            eprintln!("softmmu: {error}");
+            util::error_report!("{error}");
         }
     }
 

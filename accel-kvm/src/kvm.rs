@@ -329,8 +329,8 @@ fn check_vcpus(kvm: &Kvm, machine: &Machine) -> Result<()> {
             );
         }
         if count > recommended {
-            eprintln!(
-                "softmmu: warning: Number of {what} cpus requested ({count}) exceeds the recommended cpus \
+            util::warn_report!(
+                "Number of {what} cpus requested ({count}) exceeds the recommended cpus \
                  supported by KVM ({recommended})"
             );
         }

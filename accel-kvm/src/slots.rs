@@ -120,7 +120,7 @@ impl KvmMemoryListener {
             (Some(data), _) => self.call(add, &fd.eventfd, &address, data),
         };
         if let Err(error) = result {
-            eprintln!("softmmu: KVM refused an ioeventfd at {:#x}: {error}", fd.address);
+            util::error_report!("KVM refused an ioeventfd at {:#x}: {error}", fd.address);
         }
     }
 
@@ -149,7 +149,7 @@ impl MemoryListener for KvmMemoryListener {
         let mut slots = self.slots.lock();
         let Some(id) = (0..self.max_slots).find(|id| !slots.iter().any(|s| s.id == *id)) else {
             // The range answers by exits, which is slow and cannot run code, but loses nothing.
-            eprintln!("softmmu: no free KVM memory slot for {} at {start:#x}", range.region.name());
+            util::error_report!("no free KVM memory slot for {} at {start:#x}", range.region.name());
             return;
         };
         let slot = Slot { id, start, size, _ram: ram };
@@ -157,8 +157,8 @@ impl MemoryListener for KvmMemoryListener {
             Ok(()) => slots.push(slot),
             Err(error) => {
                 let name = range.region.name();
-                eprintln!(
-                    "softmmu: KVM refused memory slot {id} for {name} at {start:#x}+{size:#x}: {error}"
+                util::error_report!(
+                    "KVM refused memory slot {id} for {name} at {start:#x}+{size:#x}: {error}"
                 );
             }
         }
@@ -173,7 +173,7 @@ impl MemoryListener for KvmMemoryListener {
         let Some(at) = slots.iter().position(|s| (s.start, s.size) == (start, size)) else { return };
         let gone = Slot { size: 0, ..slots.swap_remove(at) };
         if let Err(error) = self.set_slot(&gone, 0, false) {
-            eprintln!("softmmu: KVM refused to delete memory slot {}: {error}", gone.id);
+            util::error_report!("KVM refused to delete memory slot {}: {error}", gone.id);
         }
     }
 

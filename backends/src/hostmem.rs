@@ -6,20 +6,90 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::thread;
 
 use memory::vm_memory::Bytes;
-use memory::{MemoryRegion, RamBlock, RamSource};
+use memory::{MAX_HOST_NODES, MemoryRegion, NumaPolicy, RamBlock, RamSource};
+use parking_lot::Mutex;
+use qom::property::{PropertyInput, parse_int};
 use qom::{
-    Class, ClassInit, Object, ObjectBase, ObjectType, Property, PropertyType, Result, Size, UserCreatable,
-    bail, object_new,
+    Class, ClassInit, Error, Object, ObjectBase, ObjectType, Property, PropertyType, Result, Size,
+    UserCreatable, bail, object_new,
 };
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::param::page_size;
 use util::log::OsError;
 
+/// x86's huge page: threads touch whole ones.
+const HUGE_PAGE: u64 = 2 << 20;
+
+qom::property_enum! {
+    /// How memory is spread over the host's NUMA nodes.
+    pub enum HostMemPolicy: "HostMemPolicy" {
+        Default = "default", Preferred = "preferred", Bind = "bind", Interleave = "interleave",
+    }
+}
+
+#[allow(clippy::derivable_impls)] // The macro declares it.
+impl Default for HostMemPolicy {
+    fn default() -> Self {
+        HostMemPolicy::Default
+    }
+}
+
+/// Nodes of the host; on the command line one, or a range `0-3`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostNodes(pub Vec<u16>);
+
+impl PropertyType for HostNodes {
+    fn type_name() -> String {
+        "int".to_owned()
+    }
+    fn parse(name: &str, input: PropertyInput<'_>) -> Result<Self> {
+        let nodes = match input {
+            PropertyInput::Json(_) => Vec::<u16>::parse(name, input)?,
+            PropertyInput::Text(text) => {
+                let (first, last) = text.split_once('-').unwrap_or((text, text));
+                let number = |text| parse_int(text).and_then(|value| u16::try_from(value).ok());
+                match (number(first), number(last)) {
+                    (Some(first), Some(last)) if first <= last => (first..=last).collect(),
+                    _ => bail!("Parameter '{name}' expects an uint64 value or range"),
+                }
+            }
+        };
+        match nodes.iter().find(|node| **node >= MAX_HOST_NODES) {
+            Some(node) => bail!("Invalid {name} value: {node}"),
+            None => Ok(HostNodes(nodes)),
+        }
+    }
+    fn to_value(&self) -> qom::Value {
+        self.0.to_value()
+    }
+}
+
+/// What the machine says of all its memory.
+#[derive(Clone, Copy, Debug)]
+pub struct HostMemoryDefaults {
+    /// The host may merge pages that are alike.
+    pub merge: bool,
+    /// Core dumps have it.
+    pub dump: bool,
+    /// Threads that touch it, where it is to be touched.
+    pub prealloc_threads: u32,
+}
+
+static DEFAULTS: Mutex<HostMemoryDefaults> =
+    Mutex::new(HostMemoryDefaults { merge: true, dump: true, prealloc_threads: 1 });
+
+/// For the backends that are made from now on.
+pub fn set_host_memory_defaults(defaults: HostMemoryDefaults) {
+    *DEFAULTS.lock() = defaults;
+}
+
 /// The root part of every memory backend.
 #[derive(Object)]
-#[object(name = "memory-backend", parent = ObjectBase, abstract, class_init = class_init)]
+#[object(name = "memory-backend", parent = ObjectBase, abstract, class_init = class_init,
+    instance_init = HostMemory::take_defaults)]
 pub struct HostMemory {
     parent: ObjectBase,
     /// Size of the memory region (ex: 500M)
@@ -31,6 +101,27 @@ pub struct HostMemory {
     /// Preallocate memory
     #[property]
     prealloc: Property<bool>,
+    /// Number of CPU threads to use for prealloc
+    #[property]
+    prealloc_threads: Property<u32>,
+    /// Reserve swap space (or huge pages) if applicable
+    #[property(default = true)]
+    reserve: Property<bool>,
+    /// Mark memory as mergeable
+    #[property]
+    merge: Property<bool>,
+    /// Set to 'off' to exclude from core dump
+    #[property]
+    dump: Property<bool>,
+    /// Set the NUMA policy
+    #[property]
+    policy: Property<HostMemPolicy>,
+    /// Binds memory to the list of NUMA host nodes
+    #[property]
+    host_nodes: Property<HostNodes>,
+    /// The memory's name is the object's path, not its id
+    #[property(default = true)]
+    x_use_canonical_path_for_ramblock_id: Property<bool>,
     region: OnceLock<MemoryRegion>,
 }
 
@@ -70,17 +161,20 @@ pub struct MemoryBackendMemfd {
 
 qom::type_init!(HostMemory, MemoryBackendRam, MemoryBackendFile, MemoryBackendMemfd);
 
-/// No backend has no memory.
+/// No backend has no memory, or no thread.
 fn class_init(class: &mut Class) {
-    let Some(mut size) = class.property("size").cloned() else { return };
-    let Some(set) = size.set.take() else { return };
-    size.set = Some(Arc::new(move |object, input| {
-        if Size::parse("size", input)?.0 == 0 {
-            bail!("property 'size' of {} doesn't take value '0'", object.type_name());
-        }
-        set(object, input)
-    }));
-    class.add_property(size);
+    for name in ["size", "prealloc-threads"] {
+        let Some(mut property) = class.property(name).cloned() else { continue };
+        let Some(set) = property.set.take() else { continue };
+        property.set = Some(Arc::new(move |object, input| {
+            set(object, input)?;
+            if object.property_get(name)?.as_u64() == Some(0) {
+                bail!("property '{name}' of {} doesn't take value '0'", object.type_name());
+            }
+            Ok(())
+        }));
+        class.add_property(property);
+    }
 }
 
 impl<T: UserCreatable> ClassInit<T> for HostMemory {
@@ -105,20 +199,70 @@ impl HostMemory {
         }
     }
 
+    fn take_defaults(&self) {
+        let HostMemoryDefaults { merge, dump, prealloc_threads } = *DEFAULTS.lock();
+        self.merge.set(merge);
+        self.dump.set(dump);
+        self.prealloc_threads.set(prealloc_threads);
+    }
+
     fn name(&self) -> String {
-        self.parent().map(|(_, name)| name).unwrap_or_default()
+        let Some((parent, name)) = self.parent() else { return String::new() };
+        match parent.canonical_path().filter(|_| self.x_use_canonical_path_for_ramblock_id.get()) {
+            Some(parent) => format!("{parent}/{name}"),
+            None => name,
+        }
+    }
+
+    /// Which nodes of the host the memory is for, where it is said.
+    fn numa_policy(&self) -> Result<Option<(NumaPolicy, Vec<u16>)>> {
+        let nodes = self.host_nodes.get().0;
+        let policy = match self.policy.get() {
+            HostMemPolicy::Default if nodes.is_empty() => return Ok(None),
+            HostMemPolicy::Default => bail!(
+                "host-nodes must be empty for policy default, or you should explicitly specify a policy other than \
+                 default"
+            ),
+            policy if nodes.is_empty() => bail!("host-nodes must be set for policy {}", policy.as_str()),
+            HostMemPolicy::Preferred => NumaPolicy::Preferred,
+            HostMemPolicy::Bind => NumaPolicy::Bind,
+            HostMemPolicy::Interleave => NumaPolicy::Interleave,
+        };
+        Ok(Some((policy, nodes)))
+    }
+
+    /// What the host is to do with the memory, before any of it is touched.
+    fn advise(&self, block: &RamBlock) -> Result<()> {
+        if self.merge.get() {
+            block.set_mergeable();
+        }
+        if !self.dump.get() {
+            block.leave_out_of_dumps();
+        }
+        if let Some((policy, nodes)) = self.numa_policy()? {
+            block.bind(policy, &nodes).map_err(|error| {
+                Error::new(format!("cannot bind memory to host NUMA nodes: {}", OsError(error)))
+            })?;
+        }
+        Ok(())
     }
 
     fn complete_with(&self, make: impl FnOnce(&str, u64) -> io::Result<RamBlock>) -> Result<()> {
         let size = self.checked_size()?;
+        if self.prealloc.get() && !self.reserve.get() {
+            bail!("'prealloc=on' and 'reserve=off' are incompatible");
+        }
         // Memory comes in pages; what is beyond the last byte asked for is not the guest's.
         let mapped = size.next_multiple_of(page_size() as u64);
         let name = self.name();
         let block = make(&name, mapped).map_err(|error| {
             qom::Error::new(format!("cannot set up guest memory '{name}': {}", OsError(error)))
         })?;
+        self.advise(&block)?;
         if self.prealloc.get() {
-            prealloc(&block);
+            prealloc(&block, self.prealloc_threads.get()).map_err(|error| {
+                Error::new(format!("qemu_prealloc_mem: preallocating memory failed: {}", OsError(error)))
+            })?;
         }
         let region = MemoryRegion::ram(&name, block);
         region.set_size(size.into());
@@ -128,14 +272,31 @@ impl HostMemory {
     }
 }
 
-/// Touches every page.
-fn prealloc(block: &RamBlock) {
-    let Some(slice) = block.slice(0, block.size()) else { return };
+/// Has the host find memory for all of it, `threads` parts at a time.
+fn prealloc(block: &RamBlock, threads: u32) -> io::Result<()> {
+    let part = block.size().div_ceil(threads.into()).next_multiple_of(HUGE_PAGE);
+    let parts = (0..block.size()).step_by(usize::try_from(part).unwrap_or(usize::MAX));
+    thread::scope(|scope| {
+        let populate = |start: u64| populate(block, start, part.min(block.size() - start));
+        let workers = parts.map(|start| thread::Builder::new().spawn_scoped(scope, move || populate(start)));
+        let workers = workers.collect::<io::Result<Vec<_>>>()?;
+        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or(Ok(())))
+    })
+}
+
+fn populate(block: &RamBlock, start: u64, len: u64) -> io::Result<()> {
+    match block.populate(start, len) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+        result => return result,
+    }
+    // An older kernel: touch every page.
+    let Some(slice) = block.slice(start, len) else { return Ok(()) };
     for at in (0..slice.len()).step_by(page_size()) {
         if let Ok(byte) = slice.read_obj::<u8>(at) {
             let _ = slice.write_obj(byte, at);
         }
     }
+    Ok(())
 }
 
 impl UserCreatable for MemoryBackendRam {
@@ -171,7 +332,9 @@ impl UserCreatable for MemoryBackendFile {
         let file = open_backing(Path::new(&path), wanted).map_err(|error| {
             qom::Error::new(format!("can't open backing store {path} for guest RAM: {}", OsError(error)))
         })?;
-        self.complete_with(|name, size| RamBlock::new(name, size, RamSource::File { file, offset: 0, share }))
+        let reserve = self.reserve.get();
+        let source = RamSource::File { file, offset: 0, share, reserve };
+        self.complete_with(|name, size| RamBlock::new(name, size, source))
             .map_err(|error| error.prepend(format!("mem-path={path}: ")))
     }
 }
@@ -205,9 +368,6 @@ impl MemoryBackendMemfd {
         }
         let page = self.hugetlbsize.get().0;
         if !self.hugetlb.get() {
-            if page != 0 {
-                bail!("'hugetlbsize' needs 'hugetlb=on'");
-            }
             return Ok(flags);
         }
         flags |= MemfdFlags::HUGETLB;
@@ -231,14 +391,20 @@ impl UserCreatable for MemoryBackendMemfd {
 
     fn complete(self: Arc<Self>) -> Result<()> {
         let flags = self.flags()?;
-        let (share, seal) = (self.share.get(), self.seal.get());
-        self.complete_with(|name, size| {
-            let block = RamBlock::memfd(name, size, share, flags)?;
-            if let (true, Some((file, _))) = (seal, block.file()) {
-                rustix::fs::fcntl_add_seals(file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-            }
-            Ok(block)
-        })
+        let size = self.checked_size()?.next_multiple_of(page_size() as u64);
+        let file = rustix::fs::memfd_create("memory-backend-memfd", flags | MemfdFlags::CLOEXEC);
+        let file = File::from(
+            file.map_err(|error| Error::new(format!("failed to create memfd: {}", OsError(error.into()))))?,
+        );
+        file.set_len(size)
+            .map_err(|error| Error::new(format!("failed to resize memfd to {size}: {}", OsError(error))))?;
+        if self.seal.get() {
+            rustix::fs::fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)
+                .map_err(|error| Error::new(format!("failed to add seals {}", OsError(error.into()))))?;
+        }
+        let source =
+            RamSource::File { file, offset: 0, share: self.share.get(), reserve: self.reserve.get() };
+        self.complete_with(|name, size| RamBlock::new(name, size, source))
     }
 }
 
@@ -260,6 +426,7 @@ pub fn find_memory_backend(id: &str) -> Result<Arc<dyn Object>> {
 pub fn default_memory_backend(name: &str, size: u64) -> Result<Arc<dyn Object>> {
     let object = object_new("memory-backend-ram")?;
     object.property_set_value("size", size)?;
+    object.property_set_value("x-use-canonical-path-for-ramblock-id", false)?;
     qom::object_get_objects_root().property_add_child(name, &object)?;
     match object.interface::<dyn UserCreatable>() {
         Some(backend) => backend.complete()?,

@@ -8,6 +8,9 @@ mod hostmem;
 mod iothread;
 mod rng;
 
-pub use hostmem::{HostMemory, default_memory_backend, find_memory_backend, memory_region};
+pub use hostmem::{
+    HostMemPolicy, HostMemory, HostMemoryDefaults, HostNodes, default_memory_backend, find_memory_backend,
+    memory_region, set_host_memory_defaults,
+};
 pub use iothread::IoThread;
 pub use rng::{EntropyReceiver, RngBackend, RngBackendImpl, rng_backend_request_entropy};

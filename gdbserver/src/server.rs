@@ -106,7 +106,7 @@ impl Session {
     /// The client has done with the machine.
     fn leave(&mut self, reason: DisconnectReason) {
         if reason == DisconnectReason::Kill {
-            eprintln!("softmmu: QEMU: Terminated via GDBstub");
+            util::error_report!("QEMU: Terminated via GDBstub");
             // The library leaves out that this was understood.
             let _ = self.output.write_all(b"$OK#9a");
             runstate::shutdown_request(ShutdownCause::HostUi);

@@ -82,13 +82,13 @@ impl Qids {
         let forbid = self.multidevs == MultiDevs::Forbid;
         if !std::mem::replace(&mut self.warned, true) {
             if forbid {
-                eprintln!(
-                    "softmmu: 9p: Multiple devices detected in same VirtFS export. Access of guest to additional \
+                util::error_report!(
+                    "9p: Multiple devices detected in same VirtFS export. Access of guest to additional \
                      devices is (partly) denied due to virtfs option 'multidevs=forbid' being effective."
                 );
             } else {
-                eprintln!(
-                    "softmmu: warning: 9p: Multiple devices detected in same VirtFS export, which might lead to file \
+                util::warn_report!(
+                    "9p: Multiple devices detected in same VirtFS export, which might lead to file \
                      ID collisions and severe misbehaviours on guest! You should either use a separate export for \
                      each device shared from host or use virtfs option 'multidevs=remap'!"
                 );

@@ -65,6 +65,22 @@ pub fn guess_chs(sectors: u64) -> (u16, u8, u8) {
     (cylinders as u16, 16, 63)
 }
 
+/// Checks the numbers of cylinders, heads and sectors that a user gave, if any (`blkconf_geometry`).
+///
+/// # Errors
+/// Names the one that is out of its range.
+pub fn check_geometry((cyls, heads, secs): (u32, u32, u32)) -> Result<()> {
+    if (cyls, heads, secs) == (0, 0, 0) {
+        return Ok(());
+    }
+    for (name, value, most) in [("cyls", cyls, 65535), ("heads", heads, 255), ("secs", secs, 255)] {
+        if !(1..=most).contains(&value) {
+            bail!("{name} must be between 1 and {most}");
+        }
+    }
+    Ok(())
+}
+
 /// What a request did.
 #[derive(QapiType)]
 enum IoOperationType {

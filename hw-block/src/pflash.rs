@@ -114,7 +114,7 @@ impl Flash {
             memory: Box::new(Part(self.array.clone(), range)),
         };
         if let Err(error) = backend.carry_out(&request) {
-            eprintln!("softmmu: Could not update PFLASH: {}", util::log::OsError(error));
+            util::error_report!("Could not update PFLASH: {}", util::log::OsError(error));
         }
     }
 }

@@ -350,6 +350,7 @@ impl DeviceImpl for VirtIOBlock {
             min_io: self.min_io_size.get(),
             opt_io: self.opt_io_size.get(),
         };
+        conf::check_geometry((self.cyls.get(), self.heads.get(), self.secs.get()))?;
         let _ = self.sizes.set(sizes.checked()?);
         let backend = self.take_backend()?;
         let config_len = if self.write_zeroes.get() {

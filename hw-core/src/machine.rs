@@ -221,6 +221,18 @@ pub struct Machine {
     /// Set on/off to enable/disable graphics emulation
     #[property(default = true)]
     pub graphics: Property<bool>,
+    /// Set on/off to enable/disable usb
+    #[property]
+    pub usb: Property<bool>,
+    /// Include guest memory in a core dump
+    #[property(default = true)]
+    pub dump_guest_core: Property<bool>,
+    /// Enable/disable memory merge support
+    #[property(default = true)]
+    pub mem_merge: Property<bool>,
+    /// Set on to disable self-describing migration
+    #[property]
+    pub suppress_vmdesc: Property<bool>,
     /// Set RAM backend
     #[property]
     pub memory_backend: Property<Option<String>>,
@@ -295,6 +307,15 @@ impl Machine {
         &self.numa
     }
 
+    /// What its options say of all its memory, for the backends that are made from now on.
+    pub fn set_host_memory_defaults(&self) {
+        backends::set_host_memory_defaults(backends::HostMemoryDefaults {
+            merge: self.mem_merge.get(),
+            dump: self.dump_guest_core.get(),
+            prealloc_threads: self.config().smp.cpus.max(1),
+        });
+    }
+
     fn init_ram(&self, class: &MachineClass, nodes: Option<MemoryRegion>) -> Result<()> {
         let size = self.config().ram_size;
         if let Some(region) = nodes {
@@ -308,9 +329,7 @@ impl Machine {
         };
         let region = backends::memory_region(&backend)?;
         if region.size() != u128::from(size) {
-            bail!(
-                "Size specified by -m option must match size of explicitly specified 'memory-backend' property"
-            );
+            bail!("Machine memory size does not match the size of the memory backend");
         }
         let _ = self.ram.set(region);
         Ok(())
@@ -325,6 +344,9 @@ pub fn machine_run_board_init(object: &Arc<dyn Object>) -> Result<()> {
     let _span = util::trace::span("machine_run_board_init");
     let Some(machine) = object.cast::<Machine>() else { bail!("'{}' is not a machine", object.type_name()) };
     let class = machine.machine_class();
+    if machine.usb.get() {
+        bail!("usb=on is not supported yet");
+    }
     let nodes = numa::complete_configuration(object, machine, &class)?;
     machine.init_ram(&class, nodes)?;
     if let Some(cpu_type) = &machine.config().cpu_type

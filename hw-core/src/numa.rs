@@ -211,9 +211,7 @@ impl NumaState {
         if let Some(mem) = options.mem.filter(|_| !mixed) {
             node.mem = mem;
             if !qtest {
-                eprintln!(
-                    "softmmu: warning: Parameter -numa node,mem is deprecated, use -numa node,memdev instead"
-                );
+                util::warn_report!("Parameter -numa node,mem is deprecated, use -numa node,memdev instead");
             }
         }
         if let Some(memdev) = options.memdev.as_ref().filter(|_| !mixed) {
@@ -316,9 +314,9 @@ impl NumaState {
             self.validate_initiator()?;
         }
         if !unmapped.is_empty() && !qtest {
-            eprintln!("softmmu: warning: CPU(s) not present in any NUMA nodes: {}", unmapped.join(", "));
-            eprintln!(
-                "softmmu: warning: All CPU(s) up to maxcpus should be described in NUMA config, ability to start \
+            util::warn_report!("CPU(s) not present in any NUMA nodes: {}", unmapped.join(", "));
+            util::warn_report!(
+                "All CPU(s) up to maxcpus should be described in NUMA config, ability to start \
                  up with partial NUMA mappings is obsoleted and will be removed in future"
             );
         }

@@ -113,7 +113,7 @@ pub(crate) fn machine_done(machine: &Arc<dyn Object>) -> Result<()> {
     match pc.kernel.get() {
         Some(kernel) => {
             let boot = DirectBoot::prepare(pc, &kernel, acpi.as_ref(), &smbios)?;
-            boot.image.warnings.iter().for_each(|w| eprintln!("softmmu: warning: {w}"));
+            boot.image.warnings.iter().for_each(|w| util::warn_report!("{w}"));
             let machine = Arc::downgrade(machine);
             qemu_register_reset(Arc::new(move || {
                 if let Some(machine) = machine.upgrade()
@@ -121,7 +121,7 @@ pub(crate) fn machine_done(machine: &Arc<dyn Object>) -> Result<()> {
                     && let Err(error) = boot.carry_out(pc)
                 {
                     // The kernel or the initrd changed since the machine was made.
-                    eprintln!("softmmu: {error}");
+                    util::error_report!("{error}");
                     hw_core::runstate::shutdown_request_with_code(
                         hw_core::runstate::ShutdownCause::HostError,
                         1,

@@ -168,7 +168,7 @@ fn register_boot_order(fw_cfg: &Arc<FwCfg>, strict: bool) {
     let fw_cfg = fw_cfg.clone();
     qemu_register_reset(Arc::new(move || {
         if let Err(error) = fw_cfg.modify_file("bootorder", boot_devices_list(strict)) {
-            eprintln!("softmmu: bootorder: {error}");
+            util::error_report!("bootorder: {error}");
         }
     }));
 }
@@ -195,7 +195,7 @@ fn add_splash(fw_cfg: &FwCfg, boot: &BootConfig) -> Result<()> {
     match read_splash(name) {
         Ok((file, picture)) => fw_cfg.add_file(file, picture).map_err(wrong),
         Err(why) => {
-            eprintln!("softmmu: {why}");
+            util::error_report!("{why}");
             Ok(())
         }
     }

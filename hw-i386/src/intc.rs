@@ -73,8 +73,8 @@ pub(crate) fn apic_init(machine: &X86Machine, cpu: &Arc<X86Cpu>) -> Result<()> {
     }
     qdev_realize(&object, None)?;
     if accel_kvm::kvm_state().is_some() {
-        eprintln!("softmmu: warning: Userspace local APIC is deprecated for KVM.");
-        eprintln!("softmmu: warning: Do not use kernel-irqchip except for the -M isapc machine type.");
+        util::warn_report!("Userspace local APIC is deprecated for KVM.");
+        util::warn_report!("Do not use kernel-irqchip except for the -M isapc machine type.");
     }
     Ok(())
 }

@@ -63,6 +63,12 @@ pub struct PcMachine {
     /// Maximum ram below the 4G boundary (32bit boundary)
     #[property]
     pub max_ram_below_4g: Property<Size>,
+    /// Enable/disable Serial ATA bus (q35)
+    #[property(default = true)]
+    pub sata: Property<bool>,
+    /// Enable/disable system management bus (q35)
+    #[property(default = true)]
+    pub smbus: Property<bool>,
     /// Enable/disable HPET
     #[property(default = true)]
     pub hpet: Property<bool>,
@@ -93,16 +99,27 @@ impl<T: hw_core::MachineImpl> ClassInit<T> for PcMachine {
 
 impl PcMachine {
     /// Splits the memory at the hole below 4 GiB.
-    pub(crate) fn split_ram(&self) -> RamSplit {
+    ///
+    /// # Errors
+    /// When the hole is to begin beyond 4 GiB.
+    pub(crate) fn split_ram(&self) -> Result<RamSplit> {
         let size = self.config().ram_size;
         let wanted = match self.max_ram_below_4g.get().0 {
             0 => MAX_RAM_BELOW_4G,
+            wanted if wanted > 4 << 30 => {
+                bail!("Machine option 'max-ram-below-4g={wanted}' expects size less than or equal to 4G")
+            }
             wanted => wanted,
         };
+        if wanted < 1 << 20 {
+            util::warn_report!(
+                "Only {wanted} bytes of RAM below the 4GiB boundary,BIOS may not work with less than 1MiB"
+            );
+        }
         let lowmem = if size >= wanted { wanted.min(ALIGNED_RAM_BELOW_4G) } else { wanted };
         if size >= wanted && lowmem % (1 << 30) != 0 {
-            eprintln!(
-                "softmmu: warning: Large machine and max_ram_below_4g ({wanted}) not a multiple of 1G; possible \
+            util::warn_report!(
+                "Large machine and max_ram_below_4g ({wanted}) not a multiple of 1G; possible \
                  bad performance."
             );
         }
@@ -110,7 +127,7 @@ impl PcMachine {
             true => RamSplit { below_4g: lowmem, above_4g: size - lowmem },
             false => RamSplit { below_4g: size, above_4g: 0 },
         };
-        *self.ram_split.get_or_init(|| split)
+        Ok(*self.ram_split.get_or_init(|| split))
     }
 
     /// Maps the memory and checks that the CPUs can address it (`pc_memory_init`). Option ROMs are in

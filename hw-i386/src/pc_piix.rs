@@ -108,7 +108,7 @@ impl MachineImpl for IsaPcMachine {
 fn pc_init1(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
     let _span = span("pc_init1");
     let smm = pc.smm_enabled()?;
-    pc.split_ram();
+    pc.split_ram()?;
     pc.cpus_init()?;
     if accel_kvm::kvm_state().is_some() {
         qdev_create("kvmclock", Some(&sysbus_get_default()), &[])?;

@@ -126,7 +126,7 @@ impl PciTestdev {
             }
             drop(state);
             if let Err(error) = self.choose(test) {
-                eprintln!("softmmu: {error}");
+                util::error_report!("{error}");
             }
             return;
         }

@@ -300,13 +300,7 @@ impl ScsiDisk {
             let (cylinders, heads, sectors) = conf::guess_chs(bytes / conf::SECTOR);
             return Ok((cylinders.into(), heads.into(), sectors.into()));
         }
-        for (name, value, most) in
-            [("cyls", chosen.0, 65535), ("heads", chosen.1, 255), ("secs", chosen.2, 255)]
-        {
-            if !(1..=most).contains(&value) {
-                bail!("{name} must be between 1 and {most}");
-            }
-        }
+        conf::check_geometry(chosen)?;
         Ok(chosen)
     }
 

@@ -548,7 +548,7 @@ impl VirtIODevice {
     pub(crate) fn take_back_notifier(&self, queue: &Arc<VirtQueue>) {
         if let Err(error) = queue.notifier.take_back(&queue.event_loop(), self.handler(queue)) {
             // Notifications come to the handlers of the regions then.
-            eprintln!("softmmu: unable to watch an event notifier: {error}");
+            util::error_report!("unable to watch an event notifier: {error}");
             queue.notifier.stop();
         }
         queue.notifier.pause(!self.vm_running.load(Ordering::Acquire));

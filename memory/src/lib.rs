@@ -42,6 +42,6 @@ pub use address_space::{
 pub use flat_view::{FlatRange, FlatView};
 pub use listener::{EventNotifier, IoEventFd, MemoryListener};
 pub use program::release_program_code;
-pub use ram::{RamBlock, RamSource};
+pub use ram::{MAX_HOST_NODES, NumaPolicy, RamBlock, RamSource};
 pub use region::{MemoryRegion, RegionKind, Transaction, transaction};
 pub use vm_memory;

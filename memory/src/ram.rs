@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::ptr;
 
-use rustix::fs::{FallocateFlags, MemfdFlags};
+use rustix::fs::FallocateFlags;
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
 use vm_memory::{FileOffset, MmapRegion, VolatileSlice};
@@ -32,8 +32,25 @@ pub enum RamSource {
         offset: u64,
         /// Whether writes reach the file.
         share: bool,
+        /// Huge pages are set aside for all of it now. Other memory is never reserved: a guest may have more than the
+        /// host.
+        reserve: bool,
     },
 }
+
+/// Which nodes of the host's memory is taken from; the numbers are the kernel's (`linux/mempolicy.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NumaPolicy {
+    /// From one, where it has some left.
+    Preferred = 1,
+    /// From these only.
+    Bind = 2,
+    /// From these in turn.
+    Interleave = 3,
+}
+
+/// Nodes of a host, at most, as QEMU has it (`MAX_NODES`).
+pub const MAX_HOST_NODES: u16 = 128;
 
 /// A block of host memory for the guest.
 ///
@@ -57,35 +74,27 @@ impl RamBlock {
         RamBlock::new(name, size, RamSource::Anonymous)
     }
 
-    /// `size` bytes of a memfd, which other processes can be given.
-    ///
-    /// # Errors
-    /// When the host refuses the file or the mapping.
-    pub fn memfd(name: &str, size: u64, share: bool, flags: MemfdFlags) -> io::Result<RamBlock> {
-        let file = File::from(rustix::fs::memfd_create(name, flags | MemfdFlags::CLOEXEC)?);
-        file.set_len(size)?;
-        RamBlock::new(name, size, RamSource::File { file, offset: 0, share })
-    }
-
     /// `size` bytes of `source`.
     ///
     /// # Errors
     /// When the host refuses the mapping.
     pub fn new(name: &str, size: u64, source: RamSource) -> io::Result<RamBlock> {
         let size = usize::try_from(size).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        let (kind, file) = match source {
-            RamSource::Anonymous => (MapFlags::PRIVATE, None),
-            RamSource::SharedAnonymous => (MapFlags::SHARED, None),
-            RamSource::File { file, offset, share } => {
+        let (kind, file, reserve) = match source {
+            RamSource::Anonymous => (MapFlags::PRIVATE, None, false),
+            RamSource::SharedAnonymous => (MapFlags::SHARED, None, false),
+            RamSource::File { file, offset, share, reserve } => {
                 let kind = if share { MapFlags::SHARED } else { MapFlags::PRIVATE };
-                (kind, Some(FileOffset::new(file, offset)))
+                (kind, Some(FileOffset::new(file, offset)), reserve)
             }
         };
         let protection = ProtFlags::READ | ProtFlags::WRITE;
-        let host = HostRange::map(size, protection, kind | MapFlags::NORESERVE, file.as_ref())?;
+        let flags =
+            if reserve && huge_page(file.as_ref())?.is_some() { kind } else { kind | MapFlags::NORESERVE };
+        let host = HostRange::map(size, protection, flags, file.as_ref())?;
         let mut builder = MmapRegionBuilder::new(size)
             .with_mmap_prot(protection.bits() as i32)
-            .with_mmap_flags((kind | MapFlags::NORESERVE).bits() as i32);
+            .with_mmap_flags(flags.bits() as i32);
         if let Some(file) = file {
             builder = builder.with_file_offset(file);
         }
@@ -125,14 +134,66 @@ impl RamBlock {
         self.mapping.as_ptr() as u64
     }
 
+    /// Lets the host merge pages that are alike (KSM), where it can.
+    pub fn set_mergeable(&self) {
+        let _ = self.advise(0, self.size(), Advice::LinuxMergeable);
+    }
+
+    /// Leaves the memory out of this process's core dumps.
+    pub fn leave_out_of_dumps(&self) {
+        let _ = self.advise(0, self.size(), Advice::LinuxDontDump);
+    }
+
+    /// Has the host find memory for `len` bytes from `offset`; both are multiples of the page.
+    ///
+    /// # Errors
+    /// When there is not enough; `EINVAL` where the host is older than Linux 5.14.
+    pub fn populate(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.advise(offset, len, Advice::LinuxPopulateWrite)
+    }
+
+    fn advise(&self, offset: u64, len: u64, advice: Advice) -> io::Result<()> {
+        let Some(slice) = self.slice(offset, len) else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let start = slice.ptr_guard_mut().as_ptr().cast::<c_void>();
+        // SAFETY: the range lies in this block's mapping, and none of the advice given changes its contents.
+        #[allow(unsafe_code)]
+        unsafe {
+            rustix::mm::madvise(start, slice.len(), advice)?;
+        }
+        Ok(())
+    }
+
+    /// Says which of the host's nodes the memory is taken from, from now on and for what there is (`mbind`).
+    ///
+    /// # Errors
+    /// What the host says; `InvalidInput` for a node of [`MAX_HOST_NODES`] or more.
+    pub fn bind(&self, policy: NumaPolicy, nodes: &[u16]) -> io::Result<()> {
+        const BITS: usize = libc::c_ulong::BITS as usize;
+        let mut mask = [0 as libc::c_ulong; MAX_HOST_NODES as usize / BITS];
+        for node in nodes.iter().map(|node| usize::from(*node)) {
+            let Some(word) = mask.get_mut(node / BITS) else {
+                return Err(io::ErrorKind::InvalidInput.into());
+            };
+            *word |= 1 << (node % BITS);
+        }
+        // The kernel takes one bit less than it is told.
+        let bits = libc::c_ulong::from(MAX_HOST_NODES) + 1;
+        // MPOL_MF_STRICT, MPOL_MF_MOVE.
+        let flags = 1 << 0 | 1 << 1;
+        let (start, len) = (self.host_address(), self.size());
+        // SAFETY: the range is this block's mapping, whose contents the call leaves alone; the mask outlives it and
+        // has MAX_HOST_NODES bits.
+        #[allow(unsafe_code)]
+        let result = unsafe {
+            libc::syscall(libc::SYS_mbind, start, len, policy as libc::c_long, mask.as_ptr(), bits, flags)
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
     /// Asks the host for single pages in `len` bytes from `offset`: memory of which little is used should not
     /// cost a huge page to be zeroed. Of no consequence where the host does not do it.
     pub fn avoid_huge_pages(&self, offset: u64, len: u64) {
-        let Some(slice) = self.slice(offset, len) else { return };
-        let start = slice.ptr_guard_mut().as_ptr().cast::<std::ffi::c_void>();
-        // SAFETY: the range lies in this block's mapping, and the advice leaves its contents alone.
-        #[allow(unsafe_code)]
-        let _ = unsafe { rustix::mm::madvise(start, slice.len(), Advice::LinuxNoHugepage) };
+        let _ = self.advise(offset, len, Advice::LinuxNoHugepage);
     }
 
     /// Has the host take away and give back its mapping of `len` bytes from `offset`, with their contents, so
@@ -249,10 +310,14 @@ impl Drop for HostRange {
     }
 }
 
+/// The size of a file's pages, if they are huge ones.
+fn huge_page(file: Option<&FileOffset>) -> io::Result<Option<usize>> {
+    let Some(file) = file else { return Ok(None) };
+    let statfs = rustix::fs::fstatfs(file.file())?;
+    Ok((statfs.f_type == HUGETLBFS_MAGIC).then_some(statfs.f_bsize as usize))
+}
+
 /// What the start of a mapping is a multiple of.
 fn alignment(file: Option<&FileOffset>) -> io::Result<usize> {
-    let Some(file) = file else { return Ok(HUGE_PAGE) };
-    let statfs = rustix::fs::fstatfs(file.file())?;
-    let page = if statfs.f_type == HUGETLBFS_MAGIC { statfs.f_bsize as usize } else { 0 };
-    Ok(page.max(HUGE_PAGE))
+    Ok(huge_page(file)?.unwrap_or(HUGE_PAGE).max(HUGE_PAGE))
 }

@@ -201,7 +201,7 @@ static NETDEV: OptsDesc = OptsDesc { name: "netdev", implied: Some("type"), merg
 fn parse_opts(text: &str) -> Result<Opts> {
     let mut warnings = Vec::new();
     let opts = Opts::parse(&NETDEV, text, &mut warnings).map_err(|error| Error::new(error.to_string()))?;
-    warnings.iter().for_each(|warning| eprintln!("softmmu: warning: {warning}"));
+    warnings.iter().for_each(|warning| util::warn_report!("{warning}"));
     Ok(opts)
 }
 

@@ -32,7 +32,7 @@ pub fn configure_accelerators(wanted: &[AccelOptions], machine: &Arc<dyn Object>
         match do_configure_accelerator(options, machine, left > 0)? {
             None => {
                 if tried && !qtest {
-                    eprintln!("softmmu: falling back to {}", current_accel_name().unwrap_or(&options.name));
+                    util::error_report!("falling back to {}", current_accel_name().unwrap_or(&options.name));
                 }
                 return Ok(());
             }
@@ -56,9 +56,9 @@ fn is_missing(error: &Error) -> bool {
 }
 
 fn report(error: &Error) {
-    eprintln!("softmmu: {error}");
+    util::error_report!("{error}");
     if let Some(hint) = &error.hint {
-        eprintln!("softmmu: {hint}");
+        util::error_report!("{hint}");
     }
 }
 

@@ -23,6 +23,8 @@ pub struct CharOptions {
     pub nographic: bool,
     /// Whether ports and monitors come without being asked for.
     pub defaults: bool,
+    /// Whether a serial port does.
+    pub default_serial: bool,
 }
 
 fn wrong(error: ChardevError) -> Error {
@@ -85,7 +87,7 @@ pub fn connect(options: &CharOptions) -> Result<Vec<Monitor>> {
     let mut monitors = Vec::new();
     let mut serials = options.serials.clone();
     let mut typed_at_terminal = false;
-    if options.defaults && serials.is_empty() {
+    if options.default_serial && serials.is_empty() {
         // The terminal is shared by the port and the monitor; without a terminal nobody sees the port.
         let shared = options.nographic && options.monitors.is_empty();
         serials.push(match options.nographic {

@@ -133,7 +133,7 @@ impl CliError {
 pub struct CommandLine {
     /// The options, in order.
     pub occurrences: Vec<Occurrence>,
-    /// Warnings, to be printed after the program's name and `warning: `.
+    /// Warnings, to be printed after the program's name.
     pub warnings: Vec<String>,
 }
 
@@ -233,7 +233,7 @@ fn parse_opts(
 ) -> Result<Opts, CliError> {
     let mut found = Vec::new();
     let opts = Opts::parse(desc, occurrence.text(), &mut found);
-    warnings.extend(found.into_iter().map(|warning| format!("{}: {warning}", occurrence.location)));
+    warnings.extend(found.into_iter().map(|warning| format!("{}: warning: {warning}", occurrence.location)));
     opts.map_err(|error| match error {
         OptError::Help(text) => CliError::Help(text),
         error => occurrence.error(error),

@@ -19,7 +19,7 @@ pub mod vl;
 /// Tells the user what is wrong.
 pub fn report(error: &qom::Error) {
     if !error.message.is_empty() {
-        eprintln!("softmmu: {error}");
+        util::error_report!("{error}");
     }
     if let Some(hint) = &error.hint {
         eprintln!("{hint}");

@@ -141,7 +141,7 @@ fn wrong(error: CliError) -> Error {
         }
         // Told here: a message about a file does not begin with the program's name.
         mistake => {
-            eprintln!("{}", mistake.report("softmmu"));
+            util::report::report(format_args!("{}", mistake.report(util::report::program_name())));
             Error::new("")
         }
     }
@@ -152,10 +152,10 @@ pub fn text(value: &str) -> OptionValue {
     OptionValue::Text(value.to_owned())
 }
 
-/// Values from JSON keep their type; strings are what the command line writes.
-fn value(from: Value) -> OptionValue {
+/// Values from JSON keep their type; other strings are what the command line writes.
+fn value(from: Value, json: bool) -> OptionValue {
     match from {
-        Value::String(text) => OptionValue::Text(text),
+        Value::String(text) if !json => OptionValue::Text(text),
         other => OptionValue::Json(other),
     }
 }
@@ -185,7 +185,7 @@ impl Options {
         options.read_disks()?;
         options.read_fsdevs()?;
         options.read_rtc()?;
-        options.command_line.warnings.iter().for_each(|w| eprintln!("softmmu: warning: {w}"));
+        options.command_line.warnings.iter().for_each(|w| util::error_report!("{w}"));
         Ok(options)
     }
 
@@ -194,6 +194,7 @@ impl Options {
     }
 
     fn read_simple(&mut self) -> Result<()> {
+        util::report::set_options(self.command_line.messages().map_err(wrong)?);
         let name = self.command_line.name().map_err(wrong)?;
         self.name = name.guest;
         if let Some(process) = name.process {
@@ -285,7 +286,7 @@ impl Options {
                     value: from.as_str().unwrap_or_default().to_owned(),
                     optional: true,
                 }),
-                false => self.machine_properties.push((name, value(from))),
+                false => self.machine_properties.push((name, value(from, false))),
             }
         }
         let switched_off =
@@ -331,7 +332,8 @@ impl Options {
             } else if object.help {
                 self.help = Some(Help::ObjectProperties(object.qom_type.clone()));
             }
-            let properties = object.properties.into_iter().map(|(name, from)| (name, value(from))).collect();
+            let properties =
+                object.properties.into_iter().map(|(name, from)| (name, value(from, object.json))).collect();
             if self.objects.iter().any(|other| other.id == object.id) && self.help.is_none() {
                 bail!("{}: Duplicate ID '{}' for object", object.location, object.id);
             }
@@ -347,7 +349,7 @@ impl Options {
             let framework = [("driver", Some(device.driver)), ("id", device.id)];
             let framework =
                 framework.into_iter().filter_map(|(n, v)| Some((n.to_owned(), OptionValue::Text(v?))));
-            let own = device.properties.into_iter().map(|(name, from)| (name, value(from)));
+            let own = device.properties.into_iter().map(|(name, from)| (name, value(from, device.json)));
             let options = DeviceOptions::from_list(framework.chain(own))?;
             self.devices.push(Device { options, location: device.location.to_string() });
         }
@@ -384,6 +386,10 @@ impl Options {
         self.chars.debugcon = self.last(OptionId::Debugcon);
         self.chars.nographic = self.command_line.has(OptionId::Nographic);
         self.chars.defaults = !self.command_line.has(OptionId::Nodefaults);
+        // `default_driver_check`: who says anything of such ports means to have chosen them.
+        let devices = self.devices.iter().map(|device| device.options.driver.as_str());
+        let mut chosen = devices.chain(self.globals.iter().map(|global| global.driver.as_str()));
+        self.chars.default_serial = self.chars.defaults && !chosen.any(|driver| driver == "isa-serial");
         Ok(())
     }
 
@@ -481,7 +487,7 @@ impl Options {
         };
         let before = self.command_line.warnings.len();
         let smp = self.command_line.smp(&limits).map_err(wrong)?;
-        self.command_line.warnings.iter().skip(before).for_each(|w| eprintln!("softmmu: warning: {w}"));
+        self.command_line.warnings.iter().skip(before).for_each(|w| util::error_report!("{w}"));
         let cli::CpuTopology { cpus, max_cpus, sockets, dies, cores, threads, .. } = smp;
         Ok(CpuTopology { cpus, sockets, dies, cores, threads, max_cpus })
     }
@@ -493,7 +499,7 @@ impl Options {
     pub fn cpu_type(&self, default: Option<&str>) -> Result<Option<String>> {
         let Some(given) = &self.cpu else { return Ok(default.map(str::to_owned)) };
         let option = target_i386::option::parse_cpu_option(given).map_err(|e| Error::new(e.to_string()))?;
-        option.warnings.iter().for_each(|w| eprintln!("softmmu: warning: {w}"));
+        option.warnings.iter().for_each(|w| util::warn_report!("{w}"));
         let driver = option.model.type_name();
         for (property, value) in option.settings.iter().cloned() {
             hw_core::global::register(GlobalProperty {

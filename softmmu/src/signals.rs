@@ -52,7 +52,7 @@ fn on_signal(origin: &Origin) {
         origin.process.as_ref().filter(|process| process.pid > 0).map_or(String::new(), |process| {
             format!(" from pid {} ({})", process.pid, pid_name(process.pid))
         });
-    eprintln!("softmmu: terminating on signal {signal}{sender}");
+    util::error_report!("terminating on signal {signal}{sender}");
     shutdown_request(ShutdownCause::HostSignal);
 }
 

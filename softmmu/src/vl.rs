@@ -119,7 +119,7 @@ pub fn qmp_x_exit_preconfig(options: &Options, machine: &Arc<dyn Object>) -> Res
 
 fn configure_logging(options: &Options) -> Result<()> {
     for (key, value, location) in &options.trace {
-        let warn = |warning: &str| eprintln!("softmmu: {location}: warning: {warning}");
+        let warn = |warning: &str| util::error_report!("{location}: warning: {warning}");
         let result = util::trace::apply(&[(key, value)], warn);
         if let Some(text) = result.map_err(|e| Error::new(e.to_string()))? {
             print!("{text}");
@@ -150,7 +150,7 @@ fn overcommit(options: &Options) -> Result<()> {
     if options.overcommit.mem_lock
         && let Err(error) = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE)
     {
-        eprintln!("softmmu: mlockall: {}", util::log::OsError(error.into()));
+        util::error_report!("mlockall: {}", util::log::OsError(error.into()));
         bail!("locking memory failed");
     }
     Ok(())
@@ -218,12 +218,17 @@ fn qemu_create_machine(options: &mut Options) -> Result<Arc<dyn Object>> {
 /// Sets the machine's properties, which may name objects and drives (`qemu_apply_machine_options`).
 fn qemu_apply_machine_options(options: &Options, machine: &Arc<dyn Object>) -> Result<()> {
     let mut properties = options.machine_properties.iter();
-    properties.try_for_each(|(name, value)| machine.property_set(name, value.as_input()))
+    properties.try_for_each(|(name, value)| machine.property_set(name, value.as_input()))?;
+    if let Some(machine) = machine.cast::<Machine>() {
+        machine.set_host_memory_defaults();
+    }
+    Ok(())
 }
 
-/// Whether objects of a type are made before the chardevs and the accelerator (`object_create_early`).
+/// Whether objects of a type are made before the chardevs, the accelerator and what the machine says of its memory
+/// (`object_create_early`).
 fn object_create_early(kind: &str) -> bool {
-    kind != "qtest" && !kind.starts_with("filter-")
+    kind != "qtest" && !kind.starts_with("filter-") && !kind.starts_with("memory-backend-")
 }
 
 fn create_objects(options: &Options, wanted: impl Fn(&str) -> bool) -> Result<()> {
@@ -258,11 +263,11 @@ fn set_up_machine(options: &Options, machine: &Arc<dyn Object>) -> Result<()> {
     block::drive::check_orphaned()?;
     qdev_machine_creation_done()?;
     let warnings = net::net_check_clients(options.qtest.is_some());
-    warnings.iter().for_each(|warning| eprintln!("softmmu: warning: {warning}"));
+    warnings.iter().for_each(|warning| util::warn_report!("{warning}"));
     if let Some(error) = global::take_error() {
         return Err(error);
     }
-    global::check().iter().for_each(|warning| eprintln!("softmmu: warning: {warning}"));
+    global::check().iter().for_each(|warning| util::warn_report!("{warning}"));
     if let Some(accel) = current_accel() {
         let _span = span("accel_finish_init");
         accel.finish_init()?;

@@ -349,7 +349,7 @@ fn realize(object: &Arc<dyn Object>) -> Result<()> {
         Ok(expanded) => expanded,
         Err(error) => {
             if let CpuError::Enforce { warnings } = &error {
-                warnings.iter().for_each(|w| eprintln!("softmmu: warning: {w}"));
+                warnings.iter().for_each(|w| util::warn_report!("{w}"));
             }
             return Err(wrong(error));
         }
@@ -357,7 +357,7 @@ fn realize(object: &Arc<dyn Object>) -> Result<()> {
     cpu.list_add();
     if cpu.is_bootstrap() {
         // The same for every CPU: told once.
-        expanded.warnings.iter().for_each(|w| eprintln!("softmmu: warning: {w}"));
+        expanded.warnings.iter().for_each(|w| util::warn_report!("{w}"));
     }
     let _ = cpu.expanded.set(expanded);
     if let Err(error) = Cpu::init_vcpu(cpu) {

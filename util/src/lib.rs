@@ -9,6 +9,7 @@ pub mod json;
 pub mod keyval;
 pub mod log;
 pub mod option;
+pub mod report;
 pub mod sockets;
 pub mod timer;
 pub mod trace;

@@ -155,7 +155,7 @@ pub fn parse_mask(items: &str) -> Result<Mask, LogError> {
         if item == "all" {
             mask |= ITEMS.iter().fold(Mask::empty(), |all, entry| all | entry.0);
         } else if let Some(pattern) = item.strip_prefix("trace:").filter(|pattern| !pattern.is_empty()) {
-            trace::enable_or_warn(pattern, |warning| eprintln!("softmmu: warning: {warning}"));
+            trace::enable_or_warn(pattern, |warning| crate::warn_report!("{warning}"));
         } else {
             let entry = ITEMS.iter().find(|entry| entry.1 == item);
             mask |= entry.ok_or_else(|| LogError::Item(item.to_owned()))?.0;

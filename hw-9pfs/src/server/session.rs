@@ -26,15 +26,15 @@ impl Server {
         if let Some(version) = version {
             *self.version.lock() = version;
             if msize < MIN_MSIZE {
-                eprintln!(
-                    "softmmu: 9pfs: Client requested msize < minimum msize ({MIN_MSIZE}) supported by this server."
+                util::error_report!(
+                    "9pfs: Client requested msize < minimum msize ({MIN_MSIZE}) supported by this server."
                 );
                 return Err(Errno::MSGSIZE.into());
             }
             self.msize.store(msize, Ordering::Release);
             if msize <= SMALL_MSIZE && !self.options.quiet && !WARNED.swap(true, Ordering::AcqRel) {
-                eprintln!(
-                    "softmmu: warning: 9p: degraded performance: a reasonable high msize should be chosen on \
+                util::warn_report!(
+                    "9p: degraded performance: a reasonable high msize should be chosen on \
                      client/guest side (chosen msize is <= 8192)."
                 );
             }

@@ -39,7 +39,7 @@ impl KvmClock {
         let data = kvm_clock_data { clock, ..Default::default() };
         if let Err(error) = kvm.vm.get().and_then(|vm| vm.set_clock(&data).map_err(refused("KVM_SET_CLOCK")))
         {
-            eprintln!("softmmu: {error}");
+            util::error_report!("{error}");
         }
         // Tells guests that they were stopped, so that their watchdogs do not bark.
         hw_core::cpu::for_each_cpu(|cpu| {

@@ -107,7 +107,7 @@ fn write_kernel(chip: &I8254) {
         .get()
         .and_then(|vm| vm.set_pit2(&kvm_pit_of(chip, clock_offset())).map_err(refused("KVM_SET_PIT2")));
     if let Err(error) = written {
-        eprintln!("softmmu: {error}");
+        util::error_report!("{error}");
     }
 }
 

@@ -60,7 +60,7 @@ fn set_chip(chip_id: u32, chip: kvm_irqchip__bindgen_ty_1) {
     let chip = kvm_irqchip { chip_id, chip, ..Default::default() };
     let set = kvm.vm.get().and_then(|vm| vm.set_irqchip(&chip).map_err(refused("KVM_SET_IRQCHIP")));
     if let Err(error) = set {
-        eprintln!("softmmu: {error}");
+        util::error_report!("{error}");
     }
 }
 

@@ -304,7 +304,7 @@ impl VirtIONet {
                 && let Err(error) = peer.info().set_enabled(n < pairs)
             {
                 let what = if n < pairs { "enable" } else { "disable" };
-                eprintln!("softmmu: could not {what} queue: {}", util::log::OsError(error));
+                util::error_report!("could not {what} queue: {}", util::log::OsError(error));
             }
         }
     }
@@ -441,8 +441,8 @@ impl VirtIONet {
             bail!("Invalid number of queue pairs (= {pairs}), must be a positive integer less than {most}.");
         }
         if let Some(tx) = self.tx.get().filter(|tx| !matches!(tx.as_str(), "timer" | "bh")) {
-            eprintln!(
-                "softmmu: warning: virtio-net: Unknown option tx={tx}, valid options: \"timer\" \"bh\"\n\
+            util::warn_report!(
+                "virtio-net: Unknown option tx={tx}, valid options: \"timer\" \"bh\"\n\
                  Defaulting to \"bh\""
             );
         }

@@ -57,7 +57,7 @@ impl Kernel {
                 Ok(device) => devices.push(device),
                 Err(_) if forced => bail!("vhost-net requested but could not be initialized"),
                 Err(_) => {
-                    eprintln!("softmmu: warning: vhost-net requested but could not be initialized");
+                    util::warn_report!("vhost-net requested but could not be initialized");
                     return Ok(None);
                 }
             }
@@ -99,7 +99,7 @@ impl VirtIONet {
             client.purge_sent();
         }
         if let Err(error) = (0..pairs).try_for_each(|n| self.begin(kernel, n)) {
-            eprintln!("softmmu: unable to start vhost net: {error}: falling back on userspace virtio");
+            util::error_report!("unable to start vhost net: {error}: falling back on userspace virtio");
             self.end(kernel);
         }
     }

@@ -206,7 +206,7 @@ impl VirtIOPciProxy {
             let _ = self.modern.set(modern);
         }
         if self.vectors() > 0 && self.msix_init_exclusive_bar(self.vectors() as usize, MSIX_BAR).is_err() {
-            eprintln!("softmmu: warning: unable to init msix vectors to {}", self.vectors());
+            util::warn_report!("unable to init msix vectors to {}", self.vectors());
             self.nvectors.set(0);
         }
         if self.is_legacy() {
@@ -222,9 +222,7 @@ impl VirtIOPciProxy {
             if !device.legacy_check_disabled() {
                 bail!("device is modern-only, use disable-legacy=on");
             }
-            eprintln!(
-                "softmmu: warning: device is modern-only, but for backward compatibility legacy is allowed"
-            );
+            util::warn_report!("device is modern-only, but for backward compatibility legacy is allowed");
         }
         if device.offers(feature::ACCESS_PLATFORM) {
             bail!("VIRTIO_F_IOMMU_PLATFORM was supported by neither legacy nor transitional device");
@@ -302,7 +300,7 @@ impl VirtIOPciProxy {
             match device.start_notifier(queue) {
                 Ok(eventfd) => all.extend(self.assign(queue, &eventfd)),
                 // Its notifications come to the handlers of the regions, which is slower.
-                Err(error) => eprintln!("softmmu: unable to init event notifier: {error}"),
+                Err(error) => util::error_report!("unable to init event notifier: {error}"),
             }
         }
     }

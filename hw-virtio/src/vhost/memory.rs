@@ -84,7 +84,7 @@ impl MemoryListener for GuestMemory {
 
     fn commit(&self) {
         if let Err(error) = self.set() {
-            eprintln!("softmmu: vhost: unable to set the memory table: {error}");
+            util::error_report!("vhost: unable to set the memory table: {error}");
         }
     }
 }

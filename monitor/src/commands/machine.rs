@@ -127,6 +127,17 @@ enum HostMemPolicy {
     Interleave,
 }
 
+impl HostMemPolicy {
+    fn of(backend: &dyn qom::Object) -> Self {
+        match backend.property_get("policy").ok().as_ref().and_then(Value::as_str) {
+            Some("preferred") => Self::Preferred,
+            Some("bind") => Self::Bind,
+            Some("interleave") => Self::Interleave,
+            _ => Self::Default,
+        }
+    }
+}
+
 #[derive(QapiType)]
 struct Memdev {
     id: Option<String>,
@@ -148,16 +159,19 @@ fn query_memdev() -> Result<Vec<Memdev>> {
     Ok(backends
         .map(|(id, backend)| {
             let get = |name| backend.property_get(name).unwrap_or(Value::Null);
+            let is = |name| get(name).as_bool().unwrap_or_default();
+            let nodes = get("host-nodes");
+            let nodes = nodes.as_array().into_iter().flatten().filter_map(Value::as_u64);
             Memdev {
                 id: Some(id),
                 size: get("size").as_u64().unwrap_or_default(),
-                merge: false,
-                dump: true,
-                prealloc: get("prealloc").as_bool().unwrap_or_default(),
-                share: get("share").as_bool().unwrap_or_default(),
-                reserve: Some(true),
-                host_nodes: Vec::new(),
-                policy: HostMemPolicy::Default,
+                merge: is("merge"),
+                dump: is("dump"),
+                prealloc: is("prealloc"),
+                share: is("share"),
+                reserve: Some(is("reserve")),
+                host_nodes: nodes.filter_map(|node| u16::try_from(node).ok()).collect(),
+                policy: HostMemPolicy::of(&*backend),
             }
         })
         .collect())

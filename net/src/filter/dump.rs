@@ -67,7 +67,7 @@ impl NetFilter for FilterDump {
         let mut open = self.open.lock();
         let ethernet = packet.bytes.get(packet.vnet_hdr_len..).unwrap_or_default();
         if open.as_mut().is_some_and(|dump| dump.write(ethernet).is_err()) {
-            eprintln!("softmmu: network dump write error - stopping dump");
+            util::error_report!("network dump write error - stopping dump");
             *open = None;
         }
         Verdict::Pass

@@ -109,7 +109,7 @@ impl FilterRedirector {
         match incoming.as_mut()?.next() {
             Ok(packet) => packet,
             Err(framing::TooLong) => {
-                eprintln!("softmmu: filter-redirector: a packet that is too long came; no more is read");
+                util::error_report!("filter-redirector: a packet that is too long came; no more is read");
                 *incoming = None;
                 None
             }

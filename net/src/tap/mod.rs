@@ -193,7 +193,7 @@ impl NetClient for Tap {
         if let Some((script, ifname)) = &self.down
             && let Err(error) = launch_script(script, ifname)
         {
-            eprintln!("softmmu: {error}");
+            util::error_report!("{error}");
         }
     }
 
@@ -243,7 +243,7 @@ impl VnetHdr for Tap {
         if linux::set_offload(&self.fd, bits).is_err() {
             // Newer hosts know no UFO.
             if let Err(error) = linux::set_offload(&self.fd, bits & !linux::TUN_F_UFO) {
-                eprintln!("softmmu: TUNSETOFFLOAD ioctl() failed: {}", OsError(error.into()));
+                util::error_report!("TUNSETOFFLOAD ioctl() failed: {}", OsError(error.into()));
             }
         }
     }

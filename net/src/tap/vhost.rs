@@ -42,7 +42,7 @@ impl Vhost {
             }
             Err(error) if forced => Err(error),
             Err(error) => {
-                eprintln!("softmmu: warning: {error}");
+                util::warn_report!("{error}");
                 Ok(None)
             }
         }

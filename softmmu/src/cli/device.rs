@@ -29,6 +29,8 @@ pub struct DeviceOptions {
     pub id: Option<String>,
     /// Its properties, in order; strings but for those from JSON.
     pub properties: Vec<(String, Value)>,
+    /// It was given as JSON.
+    pub json: bool,
     /// Whether its properties are to be listed instead.
     pub help: bool,
     /// The option.
@@ -44,6 +46,8 @@ pub struct ObjectOptions {
     pub id: String,
     /// Its properties, sorted; strings but for those from JSON.
     pub properties: Map<String, Value>,
+    /// It was given as JSON.
+    pub json: bool,
     /// Whether its properties are to be listed instead.
     pub help: bool,
     /// The option.
@@ -156,6 +160,7 @@ fn device(occurrence: &Occurrence, warnings: &mut Vec<String>) -> Result<DeviceO
             driver,
             id,
             properties: map.into_iter().collect(),
+            json: true,
             help: false,
             location,
         });
@@ -166,7 +171,7 @@ fn device(occurrence: &Occurrence, warnings: &mut Vec<String>) -> Result<DeviceO
     let help = opts.values.iter().any(|(name, _)| is_help(name));
     let properties = opts.values.into_iter().filter(|(name, _)| name != "driver" && !is_help(name));
     let properties = properties.map(|(name, value)| (name, Value::String(value))).collect();
-    Ok(DeviceOptions { driver, id: opts.id, properties, help, location })
+    Ok(DeviceOptions { driver, id: opts.id, properties, json: false, help, location })
 }
 
 fn object(occurrence: &Occurrence) -> Result<ObjectOptions, CliError> {
@@ -182,7 +187,8 @@ fn object(occurrence: &Occurrence) -> Result<ObjectOptions, CliError> {
         id => id.ok_or_else(|| missing("id"))?,
     };
     check_id(Some(id.as_str()).filter(|_| !keyval.help), occurrence)?;
-    Ok(ObjectOptions { qom_type, id, properties, help: keyval.help, location: occurrence.location.clone() })
+    let (json, location) = (occurrence.text().starts_with('{'), occurrence.location.clone());
+    Ok(ObjectOptions { qom_type, id, properties, json, help: keyval.help, location })
 }
 
 fn global(occurrence: &Occurrence, warnings: &mut Vec<String>) -> Result<GlobalProperty, CliError> {

@@ -180,7 +180,8 @@ impl CommandLine {
         for occurrence in self.all(OptionId::Acpitable) {
             let opts = parse_opts(&ACPI, occurrence, &mut warnings)?;
             let table = acpi_table(&opts).map_err(|error| occurrence.error(error))?;
-            let told = table.warnings().iter().map(|warning| format!("{}: {warning}", occurrence.location));
+            let told =
+                table.warnings().iter().map(|warning| format!("{}: warning: {warning}", occurrence.location));
             warnings.extend(told);
             tables.push(table);
         }
@@ -214,7 +215,7 @@ fn fw_cfg_file(
     }
     if !name.starts_with("opt/") && matches!(content, FwCfgContent::Bytes(_)) {
         warnings.push(format!(
-            "{}: externally provided fw_cfg item names should be prefixed with \"opt/\"",
+            "{}: warning: externally provided fw_cfg item names should be prefixed with \"opt/\"",
             occurrence.location
         ));
     }

@@ -90,6 +90,7 @@ pub(super) fn virtfs_device(occurrence: &Occurrence) -> Result<DeviceOptions, Cl
         driver: "virtio-9p-pci".to_owned(),
         id: None,
         properties: properties.map(|(name, value)| (name.to_owned(), Value::String(value))).into(),
+        json: false,
         help: false,
         location: occurrence.location.clone(),
     })

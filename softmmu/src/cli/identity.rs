@@ -1,6 +1,7 @@
-//! `-name` and `-uuid`.
+//! `-name`, `-uuid` and `-msg`.
 
 use util::option::{OptDesc, OptType, OptsDesc};
+use util::report::MessageOptions;
 
 use super::{CliError, CommandLine, OptionId};
 
@@ -12,6 +13,16 @@ static NAME: OptsDesc = OptsDesc {
         OptDesc { name: "guest", kind: OptType::String },
         OptDesc { name: "process", kind: OptType::String },
         OptDesc { name: "debug-threads", kind: OptType::Bool },
+    ],
+};
+
+static MSG: OptsDesc = OptsDesc {
+    name: "msg",
+    implied: None,
+    merge: true,
+    descs: &[
+        OptDesc { name: "timestamp", kind: OptType::Bool },
+        OptDesc { name: "guest-name", kind: OptType::Bool },
     ],
 };
 
@@ -38,6 +49,19 @@ impl CommandLine {
             process: opts.get("process").map(str::to_owned),
             debug_threads: opts.get_bool("debug-threads").unwrap_or(false),
         })
+    }
+
+    /// `-msg`, with the guest's name from `-name`.
+    ///
+    /// # Errors
+    /// Text that does not parse.
+    pub fn messages(&mut self) -> Result<MessageOptions, CliError> {
+        let opts = self.merged_opts(OptionId::Msg, &MSG)?;
+        let guest_name = match opts.get_bool("guest-name") {
+            Some(true) => self.name()?.guest,
+            _ => None,
+        };
+        Ok(MessageOptions { timestamp: opts.get_bool("timestamp").unwrap_or(false), guest_name })
     }
 
     /// `-uuid`, its bytes in the order written.

@@ -39,7 +39,8 @@ impl CommandLine {
     pub fn memory(&mut self, default_size: u64) -> Result<MemoryOptions, CliError> {
         let opts = self.merged_opts(OptionId::Memory, &DESC)?;
         if let Some(text) = opts.get("size").filter(|text| is_hex_with_suffix(text)) {
-            self.warnings.push(format!("Using a multiplier suffix on hex numbers is deprecated: {text}"));
+            self.warnings
+                .push(format!("warning: Using a multiplier suffix on hex numbers is deprecated: {text}"));
         }
         let members = self.machine_members("memory")?;
         if let Some(key) = members.keys().find(|key| !["size", "max-size", "slots"].contains(&key.as_str())) {

@@ -294,7 +294,7 @@ options! {
         QtestLog "qtest-log" arg Full "FILE" "";
         Plugin "plugin" arg Later "[file=]FILE[,NAME=VALUE]" "load a plugin";
         AsyncTeardown "async-teardown" flag Later "" "tear down in the background";
-        Msg "msg" arg Later "[timestamp=on|off][,guest-name=on|off]" "what messages begin with";
+        Msg "msg" arg Full "[timestamp=on|off][,guest-name=on|off]" "what messages begin with";
         DumpVmstate "dump-vmstate" arg Later "FILE" "write the devices' state descriptions to a file";
         EnableSyncProfile "enable-sync-profile" flag Later "" "profile locks";
     }

@@ -69,7 +69,7 @@ impl CommandLine {
         let given = Given::read(&keyval.map, limits)?;
         if keyval.map.values().any(|value| number(value) == Some(0)) {
             self.warnings.push(
-                "Deprecated CPU topology (considered invalid): CPU topology parameters must be greater than zero"
+                "warning: Deprecated CPU topology (considered invalid): CPU topology parameters must be greater than zero"
                     .to_owned(),
             );
         }

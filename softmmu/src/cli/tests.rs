@@ -257,7 +257,7 @@ mod memory {
     fn hex_with_a_suffix_is_warned_about() {
         let mut line = parse(&["-m", "0x40M"]);
         line.memory(DEFAULT_RAM).unwrap();
-        assert_eq!(line.warnings, ["Using a multiplier suffix on hex numbers is deprecated: 0x40M"]);
+        assert_eq!(line.warnings, ["warning: Using a multiplier suffix on hex numbers is deprecated: 0x40M"]);
     }
 
     #[test]
@@ -334,7 +334,7 @@ mod smp {
         for text in ["0", "cpus=0", "0,sockets=2", "4,dies=0", "clusters=0"] {
             let mut line = parse(&["-smp", text]);
             line.smp(&PC).unwrap();
-            let warning = "Deprecated CPU topology (considered invalid): \
+            let warning = "warning: Deprecated CPU topology (considered invalid): \
                            CPU topology parameters must be greater than zero";
             assert_eq!(line.warnings, [warning], "{text}");
         }
@@ -579,7 +579,7 @@ mod others {
         assert_eq!(overcommit, OvercommitOptions { mem_lock: true, cpu_pm: false });
         let mut line = parse(&["-overcommit", "nomem-lock"]);
         assert!(!line.overcommit().unwrap().mem_lock);
-        let warning = "-overcommit nomem-lock: short-form boolean option 'nomem-lock' deprecated\n\
+        let warning = "-overcommit nomem-lock: warning: short-form boolean option 'nomem-lock' deprecated\n\
                        Please use mem-lock=off instead";
         assert_eq!(line.warnings, [warning]);
     }

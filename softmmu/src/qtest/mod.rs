@@ -61,7 +61,7 @@ impl UserCreatable for QTest {
 /// When the chardev or the log cannot be opened.
 pub fn qtest_server_init(chardev: &str, log: Option<&str>) -> Result<()> {
     chardev::new_from_compat("qtest", chardev, false).map_err(|error| {
-        eprintln!("softmmu: -qtest {chardev}: {error}");
+        util::error_report!("-qtest {chardev}: {error}");
         Error::new(format!("Failed to initialize device for qtest: \"{chardev}\""))
     })?;
     let server = object_new("qtest")?;

@@ -48,7 +48,7 @@ pub(super) fn init(kvm: &KvmState) {
     let queued = kvm.vm.then(move |vm| {
         if let Err(error) = vm.enable_cap(&cap) {
             // As QEMU: the guest runs all the same.
-            eprintln!("softmmu: kvm: guest stopping CPU not supported: {}", OsError(error.into()));
+            util::error_report!("kvm: guest stopping CPU not supported: {}", OsError(error.into()));
         }
         Ok(())
     });

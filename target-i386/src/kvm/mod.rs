@@ -111,7 +111,7 @@ pub(crate) fn nmi_current() {
             return;
         }
         if let Err(error) = vcpu.nmi() {
-            eprintln!("softmmu: KVM: injection failed, NMI lost ({error})");
+            util::error_report!("KVM: injection failed, NMI lost ({error})");
         }
     });
 }

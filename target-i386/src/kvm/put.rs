@@ -162,7 +162,7 @@ fn warn_refused(msr: kvm_msr_entry) {
     let slot = &WARNED[(msr.index % 61) as usize];
     if !slot.swap(true, Ordering::Relaxed) {
         let (index, data) = (msr.index, msr.data);
-        eprintln!("softmmu: warning: the host's KVM refuses MSR {index:#x} = {data:#x}: left as it is");
+        util::warn_report!("the host's KVM refuses MSR {index:#x} = {data:#x}: left as it is");
     }
 }
 

@@ -200,7 +200,7 @@ impl VmState for X86Cpu {
         on_thread(self, |cpu| match synchronized(cpu, |vcpu| get(cpu, vcpu)) {
             Some(Ok(state)) => Some(state),
             Some(Err(error)) => {
-                eprintln!("softmmu: {error}");
+                util::error_report!("{error}");
                 None
             }
             None => Some(CpuState {

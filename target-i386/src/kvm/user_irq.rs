@@ -174,7 +174,7 @@ pub(super) fn process_async_events(cpu: &X86Cpu, vcpu: &VcpuFd) {
     if take(&irq.nmi)
         && let Err(error) = vcpu.nmi()
     {
-        eprintln!("softmmu: KVM: injection failed, NMI lost ({error})");
+        util::error_report!("KVM: injection failed, NMI lost ({error})");
     }
     if take(&irq.smi) {
         // A KVM without SMM has no such interrupt.
