@@ -91,9 +91,9 @@ pub trait KvmArchCpu: Send + Sync {
     fn cr8(&self) -> u8 {
         0
     }
-    /// What the guest made of CR8 and IA32_APIC_BASE.
-    fn set_apic_registers(&self, cr8: u8, apic_base: u64) {
-        let _ = (cr8, apic_base);
+    /// What the guest made of CR8 and IA32_APIC_BASE, and whether it is in system management mode.
+    fn set_apic_registers(&self, cr8: u8, apic_base: u64, smm: bool) {
+        let _ = (cr8, apic_base, smm);
     }
     /// A local APIC in the kernel ended an interrupt of the board's own I/O APIC.
     fn ioapic_eoi(&self, vector: u8) {

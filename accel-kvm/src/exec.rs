@@ -159,12 +159,27 @@ fn pre_run(this: &VcpuThread, exec: &mut Exec) {
 /// Tells the local APIC what the guest made of its registers that are the processor's (`kvm_arch_post_run`).
 fn post_run(this: &VcpuThread, exec: &mut Exec) {
     let page = exec.vcpu.page();
-    let (cr8, apic_base) = (page.cr8 as u8, page.apic_base);
-    this.arch.set_apic_registers(cr8, apic_base);
+    let (cr8, apic_base, smm) = (page.cr8 as u8, page.apic_base, is_in_smm(page));
+    this.arch.set_apic_registers(cr8, apic_base, smm);
+}
+
+/// Whether the guest was in system management mode when it left.
+#[inline]
+fn is_in_smm(page: &kb::kvm_run) -> bool {
+    u32::from(page.flags) & kb::KVM_RUN_X86_SMM != 0
 }
 
 #[inline]
 fn handle_access(exec: &mut Exec, exit: Exit) {
+    if is_in_smm(exec.vcpu.page()) {
+        memory::with_secure_access(|| answer_access(exec, exit));
+    } else {
+        answer_access(exec, exit);
+    }
+}
+
+#[inline]
+fn answer_access(exec: &mut Exec, exit: Exit) {
     match exit {
         Exit::Io { write, size, port, count, offset } => handle_io(exec, write, size, port, count, offset),
         Exit::Mmio { write, address, len, data } => handle_mmio(exec, write, address, len, data),

@@ -153,9 +153,6 @@ impl PflashCfi01 {
                 bail!("attribute \"{name}\" must be 1, 2 or 4.");
             }
         }
-        if self.secure.get() {
-            bail!("attribute \"secure\" is not supported yet.");
-        }
         Ok(Bank {
             blocks: self.num_blocks.get(),
             sector_len: self.sector_length.get(),
@@ -223,15 +220,26 @@ impl BlockDevice for PflashCfi01 {
     }
 }
 
+impl PflashCfi01 {
+    /// Whether the access that is being answered is no business of whoever makes it.
+    fn is_refused(&self) -> bool {
+        self.secure.get() && !memory::access_is_secure()
+    }
+}
+
 impl RegionOps for PflashCfi01 {
     fn read(&self, offset: u64, size: u8) -> u64 {
         let Some(flash) = self.flash.get() else { return 0 };
         let Some(array) = flash.all() else { return 0 };
-        flash.chip.lock().read(&array, offset, size).into()
+        let mut chip = flash.chip.lock();
+        if self.is_refused() {
+            return chip.read_array(&array, offset, size).into();
+        }
+        chip.read(&array, offset, size).into()
     }
 
     fn write(&self, offset: u64, value: u64, size: u8) {
-        let Some(flash) = self.flash.get() else { return };
+        let Some(flash) = self.flash.get().filter(|_| !self.is_refused()) else { return };
         let Some(array) = flash.all() else { return };
         let changed = flash.chip.lock().write(&array, offset, value as u32, size);
         if let Some(changed) = changed {

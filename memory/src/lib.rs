@@ -27,6 +27,7 @@
 
 mod access;
 mod address_space;
+mod attrs;
 mod flat_view;
 mod guest_memory;
 mod io;
@@ -39,6 +40,7 @@ pub use access::{AccessLimits, AccessRules, Endianness, MemTxResult, RegionOps};
 pub use address_space::{
     AddressSpace, SpaceReader, address_space_io, address_space_memory, get_system_io, get_system_memory,
 };
+pub use attrs::{access_is_secure, with_secure_access};
 pub use flat_view::{FlatRange, FlatView};
 pub use listener::{EventNotifier, IoEventFd, MemoryListener};
 pub use program::release_program_code;

@@ -108,3 +108,36 @@ fn two_lie_one_below_the_other() {
     let get = r#"{"execute": "qom-get", "arguments": {"path": "/machine", "property": "pflash1"}}"#;
     assert_eq!(vm.qmp(get), "vars");
 }
+
+/// Over qtest nobody is in system management mode.
+#[test]
+fn secure_flash_is_read_and_takes_no_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = image(folder.path());
+    let bytes = fs::read(&path).unwrap();
+    let mut arguments = program(&path, "");
+    arguments.extend(["-global", "driver=cfi.pflash01,property=secure,value=on"].map(str::to_owned));
+    let mut vm = start(arguments);
+    let base = FOUR_GIB - SIZE;
+    for (offset, value) in [(0, 0x90), (0x1000, 0x20), (0x1000, 0xd0), (0x1234, 0x40), (0x1234, 0)] {
+        vm.writeb(base + offset, value);
+    }
+    assert_eq!(vm.memread(base, SIZE as usize), bytes);
+    // At a command, too, as from a state that was saved in that mode.
+    let state = |vm: &mut QTest| {
+        vm.qmp(
+            r#"{"execute": "qom-get", "arguments": {"path": "/machine/system.flash0", "property": "state"}}"#,
+        )
+    };
+    let mut value = state(&mut vm);
+    let cmd = value.pointer_mut("/cfi.pflash01/state/cmd").expect("the command is state");
+    assert_eq!(*cmd, 0);
+    *cmd = 0x90.into();
+    let set = serde_json::json!({"execute": "qom-set", "arguments":
+        {"path": "/machine/system.flash0", "property": "state", "value": value}});
+    assert_eq!(vm.qmp(&set.to_string()), serde_json::json!({}));
+    assert_eq!(vm.memread(base, 64), bytes[..64]);
+    assert_eq!(state(&mut vm), value, "it stays at the command");
+    assert!(vm.quit().success());
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}

@@ -103,7 +103,8 @@ impl Pflash {
         }
     }
 
-    fn read_array(&self, array: &VolatileSlice<'_>, offset: u64, size: u8) -> u32 {
+    /// What the array has, whatever command the chip is at.
+    pub fn read_array(&self, array: &VolatileSlice<'_>, offset: u64, size: u8) -> u32 {
         let mut bytes = [0; 4];
         let Some(part) = bytes.get_mut(..size.into()) else { return 0 };
         // Outside there is nothing, and nobody reads there.

@@ -246,8 +246,10 @@ impl KvmArchCpu for X86Cpu {
         self.user_irq.apic().map_or(0, |apic| apic.cr8())
     }
 
-    fn set_apic_registers(&self, cr8: u8, apic_base: u64) {
-        self.user_irq.set_apic_registers(cr8, apic_base);
+    fn set_apic_registers(&self, cr8: u8, apic_base: u64, smm: bool) {
+        if self.user_irq.set_apic_registers(cr8, apic_base, smm) {
+            self.wake_idle();
+        }
     }
 
     fn ioapic_eoi(&self, vector: u8) {

@@ -26,6 +26,8 @@ pub(crate) struct UserIrq {
     init: AtomicBool,
     sipi: AtomicBool,
     halted: AtomicBool,
+    /// In system management mode, where INIT waits.
+    smm: AtomicBool,
     /// Whether it took interrupts when it halted.
     interruptible: AtomicBool,
 }
@@ -39,6 +41,8 @@ pub(crate) struct Waiting {
     sipi: bool,
     halted: bool,
     interruptible: bool,
+    #[serde(default)]
+    smm: bool,
 }
 
 fn get(flag: &AtomicBool) -> bool {
@@ -70,6 +74,7 @@ impl UserIrq {
         }
         set(&self.halted, self.apic().is_some() && !bootstrap);
         set(&self.interruptible, false);
+        set(&self.smm, false);
     }
 
     pub(crate) fn waiting(&self) -> Waiting {
@@ -80,6 +85,7 @@ impl UserIrq {
             sipi: get(&self.sipi),
             halted: get(&self.halted),
             interruptible: get(&self.interruptible),
+            smm: get(&self.smm),
         }
     }
 
@@ -90,6 +96,7 @@ impl UserIrq {
         set(&self.sipi, waiting.sipi);
         set(&self.halted, waiting.halted);
         set(&self.interruptible, waiting.interruptible);
+        set(&self.smm, waiting.smm);
     }
 
     pub(crate) fn set_intr(&self, level: bool) {
@@ -111,21 +118,33 @@ impl UserIrq {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        get(&self.halted) && !self.wakes() && !get(&self.init) && !get(&self.sipi)
+        get(&self.halted) && !self.wakes() && !self.takes_init() && !get(&self.sipi)
+    }
+
+    /// Whether an INIT waits that can be taken.
+    fn takes_init(&self) -> bool {
+        get(&self.init) && !get(&self.smm)
     }
 
     pub(crate) fn take_interrupt(&self) -> Option<u8> {
         cpu_get_pic_interrupt(self.apic().map(|apic| &**apic))
     }
 
-    pub(crate) fn set_apic_registers(&self, cr8: u8, base: u64) {
-        let Some(apic) = self.apic() else { return };
+    /// Gives whether an INIT can be taken that could not before.
+    #[must_use]
+    pub(crate) fn set_apic_registers(&self, cr8: u8, base: u64, smm: bool) -> bool {
+        let left_smm = get(&self.smm) && !smm;
+        if get(&self.smm) != smm {
+            set(&self.smm, smm);
+        }
+        let Some(apic) = self.apic() else { return false };
         if apic.cr8() != cr8 {
             apic.set_cr8(cr8);
         }
         if apic.base() != base {
             apic.set_base(base);
         }
+        left_smm && get(&self.init)
     }
 }
 
@@ -165,7 +184,7 @@ impl ApicCpu for X86Cpu {
 /// Takes up what came for the CPU whose thread this is.
 pub(super) fn process_async_events(cpu: &X86Cpu, vcpu: &VcpuFd) {
     let irq = &cpu.user_irq;
-    if take(&irq.init) {
+    if irq.takes_init() && take(&irq.init) {
         init(cpu);
     }
     if irq.wakes() {
@@ -211,4 +230,21 @@ fn start_up(cpu: &X86Cpu) {
         state.registers.rip = 0;
     });
     set(&cpu.user_irq.halted, false);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SDM volume 3C, 32.3: INIT is held pending in system management mode.
+    #[test]
+    fn init_waits_for_the_end_of_system_management_mode() {
+        let irq = UserIrq::default();
+        irq.set_waiting(&Waiting { init: true, halted: true, smm: true, ..Waiting::default() });
+        assert!(!irq.takes_init() && irq.is_idle());
+        set(&irq.smm, false);
+        assert!(irq.takes_init() && !irq.is_idle());
+        irq.reset(true);
+        assert_eq!(irq.waiting(), Waiting::default());
+    }
 }
