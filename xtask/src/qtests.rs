@@ -48,6 +48,8 @@ const PROGRAMS: [&str; 24] = [
     "test-x86-cpuid-compat",
     "wdt_ib700-test",
 ];
+/// Those of them that look at more where they may take longer; `qos-test` counts tests with folders of the host to it.
+const SLOW: [&str; 4] = ["device-introspect-test", "qom-test", "qos-test", "test-hmp"];
 /// Where `qos-test` has the tests of a PC's PCI devices.
 const QOS_ROOT: &str = "/x86_64/pc/i440FX-pcihost/pci-bus-pc/pci-bus/";
 /// Which of those there it is to run: it has tests of devices that this machine does not have, and runs all unless told.
@@ -197,12 +199,10 @@ fn run(build: &Path, name: &str, binary: &Path) -> Result<Tally> {
 
 /// What a program is told to run of its tests.
 fn arguments(name: &str) -> Vec<String> {
-    if name != "qos-test" {
-        return Vec::new();
-    }
-    let paths = QOS_PATHS.iter().flat_map(|path| ["-p".to_owned(), format!("{QOS_ROOT}{path}")]);
-    // Tests with folders of the host are among the slow ones.
-    ["-m".to_owned(), "slow".to_owned()].into_iter().chain(paths).collect()
+    let slow = SLOW.contains(&name).then_some(["-m".to_owned(), "slow".to_owned()]);
+    let paths = QOS_PATHS.iter().filter(|_| name == "qos-test");
+    let paths = paths.flat_map(|path| ["-p".to_owned(), format!("{QOS_ROOT}{path}")]);
+    slow.into_iter().flatten().chain(paths).collect()
 }
 
 /// Builds programs; gives the folder they are built in.

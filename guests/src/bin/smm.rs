@@ -1,7 +1,7 @@
 //! System management mode: SMRAM that only its handler sees, SMIs by the APM control port. Needs
 //! `-machine smm=on`; firmware, or the board in its place, has put SMBASE at 0xa0000. `vga`: there is a display
 //! adapter, whose memory shows where closed SMRAM is; without one QEMU's chipset shows the memory all the same.
-//! `strict`: the lock is as in the data sheet, which QEMU leaves out.
+//! `flash`: there is blank flash memory with `secure=on`. `strict`: the lock is as in the data sheet, which QEMU leaves out.
 #![no_std]
 #![no_main]
 
@@ -31,6 +31,14 @@ const COUNTER: u64 = 0xa_9000;
 /// `inc byte cs:[0x9000]; mov al, 0x5a; out 0xb3, al; rsm`, in a segment of 16-bit code at SMBASE.
 const CODE: [u8; 11] = [0x2e, 0xfe, 0x06, 0x00, 0x90, 0xb0, 0x5a, 0xe6, 0xb3, 0x0f, 0xaa];
 
+/// A byte of the flash memory, and the handler that programs it, between what the other one does:
+/// `mov al, 0x40; mov [FLASH], al; mov al, 0x5a; mov [FLASH], al; mov al, 0xff; mov [FLASH], al`.
+const FLASH: u64 = 0xffff_f000;
+const PROGRAM: [u8; 24] = [
+    0xb0, 0x40, 0x67, 0xa2, 0x00, 0xf0, 0xff, 0xff, 0xb0, 0x5a, 0x67, 0xa2, 0x00, 0xf0, 0xff, 0xff, 0xb0,
+    0xff, 0x67, 0xa2, 0x00, 0xf0, 0xff, 0xff,
+];
+
 fn main(info: &BootInfo) {
     let (vga, strict) = (info.flag("vga"), info.flag("strict"));
     // The handler that is there comes back.
@@ -59,11 +67,25 @@ fn main(info: &BootInfo) {
     HOST_BRIDGE.write8(SMRAM, OPEN);
     equal("counted-in-smram", read8(COUNTER).into(), 9);
     equal("handler-as-it-was", read16(HANDLER).into(), 0xfe2e);
+    if info.flag("flash") {
+        flash();
+    }
     if strict {
         HOST_BRIDGE.write8(SMRAM, LOCKED);
         HOST_BRIDGE.write8(SMRAM, OPEN);
         equal("locked", HOST_BRIDGE.read8(SMRAM).into(), LOCKED.into());
     }
+}
+
+/// Only the handler's commands are taken.
+fn flash() {
+    [0x40, 0x00, 0xff].into_iter().for_each(|byte| write8(FLASH, byte));
+    equal("flash-not-from-outside", read8(FLASH).into(), 0xff);
+    HOST_BRIDGE.write8(SMRAM, OPEN);
+    (HANDLER..).zip(PROGRAM.into_iter().chain(CODE)).for_each(|(at, byte)| write8(at, byte));
+    HOST_BRIDGE.write8(SMRAM, CLOSED);
+    equal("flash-handler-ran", status_after(0x58).into(), 0x5a);
+    equal("flash-from-smm", read8(FLASH).into(), 0x5a);
 }
 
 /// What the status port holds after a command: what the handler writes, if it runs soon. (An emulator may take

@@ -231,9 +231,25 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "smm",
         format: Format::Bare("smm.pvh"),
-        arguments: &["-machine", "smm=on", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x4"],
-        append: "strict",
-        steps: &[Expect("ok handler-ran"), Expect("ok counted-in-smram"), Expect("ok locked")],
+        arguments: &[
+            "-machine",
+            "smm=on",
+            "-device",
+            "isa-debug-exit,iobase=0xf4,iosize=0x4",
+            "-drive",
+            "if=pflash,format=raw,file=/flash",
+            "-global",
+            "driver=cfi.pflash01,property=secure,value=on",
+        ],
+        before: "head -c 262144 /dev/zero | tr '\\0' '\\377' >/flash\n",
+        append: "strict flash",
+        steps: &[
+            Expect("ok handler-ran"),
+            Expect("ok counted-in-smram"),
+            Expect("ok flash-not-from-outside"),
+            Expect("ok flash-from-smm"),
+            Expect("ok locked"),
+        ],
         status: 1,
         ..PLAIN
     },
