@@ -34,7 +34,7 @@ pub struct KvmPit {
     /// What happens to ticks the guest missed
     #[property(default = LostTickPolicy::Delay, name = "lost_tick_policy")]
     lost_tick_policy: Property<LostTickPolicy>,
-    /// The chip's state while the machine is stopped.
+    /// The chip's state while the machine is stopped, as it is at first: the kernel's counts on in that time.
     stopped: Mutex<Option<I8254>>,
 }
 qom::type_init!(KvmPit);
@@ -191,6 +191,7 @@ impl DeviceImpl for KvmPit {
             vm.create_pit2(kvm_pit_config::default()).map_err(refused("Create kernel PIT"))?;
             if policy == LostTickPolicy::Discard { kvm.set_pit_reinjection(false) } else { Ok(()) }
         })?;
+        *self.stopped.lock() = Some(I8254::new(now_ns(ClockType::Virtual)));
         let this = Arc::downgrade(self);
         let control = Arc::new(move |_: u32, enabled: bool| {
             if let Some(this) = this.upgrade() {
