@@ -99,6 +99,9 @@ pub struct Request {
 /// What is called when a request is done, and gets it back; on any thread, with no lock held.
 pub type Completion = Box<dyn FnOnce(Request, io::Result<()>) + Send>;
 
+/// Whether a request is under way, of whose end its completion will be told; otherwise both are given back.
+pub(crate) type Submitted = std::result::Result<(), (Request, Completion)>;
+
 /// What a device can be told and asked (`BlockDevOps`).
 pub trait BlockDevice: Send + Sync {
     /// Its id, or its path where it has none.
@@ -446,31 +449,39 @@ impl BlockBackend {
     }
 
     fn start(self: &Arc<Self>, request: Request, begun: Instant, done: Completion) {
-        let backend = self.clone();
-        let finish = move |request: Request, result: io::Result<()>| {
-            backend.stats.count(&request, begun, &result);
-            done(request, result);
-            if backend.in_flight.fetch_sub(1, Ordering::AcqRel) == 1
-                && backend.waiters.load(Ordering::Acquire) > 0
-            {
-                drop(backend.draining.lock());
-                backend.idle.notify_all();
-            }
-        };
-        let Some(node) = self.node() else { return finish(request, Err(no_medium())) };
+        let Some(node) = self.node() else { return self.finish(request, begun, Err(no_medium()), done) };
         let write_through = !self.write_cache();
         if let Some(result) = try_at_once(&node, &request, write_through) {
-            return finish(request, result);
+            return self.finish(request, begun, result, done);
         }
         if node.driver().never_waits() {
             let result = carry_out(&node, &request, write_through);
-            return finish(request, result);
+            return self.finish(request, begun, result, done);
+        }
+        let backend = self.clone();
+        let mut done: Completion =
+            Box::new(move |request, result| backend.finish(request, begun, result, done));
+        let mut request = request;
+        if node.driver().has_queue() && !(write_through && request.op == Op::Write) {
+            (request, done) = match node.submit(request.offset, request, done) {
+                Ok(()) => return,
+                Err(left) => left,
+            };
         }
         let work = move || {
             let result = carry_out(&node, &request, write_through);
-            finish(request, result);
+            done(request, result);
         };
         self.pool.get_or_init(ThreadPool::default).run(Box::new(work));
+    }
+
+    fn finish(&self, request: Request, begun: Instant, result: io::Result<()>, done: Completion) {
+        self.stats.count(&request, begun, &result);
+        done(request, result);
+        if self.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 && self.waiters.load(Ordering::Acquire) > 0 {
+            drop(self.draining.lock());
+            self.idle.notify_all();
+        }
     }
 
     /// Lets go what waits for its turn; whether anything ever does.

@@ -216,8 +216,10 @@ pub fn drive_new(options: &DriveOptions<'_>) -> Result<Option<DriveInfo>> {
     let snapshot = taken.flag("snapshot")?.unwrap_or(options.snapshot);
     let on_error =
         (take_on_error(&mut taken, "rerror", &place)?, take_on_error(&mut taken, "werror", &place)?);
-    if taken.flag("copy-on-read")?.unwrap_or(false) {
-        bail!("copy-on-read=on is not supported yet");
+    let mut copy_on_read = taken.flag("copy-on-read")?.unwrap_or(false);
+    if copy_on_read && read_only {
+        eprintln!("softmmu: warning: disabling copy-on-read on read-only drive");
+        copy_on_read = false;
     }
     let (limits, group) = take_limits(&mut taken)?;
     for name in ["stats-account-invalid", "stats-account-failed"] {
@@ -231,7 +233,8 @@ pub fn drive_new(options: &DriveOptions<'_>) -> Result<Option<DriveInfo>> {
         return Ok(None);
     }
     let (cache, writeback) = take_cache(&mut taken)?;
-    let node = open_medium(taken, cache, read_only, snapshot)?;
+    let as_said = Inherited { cache, read_only, copy_on_read, ..Inherited::default() };
+    let node = open_medium(taken, as_said, snapshot)?;
     let backend = backend::new_named(&id)?;
     backend.set_on_error(on_error.0, on_error.1);
     backend.set_write_cache(writeback);
@@ -389,12 +392,7 @@ fn take_cache(taken: &mut Taken) -> Result<(CacheMode, bool)> {
 }
 
 /// Opens what the options name; `None` where they name nothing.
-fn open_medium(
-    mut taken: Taken,
-    cache: CacheMode,
-    read_only: bool,
-    snapshot: bool,
-) -> Result<Option<Arc<BlockNode>>> {
+fn open_medium(mut taken: Taken, as_said: Inherited, snapshot: bool) -> Result<Option<Arc<BlockNode>>> {
     let format = taken.take("format");
     let driver = taken.take("driver");
     if format.is_some() && driver.is_some() {
@@ -408,12 +406,13 @@ fn open_medium(
         Some(_) => bail!("Invalid discard option"),
     };
     let auto_read_only = taken.flag("auto-read-only")?.unwrap_or(true);
+    let Inherited { read_only, copy_on_read, .. } = as_said;
     let mode = Inherited {
-        cache,
         read_only: read_only || snapshot,
         auto_read_only: auto_read_only && !read_only,
         unmap: unmap && !snapshot,
-        ..Inherited::default()
+        copy_on_read: copy_on_read && !snapshot,
+        ..as_said
     };
     let file_options: Vec<_> =
         ["aio", "locking"].into_iter().filter_map(|name| Some((name, taken.take(name)?))).collect();
@@ -469,7 +468,7 @@ fn open_medium(
         let options: BlockdevOptions = from_keyval(Value::Object(own))?;
         node::open(&options, Inherited { probed, ..mode }).map_err(open)?
     };
-    if snapshot { temporary_overlay(node).map(Some) } else { Ok(Some(node)) }
+    if snapshot { temporary_overlay(node, copy_on_read).map(Some) } else { Ok(Some(node)) }
 }
 
 /// An error in opening `name`, told once with its name.
@@ -494,7 +493,7 @@ fn probe(below: &Value, mode: Inherited, name: Option<&str>) -> Result<String> {
         options.read_only = Some(true);
         options.force_share = Some(true);
     }
-    let node = node::open(&options, mode)?;
+    let node = node::open(&options, Inherited { copy_on_read: false, ..mode })?;
     let size = node.length().unwrap_or(0);
     let format = filename::probe_node(&node)?;
     let is_null = matches!(options.driver, BlockdevDriver::NullCo(_) | BlockdevDriver::NullAio(_));
@@ -511,7 +510,7 @@ fn probe(below: &Value, mode: Inherited, name: Option<&str>) -> Result<String> {
 
 /// An image of its own on top of `node`, for what the guest writes; its file has no name, and is gone with us
 /// (`bdrv_append_temp_snapshot`).
-fn temporary_overlay(node: Arc<BlockNode>) -> Result<Arc<BlockNode>> {
+fn temporary_overlay(node: Arc<BlockNode>, copy_on_read: bool) -> Result<Arc<BlockNode>> {
     let fail = |error: std::io::Error| {
         Error::new(format!("Could not create temporary overlay: {}", util::log::OsError(error)))
     };
@@ -527,7 +526,7 @@ fn temporary_overlay(node: Arc<BlockNode>) -> Result<Arc<BlockNode>> {
     let cache = CacheMode { direct: false, no_flush: true };
     let overlay = node::open(
         &BlockdevOptions::from_json(options, qapi::At::Top)?,
-        Inherited { cache, unmap: true, ..Inherited::default() },
+        Inherited { cache, unmap: true, copy_on_read, ..Inherited::default() },
     )?;
     drop(keep);
     Ok(overlay)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use qom::{Result, bail};
 use vm_memory::VolatileSlice;
 
+use crate::backend::{Completion, Request, Submitted};
 use crate::node::BlockNode;
 
 /// Parts of guest memory or of our own that a request reads into or writes from, in order.
@@ -144,6 +145,37 @@ pub trait BlockDriver: Send + Sync {
     fn try_pwritev(&self, offset: u64, from: IoVec<'_, '_>) -> Option<io::Result<()>> {
         let _ = (offset, from);
         None
+    }
+
+    /// Whether [`BlockDriver::submit`] may take requests.
+    fn has_queue(&self) -> bool {
+        false
+    }
+
+    /// Begins to read or write at `offset`, whatever the request says, and calls `done` later, on any thread; gives both
+    /// back where somebody has to wait for it.
+    fn submit(&self, offset: u64, request: Request, done: Completion) -> Submitted {
+        let _ = offset;
+        Err((request, done))
+    }
+
+    /// Whether it has the bytes from `offset` itself, rather than what is below it as a backing file, and for how many of
+    /// them that is so: at least one.
+    ///
+    /// # Errors
+    /// As [`BlockDriver::preadv`].
+    fn allocation(&self, offset: u64, bytes: u64) -> io::Result<(bool, u64)> {
+        let _ = offset;
+        Ok((true, bytes))
+    }
+
+    /// Takes what it does not have itself in a range from its backing file.
+    ///
+    /// # Errors
+    /// As [`BlockDriver::preadv`].
+    fn populate(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        let _ = (offset, bytes);
+        Ok(())
     }
 
     /// Lets go what waits for its turn, here and below, whatever is allowed: somebody waits for its end. Whether

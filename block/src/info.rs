@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::backend::{BlockBackend, Counts, Stats};
 use crate::node::BlockNode;
-use crate::options::{BlockdevDetectZeroesOptions, BlockdevDriver};
+use crate::options::BlockdevDetectZeroesOptions;
 use crate::throttle::{Bursts, Kind};
 
 /// An image.
@@ -165,11 +165,7 @@ pub struct BlockStats {
 
 /// The node that has what is not in `node` itself: its backing file, or what a filter passes on.
 fn cow_or_filter(node: &BlockNode) -> Option<Arc<BlockNode>> {
-    node.backing().or_else(|| match node.driver_options() {
-        BlockdevDriver::Blkdebug(_) => node.child("image"),
-        BlockdevDriver::Throttle(_) => node.child("file"),
-        _ => None,
-    })
+    node.backing().or_else(|| node.filtered())
 }
 
 fn signed(n: u64) -> i64 {

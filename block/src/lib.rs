@@ -7,11 +7,13 @@
 //! Source: QEMU `block.c`, `blockdev.c`, `block/`, `qapi/block-core.json`.
 #![deny(unsafe_code)]
 
+mod aio;
 pub mod backend;
 pub mod drive;
 pub mod driver;
 mod drivers;
 pub mod filename;
+mod gate;
 mod info;
 mod lock;
 pub mod node;

@@ -11,6 +11,7 @@ use qapi::QapiType;
 use qom::{Error, Result, bail};
 use vm_memory::VolatileSlice;
 
+use crate::backend::{Completion, Op, Request, Submitted};
 use crate::driver::{BlockDriver, IoVec, iov_size, iov_zero};
 use crate::options::{
     BlockdevDetectZeroesOptions, BlockdevDiscardOptions, BlockdevDriver, BlockdevOptions, BlockdevRef,
@@ -41,6 +42,8 @@ pub struct Inherited {
     pub unmap: bool,
     /// Locks of others do not matter.
     pub force_share: bool,
+    /// What is read from backing files is copied to the node, not to those below.
+    pub copy_on_read: bool,
     /// An image format is above.
     pub format_above: bool,
     /// The format was guessed: what would make the guess another one must not be written.
@@ -177,7 +180,12 @@ pub fn open(options: &BlockdevOptions, inherited: Inherited) -> Result<Arc<Block
     if detect_zeroes == BlockdevDetectZeroesOptions::Unmap && !mode.unmap {
         bail!("setting detect-zeroes to unmap is not allowed without setting discard operation to unmap");
     }
-    let (driver, read_only) = crate::drivers::open(&options.driver, mode)?;
+    let copy_on_read = inherited.copy_on_read;
+    let (driver, read_only) =
+        crate::drivers::open(&options.driver, Inherited { copy_on_read: false, ..mode })?;
+    if copy_on_read && read_only {
+        bail!("Can't use copy-on-read on read-only device");
+    }
     let (node_name, auto_name) = match &options.node_name {
         Some(name) => (name.clone(), false),
         None => (generated_name(), true),
@@ -278,6 +286,15 @@ impl BlockNode {
         self.child("backing")
     }
 
+    /// The node whose reads and writes a filter changes; none for what is no filter.
+    pub fn filtered(&self) -> Option<Arc<BlockNode>> {
+        match self.driver_options() {
+            BlockdevDriver::Blkdebug(_) => self.child("image"),
+            BlockdevDriver::CopyOnRead(_) | BlockdevDriver::Throttle(_) => self.child("file"),
+            _ => None,
+        }
+    }
+
     /// A name that opens the same again (`bdrv_refresh_filename`): plain, or JSON.
     pub fn filename(&self) -> String {
         self.driver.filename().unwrap_or_else(|| format!("json:{}", self.full_options()))
@@ -354,7 +371,11 @@ impl BlockNode {
     /// # Errors
     /// Beyond the end, or what the driver says.
     pub fn preadv(&self, offset: u64, to: IoVec<'_, '_>) -> io::Result<()> {
-        self.check(offset, iov_size(to))?;
+        let bytes = iov_size(to);
+        self.check(offset, bytes)?;
+        if self.mode.copy_on_read {
+            self.populate(offset, bytes)?;
+        }
         self.driver.preadv(offset, to)
     }
 
@@ -375,6 +396,35 @@ impl BlockNode {
             Ok(()) => self.driver.try_pwritev(offset, from),
             Err(error) => Some(Err(error)),
         }
+    }
+
+    /// Begins to read or write at `offset`, whatever the request says, and calls `done` later, on any thread; gives both
+    /// back where somebody has to wait for it.
+    pub(crate) fn submit(&self, offset: u64, request: Request, done: Completion) -> Submitted {
+        let allowed = match request.op {
+            Op::Read => self.check(offset, request.bytes),
+            Op::Write if self.detect_zeroes == BlockdevDetectZeroesOptions::Off => {
+                self.check_write(offset, request.bytes)
+            }
+            _ => return Err((request, done)),
+        };
+        match allowed {
+            Ok(()) => self.driver.submit(offset, request, done),
+            // Those who wait will find that, too.
+            Err(_) => Err((request, done)),
+        }
+    }
+
+    /// Takes what the node does not have itself in a range, which is inside, from its backing file.
+    ///
+    /// # Errors
+    /// A read-only node, or what the driver says.
+    pub fn populate(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        if self.is_read_only() {
+            return Err(io::Error::from_raw_os_error(libc::EPERM));
+        }
+        self.unflushed.store(true, Ordering::Release);
+        self.driver.populate(offset, bytes)
     }
 
     /// Reads; what is beyond the end reads as zeroes.

@@ -123,6 +123,9 @@ impl BlockdevOptions {
 pub enum BlockdevDriver {
     /// Injects errors.
     Blkdebug(BlockdevOptionsBlkdebug),
+    /// Copies what is read from backing files.
+    #[qapi(name = "copy-on-read")]
+    CopyOnRead(BlockdevOptionsCor),
     /// A file of the host.
     File(BlockdevOptionsFile),
     /// A device of the host.
@@ -147,6 +150,7 @@ impl BlockdevDriver {
     pub fn name(&self) -> &'static str {
         match self {
             BlockdevDriver::Blkdebug(_) => "blkdebug",
+            BlockdevDriver::CopyOnRead(_) => "copy-on-read",
             BlockdevDriver::File(_) => "file",
             BlockdevDriver::HostDevice(_) => "host_device",
             BlockdevDriver::Qcow2(_) => "qcow2",
@@ -204,6 +208,15 @@ pub struct BlockdevOptionsRaw {
     pub offset: Option<i64>,
     /// The disk's size.
     pub size: Option<i64>,
+}
+
+/// Options of `copy-on-read`.
+#[derive(QapiType, Clone, Debug)]
+pub struct BlockdevOptionsCor {
+    /// What it reads and writes.
+    pub file: BlockdevRef,
+    /// The last of the backing files to copy from, by its node-name; all of them by default.
+    pub bottom: Option<String>,
 }
 
 /// Options of `throttle`.

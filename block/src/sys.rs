@@ -19,13 +19,31 @@ enum Way {
     Out,
 }
 
-/// The host's description of the parts, which lives no longer than they.
-fn iovecs(parts: IoVec<'_, '_>) -> Vec<libc::iovec> {
-    let describe = |part: &vm_memory::VolatileSlice<'_>| libc::iovec {
-        iov_base: part.ptr_guard_mut().as_ptr().cast(),
-        iov_len: part.len(),
-    };
-    parts.iter().take(IOV_MAX).map(describe).collect()
+/// The host's description of parts, the first [`IOV_MAX`] of them; of use only while they stay where they are.
+pub struct IoVecs(Vec<libc::iovec>);
+
+// SAFETY: it holds addresses and does nothing with them.
+unsafe impl Send for IoVecs {}
+
+impl IoVecs {
+    /// Describes `parts`.
+    pub fn new(parts: IoVec<'_, '_>) -> IoVecs {
+        let describe = |part: &vm_memory::VolatileSlice<'_>| libc::iovec {
+            iov_base: part.ptr_guard_mut().as_ptr().cast(),
+            iov_len: part.len(),
+        };
+        IoVecs(parts.iter().take(IOV_MAX).map(describe).collect())
+    }
+
+    /// The first one, as the kernel's calls take them.
+    pub fn as_ptr(&self) -> *const libc::iovec {
+        self.0.as_ptr()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
 }
 
 fn transfer(
@@ -36,7 +54,7 @@ fn transfer(
     flags: i32,
 ) -> io::Result<usize> {
     let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let iov = iovecs(parts);
+    let iov = IoVecs::new(parts);
     let (fd, base, count) = (fd.as_raw_fd(), iov.as_ptr(), iov.len() as i32);
     // SAFETY: each iovec is a `VolatileSlice` that `parts` borrows, so its memory is mapped, readable and writable
     // until this returns. The kernel accesses it as a guest does; no reference to it exists.

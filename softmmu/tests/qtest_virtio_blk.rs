@@ -12,9 +12,17 @@ use serde_json::json;
 
 #[test]
 fn what_is_written_is_read_and_is_in_the_image() {
-    for (format, thread) in [("raw", ""), ("qcow2", ""), ("qcow2", ",iothread=io0")] {
+    for (format, options, thread) in [
+        ("raw", "", ""),
+        ("raw", ",aio=io_uring,cache=none", ""),
+        ("raw", ",aio=native,cache=none", ",iothread=io0"),
+        ("raw", ",aio=native,cache=directsync", ""),
+        ("qcow2", "", ""),
+        ("qcow2", ",aio=io_uring", ""),
+        ("qcow2", "", ",iothread=io0"),
+    ] {
         let (_folder, path) = image(format, "8M");
-        let drive = format!("file={path},format={format}");
+        let drive = format!("file={path},format={format}{options}");
         let mut disk = Disk::new(&drive, thread, &["-object", "iothread,id=io0"]);
         let data = pattern(0x5a, 8192);
         assert_eq!(disk.write(1000, &data), 0);

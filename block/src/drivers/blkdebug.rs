@@ -193,6 +193,14 @@ impl BlockDriver for Blkdebug {
         self.image.node.truncate(size)
     }
 
+    fn allocation(&self, offset: u64, bytes: u64) -> io::Result<(bool, u64)> {
+        self.image.node.driver().allocation(offset, bytes)
+    }
+
+    fn populate(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        self.image.node.populate(offset, bytes)
+    }
+
     fn children(&self) -> Vec<&Child> {
         vec![&self.image]
     }

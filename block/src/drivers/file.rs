@@ -4,16 +4,19 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::RwLock;
 use qom::{Error, Result, bail};
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate};
 use rustix::io::Errno;
 use util::log::OsError;
 use vm_memory::VolatileSlice;
 
+use crate::aio::Queue;
+use crate::backend::{Completion, Op, Request, Submitted};
 use crate::driver::{BlockDriver, IoVec, iov_copy_from, iov_copy_to, iov_size};
+use crate::gate::Gate;
 use crate::node::Inherited;
 use crate::options::{BlockdevAioOptions, BlockdevOptionsFile, OnOffAuto};
 use crate::{lock, sys};
@@ -25,15 +28,15 @@ const DIRECT_ALIGNMENT: u64 = 4096;
 pub struct FilePosix {
     format_name: &'static str,
     path: String,
-    file: File,
+    file: Arc<File>,
+    /// Where the user does not want threads to wait.
+    queue: Option<Queue>,
     /// Reads and writes go around the page cache and must be aligned.
     direct: bool,
     read_only: bool,
     is_device: bool,
     locking: bool,
-    length: AtomicU64,
-    /// Writes of parts of sectors are reads and writes of whole ones, which other writes must not come between.
-    unaligned: RwLock<()>,
+    extent: Arc<Extent>,
     /// The file is in the host's memory: nothing has to be waited for.
     in_memory: bool,
     /// The host's file system cannot read, or write, without waiting.
@@ -42,6 +45,19 @@ pub struct FilePosix {
     /// Nor make holes.
     no_holes: AtomicBool,
     discards: Discards,
+}
+
+/// What ends of writes on other threads change.
+struct Extent {
+    length: AtomicU64,
+    /// Writes of parts of sectors are reads and writes of whole ones, which other writes must not come between.
+    writes: Gate,
+}
+
+impl Extent {
+    fn grown(&self, end: u64) {
+        self.length.fetch_max(end, Ordering::Release);
+    }
 }
 
 /// Discards that were carried out, or not (`BlockStatsSpecificFile`).
@@ -64,9 +80,6 @@ impl FilePosix {
         if no_aio(options.aio) {
             bail!("aio=native was specified, but it requires cache.direct=on, which was not specified.");
         }
-        if let Some(aio) = options.aio.filter(|aio| *aio != BlockdevAioOptions::Threads) {
-            bail!("aio={} is not supported yet", aio.as_str());
-        }
         let (file, read_only) = open_host(&path, mode)
             .map_err(|error| Error::new(format!("Could not open '{path}': {}", OsError(error))))?;
         let kind = file.metadata().map_err(|e| could_not_stat(&e))?.file_type();
@@ -79,6 +92,8 @@ impl FilePosix {
             _ => {}
         }
         let length = measure(&file).map_err(|e| could_not_stat(&e))?;
+        let file = Arc::new(file);
+        let queue = Queue::new(options.aio.unwrap_or(BlockdevAioOptions::Threads), &file)?;
         let locking = options.locking != Some(OnOffAuto::Off) && !mode.force_share;
         let this = FilePosix {
             format_name,
@@ -87,8 +102,8 @@ impl FilePosix {
             read_only,
             is_device,
             locking,
-            length: AtomicU64::new(length),
-            unaligned: RwLock::new(()),
+            queue,
+            extent: Arc::new(Extent { length: AtomicU64::new(length), writes: Gate::default() }),
             in_memory: is_in_memory(&file),
             read_waits: AtomicBool::new(mode.cache.direct),
             write_waits: AtomicBool::new(mode.cache.direct),
@@ -130,8 +145,22 @@ impl FilePosix {
         work(start, memory, (offset - start) as usize)
     }
 
-    fn grown(&self, end: u64) {
-        self.length.fetch_max(end, Ordering::Release);
+    /// Writes part of sectors: whole ones are read and written, with nobody else at it.
+    fn write_unaligned(&self, offset: u64, from: IoVec<'_, '_>) -> io::Result<()> {
+        let (bytes, length) = (iov_size(from), self.length()?);
+        self.bounced(offset, bytes, |start, memory, at| {
+            let whole = VolatileSlice::from(&mut *memory);
+            if at != 0 || !bytes.is_multiple_of(DIRECT_ALIGNMENT) {
+                sys::preadv(self.file.as_fd(), start, &[whole])?;
+            }
+            iov_copy_to(from, &mut memory[at..at + bytes as usize]);
+            sys::pwritev(self.file.as_fd(), start, &[VolatileSlice::from(&mut *memory)])
+        })?;
+        if !self.is_device && offset + bytes > length {
+            // The rest of the last sector is not part of the file.
+            self.file.set_len(offset + bytes)?;
+        }
+        Ok(())
     }
 
     fn punch(&self, offset: u64, bytes: u64) -> io::Result<bool> {
@@ -215,7 +244,7 @@ impl BlockDriver for FilePosix {
     }
 
     fn length(&self) -> io::Result<u64> {
-        Ok(self.length.load(Ordering::Acquire))
+        Ok(self.extent.length.load(Ordering::Acquire))
     }
 
     fn is_growable(&self) -> bool {
@@ -252,34 +281,44 @@ impl BlockDriver for FilePosix {
         }
         let bytes = iov_size(from);
         let done = at_once(sys::pwritev_nowait(self.file.as_fd(), offset, from), bytes, &self.write_waits);
-        done.inspect(|_| self.grown(offset + bytes))
+        done.inspect(|_| self.extent.grown(offset + bytes))
     }
 
     fn pwritev(&self, offset: u64, from: IoVec<'_, '_>) -> io::Result<()> {
-        let bytes = iov_size(from);
-        if !self.direct {
-            sys::pwritev(self.file.as_fd(), offset, from)?;
-        } else if self.is_aligned(offset, from) {
-            let _whole = self.unaligned.read();
-            sys::pwritev(self.file.as_fd(), offset, from)?;
-        } else {
-            let _alone = self.unaligned.write();
-            let length = self.length()?;
-            self.bounced(offset, bytes, |start, memory, at| {
-                let whole = VolatileSlice::from(&mut *memory);
-                if at != 0 || !bytes.is_multiple_of(DIRECT_ALIGNMENT) {
-                    sys::preadv(self.file.as_fd(), start, &[whole])?;
-                }
-                iov_copy_to(from, &mut memory[at..at + bytes as usize]);
-                sys::pwritev(self.file.as_fd(), start, &[VolatileSlice::from(&mut *memory)])
-            })?;
-            if !self.is_device && offset + bytes > length {
-                // The rest of the last sector is not part of the file.
-                self.file.set_len(offset + bytes)?;
-            }
+        let write = || sys::pwritev(self.file.as_fd(), offset, from);
+        match (self.direct, self.is_aligned(offset, from)) {
+            (false, _) => write()?,
+            (true, true) => self.extent.writes.together(write)?,
+            (true, false) => self.extent.writes.alone(|| self.write_unaligned(offset, from))?,
         }
-        self.grown(offset + bytes);
+        self.extent.grown(offset + iov_size(from));
         Ok(())
+    }
+
+    fn has_queue(&self) -> bool {
+        self.queue.is_some()
+    }
+
+    fn submit(&self, offset: u64, request: Request, done: Completion) -> Submitted {
+        let Some(queue) = &self.queue else { return Err((request, done)) };
+        if self.direct && !self.is_aligned(offset, &request.memory.parts()) {
+            return Err((request, done));
+        }
+        if request.op != Op::Write {
+            return queue.submit(offset, request, done);
+        }
+        if !self.extent.writes.try_enter() {
+            return Err((request, done));
+        }
+        let extent = self.extent.clone();
+        let written = move |request: Request, result: io::Result<()>| {
+            extent.writes.leave();
+            if result.is_ok() {
+                extent.grown(offset + request.bytes);
+            }
+            done(request, result);
+        };
+        queue.submit(offset, request, Box::new(written))
     }
 
     fn pwrite_zeroes(&self, offset: u64, bytes: u64, may_unmap: bool) -> io::Result<()> {
@@ -287,17 +326,14 @@ impl BlockDriver for FilePosix {
         if may_unmap && end <= self.length()? && self.punch(offset, bytes)? {
             return Ok(());
         }
-        let _alone = self.unaligned.write();
-        let done = match fallocate(&self.file, FallocateFlags::ZERO_RANGE, offset, bytes) {
-            Ok(()) => true,
-            Err(Errno::OPNOTSUPP | Errno::NODEV | Errno::NOSYS | Errno::INVAL) => false,
+        let zero = || fallocate(&self.file, FallocateFlags::ZERO_RANGE, offset, bytes);
+        match self.extent.writes.alone(zero) {
+            Ok(()) => self.extent.grown(end),
+            Err(Errno::OPNOTSUPP | Errno::NODEV | Errno::NOSYS | Errno::INVAL) => {
+                return crate::driver::write_zeroes_as_data(self, offset, bytes);
+            }
             Err(error) => return Err(error.into()),
-        };
-        drop(_alone);
-        if !done {
-            return crate::driver::write_zeroes_as_data(self, offset, bytes);
         }
-        self.grown(end);
         Ok(())
     }
 
@@ -320,7 +356,7 @@ impl BlockDriver for FilePosix {
     fn truncate(&self, size: u64) -> Result<()> {
         if self.is_device {
             let there = measure(&self.file).map_err(|e| could_not_stat(&e))?;
-            self.length.store(there, Ordering::Release);
+            self.extent.length.store(there, Ordering::Release);
             return match size.cmp(&there) {
                 std::cmp::Ordering::Greater => bail!("Cannot grow device files"),
                 _ => Ok(()),
@@ -329,7 +365,7 @@ impl BlockDriver for FilePosix {
         self.file
             .set_len(size)
             .map_err(|e| Error::new(format!("Failed to resize the file: {}", OsError(e))))?;
-        self.length.store(size, Ordering::Release);
+        self.extent.length.store(size, Ordering::Release);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The drivers.
 
 mod blkdebug;
+mod copy_on_read;
 mod file;
 mod null;
 mod qcow2;
@@ -15,14 +16,17 @@ use crate::node::Inherited;
 use crate::options::BlockdevDriver;
 
 /// The names of all drivers, formats and protocols.
-pub const NAMES: [&str; 8] =
-    ["blkdebug", "file", "host_device", "null-aio", "null-co", "qcow2", "raw", "throttle"];
+pub const NAMES: [&str; 9] =
+    ["blkdebug", "copy-on-read", "file", "host_device", "null-aio", "null-co", "qcow2", "raw", "throttle"];
 
 /// Makes a driver's instance; also gives whether it can only be read.
 pub(crate) fn open(driver: &BlockdevDriver, mode: Inherited) -> Result<(Box<dyn BlockDriver>, bool)> {
     Ok(match driver {
         BlockdevDriver::Blkdebug(options) => {
             (Box::new(blkdebug::Blkdebug::open(options, mode)?), mode.read_only)
+        }
+        BlockdevDriver::CopyOnRead(options) => {
+            (Box::new(copy_on_read::CopyOnRead::open(options, mode)?), mode.read_only)
         }
         BlockdevDriver::File(options) => file_posix("file", options, mode)?,
         BlockdevDriver::HostDevice(options) => file_posix("host_device", options, mode)?,

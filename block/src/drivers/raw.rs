@@ -4,6 +4,7 @@ use std::io;
 
 use qom::{Result, bail};
 
+use crate::backend::{Completion, Op, Request, Submitted};
 use crate::driver::{BlockDriver, Child, DebugEvent, ImageDetails, IoVec, iov_copy_to};
 use crate::node::{Inherited, open_ref};
 use crate::options::BlockdevOptionsRaw;
@@ -81,6 +82,17 @@ impl BlockDriver for Raw {
     fn try_pwritev(&self, offset: u64, from: IoVec<'_, '_>) -> Option<io::Result<()>> {
         let first_sector = self.probed && offset < SECTOR;
         (!first_sector).then(|| self.file.node.try_pwritev(self.offset + offset, from))?
+    }
+
+    fn has_queue(&self) -> bool {
+        self.file.node.driver().has_queue()
+    }
+
+    fn submit(&self, offset: u64, request: Request, done: Completion) -> Submitted {
+        if self.probed && request.op == Op::Write && offset < SECTOR {
+            return Err((request, done));
+        }
+        self.file.node.submit(self.offset + offset, request, done)
     }
 
     fn never_waits(&self) -> bool {

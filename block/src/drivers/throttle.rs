@@ -93,6 +93,14 @@ impl BlockDriver for Throttle {
         self.file.node.truncate(size)
     }
 
+    fn allocation(&self, offset: u64, bytes: u64) -> io::Result<(bool, u64)> {
+        self.file.node.driver().allocation(offset, bytes)
+    }
+
+    fn populate(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        self.file.node.populate(offset, bytes)
+    }
+
     fn children(&self) -> Vec<&Child> {
         vec![&self.file]
     }

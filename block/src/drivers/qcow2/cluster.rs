@@ -288,7 +288,7 @@ impl Qcow2 {
     }
 
     /// Reads with the tables' lock held; what is beyond the disk's end is zeroes.
-    fn read_locked(&self, state: &mut State, offset: u64, to: &mut [u8]) -> io::Result<()> {
+    pub(super) fn read_locked(&self, state: &mut State, offset: u64, to: &mut [u8]) -> io::Result<()> {
         if to.is_empty() {
             return Ok(());
         }
@@ -331,7 +331,7 @@ impl Qcow2 {
             if self.header.version < 3 {
                 drop(state);
                 let size = self.cluster_size();
-                let bytes = size.min(self.size.load(std::sync::atomic::Ordering::Acquire) - cluster * size);
+                let bytes = size.min(self.disk_size() - cluster * size);
                 crate::driver::write_zeroes_as_data(self, cluster * size, bytes)?;
                 continue;
             }
@@ -360,7 +360,7 @@ impl Qcow2 {
         Ok(())
     }
 
-    fn replace(&self, state: &mut State, cluster: u64, new: u64, release: bool) -> io::Result<()> {
+    pub(super) fn replace(&self, state: &mut State, cluster: u64, new: u64, release: bool) -> io::Result<()> {
         let place = self.writable_entry(state, cluster)?;
         let old = state.l2.get64(self.file(), place)?;
         state.l2.set64(self.file(), place, new)?;
@@ -379,7 +379,7 @@ impl Qcow2 {
     ) -> io::Result<()> {
         let size = self.cluster_size();
         let end = offset + bytes;
-        let disk = self.size.load(std::sync::atomic::Ordering::Acquire);
+        let disk = self.disk_size();
         let first = offset.div_ceil(size);
         // The disk's last cluster need not be whole.
         let last = if end == disk { end.div_ceil(size) } else { end / size };

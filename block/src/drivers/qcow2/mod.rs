@@ -11,6 +11,7 @@ mod check;
 mod cluster;
 mod create;
 mod header;
+mod populate;
 mod refcount;
 mod resize;
 
@@ -139,6 +140,10 @@ impl Qcow2 {
 
     fn file(&self) -> &BlockNode {
         &self.file.node
+    }
+
+    fn disk_size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
     }
 
     fn cluster_size(&self) -> u64 {
@@ -278,7 +283,15 @@ impl BlockDriver for Qcow2 {
     }
 
     fn length(&self) -> io::Result<u64> {
-        Ok(self.size.load(Ordering::Acquire))
+        Ok(self.disk_size())
+    }
+
+    fn allocation(&self, offset: u64, bytes: u64) -> io::Result<(bool, u64)> {
+        self.own(offset, bytes)
+    }
+
+    fn populate(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        self.populate_range(offset, bytes)
     }
 
     fn preadv(&self, offset: u64, to: IoVec<'_, '_>) -> io::Result<()> {

@@ -21,7 +21,7 @@ impl Qcow2 {
         if self.header.nb_snapshots > 0 && self.header.version < 3 {
             bail!("Can't resize a v2 image which has snapshots");
         }
-        let old = self.size.load(Ordering::Acquire);
+        let old = self.disk_size();
         if size < old {
             let cluster = self.cluster_size();
             let (first, last) = (size.div_ceil(cluster), old.div_ceil(cluster));
