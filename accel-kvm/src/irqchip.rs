@@ -2,6 +2,7 @@
 //!
 //! Source: QEMU `accel/kvm/kvm-all.c` (`kvm_irqchip_*`).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hw_core::accel::{AccelIrqchip, MsiMessage};
@@ -12,7 +13,7 @@ use kvm_bindings::{
     kvm_irq_routing_msi, kvm_msi,
 };
 use parking_lot::Mutex;
-use qom::{Result, bail};
+use qom::{Error, Result, bail};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::error::ioctl;
@@ -101,17 +102,23 @@ impl KvmIrqchip {
         self.commit(&routes)
     }
 
-    /// Adds a route with a GSI of its own.
-    fn add_route(&self, route: impl FnOnce(u32) -> kvm_irq_routing_entry) -> Result<u32> {
+    /// Adds routes with GSIs of their own.
+    fn add_routes(
+        &self,
+        count: usize,
+        route: impl Fn(usize, u32) -> kvm_irq_routing_entry,
+    ) -> Result<Vec<u32>> {
         let mut routes = self.routes.lock();
-        let free = (FIRST_MSI_GSI..self.max_gsis).find(|gsi| !routes.iter().any(|r| r.gsi == *gsi));
-        let Some(gsi) = free else { bail!("all {} interrupt routes are in use", self.max_gsis) };
-        routes.push(route(gsi));
-        let result = self.commit(&routes);
-        if result.is_err() {
-            routes.pop();
+        let used: BTreeSet<u32> = routes.iter().map(|route| route.gsi).collect();
+        let free = (FIRST_MSI_GSI..self.max_gsis).filter(|gsi| !used.contains(gsi));
+        let gsis: Vec<u32> = free.take(count).collect();
+        if gsis.len() < count {
+            bail!("all {} interrupt routes are in use", self.max_gsis);
         }
-        result.map(|()| gsi)
+        let before = routes.len();
+        routes.extend(gsis.iter().enumerate().map(|(n, gsi)| route(n, *gsi)));
+        self.commit(&routes).inspect_err(|_| routes.truncate(before))?;
+        Ok(gsis)
     }
 
     fn commit(&self, routes: &[kvm_irq_routing_entry]) -> Result<()> {
@@ -156,28 +163,33 @@ impl AccelIrqchip for KvmIrqchip {
         let _ = self.vm.get().map(|vm| vm.signal_msi(message));
     }
 
-    fn add_msi_route(&self, message: MsiMessage) -> Result<u32> {
-        self.add_route(|gsi| msi_route(gsi, message))
+    fn add_msi_routes(&self, messages: &[MsiMessage]) -> Result<Vec<u32>> {
+        let message = |n: usize| messages.get(n).copied().unwrap_or_default();
+        self.add_routes(messages.len(), |n, gsi| msi_route(gsi, message(n)))
     }
 
     fn add_hv_sint_route(&self, vp_index: u32, sint: u32) -> Result<u32> {
-        self.add_route(|gsi| hv_sint_route(gsi, vp_index, sint))
+        let gsis = self.add_routes(1, |_, gsi| hv_sint_route(gsi, vp_index, sint))?;
+        gsis.first().copied().ok_or_else(|| Error::new("no interrupt route"))
     }
 
-    fn update_msi_route(&self, gsi: u32, message: MsiMessage) -> Result<()> {
+    fn update_msi_routes(&self, changes: &[(u32, MsiMessage)]) -> Result<()> {
         let mut routes = self.routes.lock();
-        let Some(route) = routes.iter_mut().find(|r| r.gsi == gsi && r.type_ == KVM_IRQ_ROUTING_MSI) else {
-            bail!("GSI {gsi} stands for no message")
-        };
-        *route = msi_route(gsi, message);
-        self.commit(&routes)
+        let mut changed = routes.clone();
+        for (gsi, message) in changes {
+            match changed.iter_mut().find(|r| r.gsi == *gsi && r.type_ == KVM_IRQ_ROUTING_MSI) {
+                Some(route) => *route = msi_route(*gsi, *message),
+                None => bail!("GSI {gsi} stands for no message"),
+            }
+        }
+        self.commit(&changed)?;
+        *routes = changed;
+        Ok(())
     }
 
-    fn release_route(&self, gsi: u32) {
-        let mut routes = self.routes.lock();
-        routes.retain(|r| r.gsi != gsi || r.gsi < FIRST_MSI_GSI);
-        // Nothing uses the route any more; a stale one in the kernel does no harm.
-        let _ = self.commit(&routes);
+    fn release_routes(&self, gsis: &[u32]) {
+        // The kernel hears of it with the next change, which takes it time: an unused route does no harm.
+        self.routes.lock().retain(|r| r.gsi < FIRST_MSI_GSI || !gsis.contains(&r.gsi));
     }
 
     fn add_irqfd(&self, gsi: u32, eventfd: &EventFd, resample: Option<&EventFd>) -> Result<()> {

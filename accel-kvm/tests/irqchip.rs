@@ -95,22 +95,22 @@ fn an_eventfd_raises_its_gsi_until_it_is_taken_away() {
 fn each_message_has_a_gsi_of_its_own_until_it_is_given_back() {
     let vm = Vm::take();
     let irqchip = irqchip(&vm);
-    let gsis: Vec<u32> = (0..3).map(|n| irqchip.add_msi_route(message(0x40 + n)).unwrap()).collect();
+    let gsis: Vec<u32> = (0..3).map(|n| irqchip.add_msi_routes(&[message(0x40 + n)]).unwrap()[0]).collect();
     assert_eq!(gsis, [FIRST_MESSAGE, FIRST_MESSAGE + 1, FIRST_MESSAGE + 2]);
-    irqchip.release_route(gsis[1]);
-    assert_eq!(irqchip.add_msi_route(message(0x50)).unwrap(), gsis[1]);
-    irqchip.update_msi_route(gsis[2], message(0x51)).unwrap();
+    irqchip.release_routes(&[gsis[1]]);
+    assert_eq!(irqchip.add_msi_routes(&[message(0x50)]).unwrap()[0], gsis[1]);
+    irqchip.update_msi_routes(&[(gsis[2], message(0x51))]).unwrap();
     // The board's lines may be led elsewhere meanwhile.
     vm.kvm.irqchip().unwrap().set_board_routes((0..16).map(|n| pic_route(n, n)).collect()).unwrap();
-    let next = irqchip.add_msi_route(message(0x52)).unwrap();
+    let next = irqchip.add_msi_routes(&[message(0x52)]).unwrap()[0];
     assert_eq!(next, FIRST_MESSAGE + 3);
-    irqchip.release_route(next);
-    gsis.iter().for_each(|gsi| irqchip.release_route(*gsi));
-    let error = |gsi| irqchip.update_msi_route(gsi, message(0x40)).unwrap_err().to_string();
+    irqchip.release_routes(&[next]);
+    irqchip.release_routes(&gsis);
+    let error = |gsi| irqchip.update_msi_routes(&[(gsi, message(0x40))]).unwrap_err().to_string();
     assert_eq!(error(gsis[0]), format!("GSI {} stands for no message", gsis[0]));
     // A board's line is no message, and releasing it is nothing.
     assert_eq!(error(5), "GSI 5 stands for no message");
-    irqchip.release_route(5);
+    irqchip.release_routes(&[5]);
     irqchip.set_gsi(7, true);
     assert_eq!(requested(&vm) & 1 << 7, 1 << 7);
     irqchip.set_gsi(7, false);
@@ -125,15 +125,15 @@ fn messages_reach_the_local_apic_at_once_and_by_eventfd() {
     assert!(!pending(0x41) && !pending(0x42) && !pending(0x43));
     irqchip.send_msi(message(0x41));
     assert!(pending(0x41));
-    let gsi = irqchip.add_msi_route(message(0x42)).unwrap();
+    let gsi = irqchip.add_msi_routes(&[message(0x42)]).unwrap()[0];
     let eventfd = EventFd::new(0).unwrap();
     irqchip.add_irqfd(gsi, &eventfd, None).unwrap();
     eventfd.write(1).unwrap();
     assert!(eventually(|| pending(0x42)));
     // The route leads elsewhere, with the eventfd in place.
-    irqchip.update_msi_route(gsi, message(0x43)).unwrap();
+    irqchip.update_msi_routes(&[(gsi, message(0x43))]).unwrap();
     eventfd.write(1).unwrap();
     assert!(eventually(|| pending(0x43)));
     irqchip.remove_irqfd(gsi, &eventfd);
-    irqchip.release_route(gsi);
+    irqchip.release_routes(&[gsi]);
 }

@@ -102,16 +102,16 @@ pub trait AccelIrqchip: Send + Sync {
     fn set_gsi(&self, gsi: u32, level: bool);
     /// Delivers a message now.
     fn send_msi(&self, message: MsiMessage);
-    /// A new GSI that stands for `message`.
+    /// New GSIs that stand for `messages`.
     ///
     /// # Errors
-    /// When all are in use.
-    fn add_msi_route(&self, message: MsiMessage) -> Result<u32>;
-    /// Lets a GSI of [`AccelIrqchip::add_msi_route`] stand for another message.
+    /// When all are in use, or the host refuses; there are none then.
+    fn add_msi_routes(&self, messages: &[MsiMessage]) -> Result<Vec<u32>>;
+    /// Lets GSIs of [`AccelIrqchip::add_msi_routes`] stand for other messages.
     ///
     /// # Errors
-    /// When the host refuses.
-    fn update_msi_route(&self, gsi: u32, message: MsiMessage) -> Result<()>;
+    /// When the host refuses; they stand for what they stood for then.
+    fn update_msi_routes(&self, changes: &[(u32, MsiMessage)]) -> Result<()>;
     /// A new GSI that stands for interrupt source `sint` of a virtual processor's SynIC, as Hyper-V has them.
     ///
     /// # Errors
@@ -120,8 +120,8 @@ pub trait AccelIrqchip: Send + Sync {
         let _ = (vp_index, sint);
         bail!("this accelerator has no synthetic interrupt controllers")
     }
-    /// Gives such a GSI back.
-    fn release_route(&self, gsi: u32);
+    /// Gives such GSIs back, which nothing triggers any more.
+    fn release_routes(&self, gsis: &[u32]);
     /// Has `eventfd` trigger `gsi`; for a level-triggered one `resample` is signalled at its end.
     ///
     /// # Errors

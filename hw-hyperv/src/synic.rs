@@ -136,7 +136,7 @@ impl Line {
         let gsi = irqchip.add_hv_sint_route(vp_index, sint.into()).ok()?;
         let resample = ack.as_ref().map(|(eventfd, _)| &**eventfd);
         if irqchip.add_irqfd(gsi, &set, resample).is_err() {
-            irqchip.release_route(gsi);
+            irqchip.release_routes(&[gsi]);
             return None;
         }
         Some(Line { irqchip, gsi, set, _ack: ack.map(|(_, watch)| watch) })
@@ -146,7 +146,7 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         self.irqchip.remove_irqfd(self.gsi, &self.set);
-        self.irqchip.release_route(self.gsi);
+        self.irqchip.release_routes(&[self.gsi]);
     }
 }
 

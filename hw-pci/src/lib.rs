@@ -14,6 +14,7 @@ mod class;
 mod config;
 mod device;
 mod host;
+mod irqfd;
 mod msix;
 mod rom;
 pub mod spec;

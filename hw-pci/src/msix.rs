@@ -4,15 +4,17 @@
 
 use std::sync::{Arc, Weak};
 
-use hw_core::accel::MsiMessage;
+use hw_core::accel::{AccelIrqchip, MsiMessage};
 use memory::{AccessLimits, AccessRules, MemoryRegion, RegionOps};
 use parking_lot::Mutex;
 use qom::{Object, Result, bail};
 use serde::{Deserialize, Serialize};
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::bar::BarKind;
 use crate::config::ConfigSpace;
 use crate::device::PciDevice;
+use crate::irqfd::Irqfds;
 use crate::spec::*;
 
 /// Where pending bits begin in a BAR that holds nothing but MSI-X, unless the table is longer.
@@ -91,6 +93,8 @@ pub struct MsiX {
     device: Weak<dyn Object>,
     capability: usize,
     table: Mutex<Table>,
+    /// Vectors that the accelerator sends; locked before the table.
+    irqfds: Mutex<Option<Irqfds>>,
 }
 
 /// The table as memory.
@@ -115,14 +119,11 @@ impl RegionOps for TableRegion {
 
     fn write(&self, offset: u64, value: u64, _size: u8) {
         let (entry, register) = (offset as usize / MSIX_ENTRY_SIZE, offset as usize % MSIX_ENTRY_SIZE / 4);
-        let due = {
-            let mut table = self.0.table.lock();
+        self.0.change(|table| {
             if let Some(entry) = table.entries.get_mut(entry) {
                 entry.set_register(register, value as u32);
             }
-            table.take_due()
-        };
-        self.0.send(due);
+        });
     }
 
     fn rules(&self) -> AccessRules {
@@ -132,9 +133,9 @@ impl RegionOps for TableRegion {
 
 impl RegionOps for PbaRegion {
     fn read(&self, offset: u64, _size: u8) -> u64 {
-        let table = self.0.table.lock();
-        let entries = table.entries.iter().skip(8 * offset as usize).take(32);
-        entries.enumerate().fold(0, |bits, (n, entry)| bits | u64::from(entry.pending) << n)
+        let pending = self.0.pending();
+        let bits = pending.iter().skip(8 * offset as usize).take(32);
+        bits.enumerate().fold(0, |bits, (n, pending)| bits | u64::from(*pending) << n)
     }
 
     fn write(&self, _offset: u64, _value: u64, _size: u8) {}
@@ -166,7 +167,8 @@ impl MsiX {
             Ok(at)
         })?;
         let table = Table { entries: vec![Entry::RESET; vectors], enabled: false, function_masked: false };
-        let msix = Arc::new(MsiX { device: device.weak(), capability, table: Mutex::new(table) });
+        let (device_of, table) = (device.weak(), Mutex::new(table));
+        let msix = Arc::new(MsiX { device: device_of, capability, table, irqfds: Mutex::new(None) });
         let container = MemoryRegion::container("msix", size as u128);
         let table_size = (vectors * MSIX_ENTRY_SIZE) as u64;
         let table = MemoryRegion::io("msix-table", table_size, Arc::new(TableRegion(msix.clone())));
@@ -202,6 +204,61 @@ impl MsiX {
         self.send(vec![message]);
     }
 
+    /// Has the accelerator send vectors' messages when their eventfds, which do not block, are signalled: in place of all
+    /// that were given before.
+    ///
+    /// # Errors
+    /// When it has no more routes; no eventfd counts then.
+    pub fn set_irqfds(
+        &self,
+        irqchip: &Arc<dyn AccelIrqchip>,
+        wanted: &[(usize, Arc<EventFd>)],
+    ) -> Result<()> {
+        self.remove_irqfds();
+        let message = |vector| self.table.lock().entries.get(vector).map(Entry::message).unwrap_or_default();
+        *self.irqfds.lock() = Some(Irqfds::new(irqchip, wanted, message)?);
+        self.sync_irqfds();
+        Ok(())
+    }
+
+    /// No eventfd counts any more; what came by them before is not lost.
+    pub fn remove_irqfds(&self) {
+        let irqfds = self.irqfds.lock().take();
+        let signalled = irqfds.map(Irqfds::release).unwrap_or_default();
+        signalled.into_iter().for_each(|vector| self.notify(vector));
+    }
+
+    /// Has the accelerator's routes follow the table.
+    fn sync_irqfds(&self) {
+        if let Some(irqfds) = self.irqfds.lock().as_mut() {
+            irqfds.sync(|vector| {
+                let table = self.table.lock();
+                let entry = table.entries.get(vector).filter(|entry| !table.is_masked(entry));
+                entry.map(Entry::message)
+            });
+        }
+    }
+
+    /// Changes the table, and sends what was pending for that.
+    fn change<R>(&self, change: impl FnOnce(&mut Table) -> R) -> R {
+        let (result, due) = {
+            let mut table = self.table.lock();
+            let result = change(&mut table);
+            (result, table.take_due())
+        };
+        self.sync_irqfds();
+        self.send(due);
+        result
+    }
+
+    /// Whether each vector is pending.
+    fn pending(&self) -> Vec<bool> {
+        let irqfds = self.irqfds.lock();
+        let by_eventfd = |vector| irqfds.as_ref().is_some_and(|irqfds| irqfds.is_pending(vector));
+        let table = self.table.lock();
+        table.entries.iter().enumerate().map(|(n, entry)| entry.pending || by_eventfd(n)).collect()
+    }
+
     fn send(&self, messages: Vec<MsiMessage>) {
         let Some(object) = self.device.upgrade() else { return };
         let Some(device) = object.cast::<PciDevice>() else { return };
@@ -214,19 +271,18 @@ impl MsiX {
             return;
         }
         let control = device.with_config(|config| config.u16(self.capability + MSIX_CONTROL));
-        let (enabled, due) = {
-            let mut table = self.table.lock();
-            table.set_control(control);
-            (table.enabled, table.take_due())
-        };
-        if enabled {
+        let enables = control & MSIX_CONTROL_ENABLE != 0;
+        if enables {
             (0..4).for_each(|pin| device.set_irq(pin, false));
         }
-        self.send(due);
+        self.change(|table| table.set_control(control));
     }
 
     pub(crate) fn save(&self) -> Vec<Entry> {
-        self.table.lock().entries.clone()
+        let pending = self.pending();
+        let mut entries = self.table.lock().entries.clone();
+        entries.iter_mut().zip(pending).for_each(|(entry, pending)| entry.pending = pending);
+        entries
     }
 
     /// Goes on with a table that was saved, once configuration space is as it was.
@@ -238,6 +294,8 @@ impl MsiX {
         }
         table.entries = entries;
         table.set_control(control);
+        drop(table);
+        self.sync_irqfds();
         Ok(())
     }
 
@@ -250,5 +308,7 @@ impl MsiX {
         let mut table = self.table.lock();
         (table.enabled, table.function_masked) = (false, false);
         table.entries.fill(Entry::RESET);
+        drop(table);
+        self.sync_irqfds();
     }
 }

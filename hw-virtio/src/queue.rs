@@ -5,12 +5,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering, fence};
 
+use arc_swap::ArcSwapOption;
 use memory::FlatView;
 use memory::vm_memory::{Bytes, GuestAddress};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use util::event_loop::EventLoop;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::element::{DescriptorTable, VirtQueueElement};
 use crate::notifier::HostNotifier;
@@ -163,6 +165,7 @@ pub struct VirtQueue {
     vector: AtomicU16,
     event_loop: Mutex<EventLoop>,
     pub(crate) notifier: Arc<HostNotifier>,
+    guest_notifier: ArcSwapOption<EventFd>,
 }
 
 impl VirtQueue {
@@ -176,6 +179,7 @@ impl VirtQueue {
             vector: AtomicU16::new(NO_VECTOR),
             event_loop: Mutex::new(EventLoop::main().clone()),
             notifier: Arc::default(),
+            guest_notifier: ArcSwapOption::empty(),
         }))
     }
 
@@ -268,14 +272,30 @@ impl VirtQueue {
         let wanted =
             self.with_ring(|ring, memory| Ok(ring.queue.ready() && ring.should_notify(memory, features)?));
         if wanted {
-            self.core.interrupt(ISR_QUEUE, self.vector());
+            self.interrupt();
         }
     }
 
-    /// Interrupts the driver on behalf of somebody else who has given buffers back and knows that it wants to hear of
-    /// that.
+    /// Interrupts the driver, who is known to want to hear of what was given back, by whomever.
     pub(crate) fn interrupt(&self) {
-        self.core.interrupt(ISR_QUEUE, self.vector());
+        match &*self.guest_notifier.load() {
+            Some(eventfd) => {
+                self.core.add_isr(ISR_QUEUE);
+                // A full counter interrupts, too.
+                let _ = eventfd.write(1);
+            }
+            None => self.core.interrupt(ISR_QUEUE, self.vector()),
+        }
+    }
+
+    /// The eventfd that interrupts the driver, where the transport has one.
+    pub(crate) fn guest_notifier(&self) -> Option<Arc<EventFd>> {
+        self.guest_notifier.load_full()
+    }
+
+    /// Has an eventfd interrupt the driver, or the transport itself.
+    pub(crate) fn set_guest_notifier(&self, eventfd: Option<Arc<EventFd>>) {
+        self.guest_notifier.store(eventfd);
     }
 
     /// Goes on where somebody else has left off, who would have looked at entry `next` of the available ring next.

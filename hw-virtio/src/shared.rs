@@ -102,9 +102,14 @@ impl Core {
         self.broken.load(Ordering::Acquire)
     }
 
+    /// Adds to the interrupt status.
+    pub fn add_isr(&self, isr: u8) {
+        self.isr.fetch_or(isr, Ordering::AcqRel);
+    }
+
     /// Interrupts the driver.
     pub fn interrupt(&self, isr: u8, vector: u16) {
-        self.isr.fetch_or(isr, Ordering::AcqRel);
+        self.add_isr(isr);
         if let Some(transport) = self.transport() {
             transport.interrupt(vector);
         }

@@ -220,6 +220,17 @@ impl VirtioPci {
         }
     }
 
+    /// Chooses the interrupt vector of queue `index`, which must be taken.
+    ///
+    /// # Panics
+    /// As [`QTest::memread`], and when there is no such vector.
+    #[track_caller]
+    pub fn set_queue_vector(&self, vm: &mut QTest, index: u16, vector: u16) {
+        vm.writew(self.common + common::QUEUE_SELECT, index);
+        vm.writew(self.common + common::QUEUE_MSIX_VECTOR, vector);
+        assert_eq!(vm.readw(self.common + common::QUEUE_MSIX_VECTOR), vector, "no vector {vector}");
+    }
+
     /// The interrupt status, which reading clears.
     ///
     /// # Panics

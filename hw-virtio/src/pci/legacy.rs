@@ -115,7 +115,7 @@ impl VirtIOPciProxy {
             CONFIG_MSIX_VECTOR => device.core().set_config_vector(self.checked_vector(value as u16)),
             QUEUE_MSIX_VECTOR => {
                 if let Some(queue) = queue() {
-                    queue.set_vector(self.checked_vector(value as u16));
+                    self.set_queue_vector(&queue, value as u16);
                 }
             }
             _ => {}

@@ -8,6 +8,7 @@ mod types;
 
 use std::sync::{Arc, OnceLock};
 
+use hw_core::accel::accel_irqchip;
 use hw_core::{DeviceImpl, VmState, qbus_new, qdev_realize, qdev_unparent, vmstate};
 use hw_pci::spec::{CAP_ID_VENDOR, COMMAND, COMMAND_MASTER, INTERRUPT_PIN, REVISION_ID};
 use hw_pci::spec::{CLASS_DEVICE, DEVICE_ID, SUBSYSTEM_ID};
@@ -16,7 +17,7 @@ use memory::{FlatView, IoEventFd, MemoryRegion};
 use parking_lot::Mutex;
 use qom::property::OnOffAuto;
 use qom::{Class, ClassInit, Error, Object, Property, Result, bail, object_new};
-use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::bus::{VirtioBus, VirtioTransport};
 use crate::device::VirtIODevice;
@@ -250,9 +251,15 @@ impl VirtIOPciProxy {
             self.reset_device();
             return;
         }
+        let starts = status.contains(Status::DRIVER_OK);
+        if starts && !device.status().contains(Status::DRIVER_OK) {
+            self.start_irqfds();
+        }
         device.write_status(status);
-        if status.contains(Status::DRIVER_OK) {
+        if starts {
             self.start_ioeventfd();
+        } else {
+            self.stop_irqfds();
         }
     }
 
@@ -262,6 +269,7 @@ impl VirtIOPciProxy {
         if let Some(device) = self.device() {
             device.reset();
         }
+        self.stop_irqfds();
         self.registers.lock().reset();
         self.sync_intx();
     }
@@ -285,6 +293,57 @@ impl VirtIOPciProxy {
     /// A vector that the driver chose; none where there is no such vector, by which it can see that.
     fn checked_vector(&self, vector: u16) -> u16 {
         if u32::from(vector) < self.vectors() { vector } else { NO_VECTOR }
+    }
+
+    /// The driver chooses a queue's vector.
+    fn set_queue_vector(&self, queue: &VirtQueue, vector: u16) {
+        queue.set_vector(self.checked_vector(vector));
+        if self.device().is_some_and(|device| device.status().contains(Status::DRIVER_OK)) {
+            self.start_irqfds();
+        }
+    }
+
+    /// Has queues' interrupts be sent by the accelerator when their eventfds are signalled, where it can and the driver
+    /// uses MSI-X (`kvm_virtio_pci_vector_use`). A queue keeps the eventfd that it has: the kernel may have it, too.
+    fn start_irqfds(&self) {
+        let (Some(device), Some(msix), Some(irqchip)) = (self.device(), self.msix(), accel_irqchip()) else {
+            return;
+        };
+        if !msix.is_enabled() {
+            return self.stop_irqfds();
+        }
+        let mut queues = device.queues();
+        queues.retain(|queue| u32::from(queue.vector()) < self.vectors());
+        let eventfd = |queue: &Arc<VirtQueue>| match queue.guest_notifier() {
+            Some(eventfd) => Some((usize::from(queue.vector()), eventfd)),
+            None => Some((usize::from(queue.vector()), Arc::new(EventFd::new(EFD_NONBLOCK).ok()?))),
+        };
+        let Some(wanted) = queues.iter().map(eventfd).collect::<Option<Vec<_>>>() else { return };
+        if wanted.is_empty() || msix.set_irqfds(&irqchip, &wanted).is_err() {
+            // Messages are sent one by one then.
+            return self.stop_irqfds();
+        }
+        for (queue, (_, eventfd)) in queues.iter().zip(wanted) {
+            queue.set_guest_notifier(Some(eventfd));
+        }
+    }
+
+    /// MSI-X may have been switched on or off under a driver at work.
+    fn msix_switched(&self, device: &VirtIODevice) {
+        let has = device.queues().iter().any(|queue| queue.guest_notifier().is_some());
+        let enabled = self.msix().is_some_and(|msix| msix.is_enabled());
+        if has != enabled && device.status().contains(Status::DRIVER_OK) {
+            self.start_irqfds();
+        }
+    }
+
+    fn stop_irqfds(&self) {
+        for queue in self.device().map(VirtIODevice::queues).unwrap_or_default() {
+            queue.set_guest_notifier(None);
+        }
+        if let Some(msix) = self.msix() {
+            msix.remove_irqfds();
+        }
     }
 
     /// Has notifications come by eventfds where the accelerator signals them, and the user wants it.
@@ -346,6 +405,7 @@ impl VirtioTransport for VirtIOPciProxy {
     }
 
     fn started(&self) {
+        self.start_irqfds();
         self.start_ioeventfd();
     }
 
@@ -364,6 +424,7 @@ impl DeviceImpl for VirtIOPciProxy {
 
     fn unrealize(self: &Arc<Self>) {
         self.stop_ioeventfd();
+        self.stop_irqfds();
     }
 
     fn reset_hold(&self) {
@@ -383,6 +444,7 @@ impl PciDeviceImpl for VirtIOPciProxy {
             modern.config_written(self, at, size);
         }
         let Some(device) = self.device() else { return };
+        self.msix_switched(device);
         let is_master = self.with_config(|config| config.u16(COMMAND) & COMMAND_MASTER != 0);
         if ConfigSpace::touches(at, size, COMMAND, 1)
             && !is_master

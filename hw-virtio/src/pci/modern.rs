@@ -333,7 +333,7 @@ impl VirtIOPciProxy {
             common::QUEUE_SIZE if !queue.is_ready() => {
                 queue.set_size(value.try_into().unwrap_or_default());
             }
-            common::QUEUE_MSIX_VECTOR => queue.set_vector(self.checked_vector(value as u16)),
+            common::QUEUE_MSIX_VECTOR => self.set_queue_vector(&queue, value as u16),
             common::QUEUE_ENABLE if value == 1 => {
                 let mut registers = self.registers.lock();
                 let Some(selected) = registers.selected() else { return };

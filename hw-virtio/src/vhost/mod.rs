@@ -32,7 +32,8 @@ const RING_EXTRA: u64 = 6;
 struct Vring {
     queue: Arc<VirtQueue>,
     call: Arc<EventFd>,
-    _watch: FdWatch,
+    /// Where the accelerator does not take the interrupts.
+    _watch: Option<FdWatch>,
 }
 
 /// A vhost device of the kernel's.
@@ -91,14 +92,7 @@ impl VhostDevice {
         queue: &Arc<VirtQueue>,
         busy_us: u32,
     ) -> io::Result<()> {
-        let call = Arc::new(EventFd::new(EFD_NONBLOCK)?);
-        let (to_read, interrupted) = (call.clone(), queue.clone());
-        let handler = Arc::new(move |_| {
-            if to_read.read().is_ok() {
-                interrupted.interrupt();
-            }
-        });
-        let watch = EventLoop::main().add_fd(EventNotifier(call.clone()), Interest::READ, handler)?;
+        let (call, watch) = Self::call(queue)?;
         let kick = queue.notifier.lend()?;
         queue.notifier.wait();
         let ring = queue.save();
@@ -116,6 +110,22 @@ impl VhostDevice {
         // What the guest told of before nobody else will look at; a full counter wakes, too.
         let _ = kick.write(1);
         Ok(())
+    }
+
+    /// The eventfd for a queue's interrupts: the accelerator's, or one that the main loop watches.
+    fn call(queue: &Arc<VirtQueue>) -> io::Result<(Arc<EventFd>, Option<FdWatch>)> {
+        if let Some(eventfd) = queue.guest_notifier() {
+            return Ok((eventfd, None));
+        }
+        let call = Arc::new(EventFd::new(EFD_NONBLOCK)?);
+        let (to_read, interrupted) = (call.clone(), queue.clone());
+        let handler = Arc::new(move |_| {
+            if to_read.read().is_ok() {
+                interrupted.interrupt();
+            }
+        });
+        let watch = EventLoop::main().add_fd(EventNotifier(call.clone()), Interest::READ, handler)?;
+        Ok((call, Some(watch)))
     }
 
     fn set_base(&self, index: u32, ring: &VirtQueueState) -> io::Result<()> {
