@@ -1,7 +1,7 @@
 //! MSI-X vectors whose messages the accelerator sends by itself when an eventfd is signalled.
 //!
 //! While a vector is masked its eventfds are not the accelerator's, and what is signalled stays in their counters, which
-//! are the pending bits then; the accelerator looks at them when it gets them again.
+//! are the pending bits then; it is signalled again when the accelerator has them back.
 //!
 //! Source: QEMU `hw/virtio/virtio-pci.c` (`kvm_virtio_pci_vector_use` and what is around it).
 
@@ -91,7 +91,12 @@ impl Irqfds {
             let Some(route) = self.routes.iter().find(|route| route.vector == fd.vector) else { continue };
             let wanted = message(fd.vector).is_some() && !route.stale;
             if wanted && !fd.attached {
+                // What waits is signalled anew: KVM sends it without taking it out of the counter.
+                let waits = fd.eventfd.read().is_ok();
                 fd.attached = self.irqchip.add_irqfd(route.gsi, &fd.eventfd, None).is_ok();
+                if waits {
+                    let _ = fd.eventfd.write(1);
+                }
             } else if !wanted && fd.attached {
                 self.irqchip.remove_irqfd(route.gsi, &fd.eventfd);
                 fd.attached = false;

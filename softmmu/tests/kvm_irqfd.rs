@@ -98,6 +98,9 @@ fn follow(how: &str) {
     assert_eq!(disk.vm.readl(table + PENDING), 0);
     disk.qmp("stop", json!({}));
     assert!(has(&mut disk, 0x43));
+    disk.vm.writel(entry + CONTROL_AT, MASKED);
+    assert_eq!(disk.vm.readl(table + PENDING), 0, "it was sent");
+    disk.vm.writel(entry + CONTROL_AT, 0);
     // The queue has another vector, with the device at work.
     disk.vm.writel(table + DATA_AT, 0x44);
     disk.vm.writeq(table, APIC);
