@@ -218,7 +218,7 @@ pub fn drive_new(options: &DriveOptions<'_>) -> Result<Option<DriveInfo>> {
         (take_on_error(&mut taken, "rerror", &place)?, take_on_error(&mut taken, "werror", &place)?);
     let mut copy_on_read = taken.flag("copy-on-read")?.unwrap_or(false);
     if copy_on_read && read_only {
-        eprintln!("softmmu: warning: disabling copy-on-read on read-only drive");
+        util::warn_report!("disabling copy-on-read on read-only drive");
         copy_on_read = false;
     }
     let (limits, group) = take_limits(&mut taken)?;
