@@ -342,8 +342,7 @@ fn the_guests_memory_is_what_the_user_made() {
 
     let other = ["-object", "memory-backend-memfd,id=m,size=32M"];
     let ended = run(hello().args(memory).args(other));
-    let line = "softmmu: Size specified by -m option must match size of explicitly specified \
-                'memory-backend' property";
+    let line = "softmmu: Machine memory size does not match the size of the memory backend";
     assert_eq!((ended.complaints(), ended.status), (vec![line], Some(1)));
 }
 

@@ -426,3 +426,20 @@ fn indirect_descriptors_are_followed() {
     assert!(is_random(&mut vm, 16));
     assert!(vm.memread(BUFFER + 16, 16).iter().any(|byte| *byte != 0));
 }
+
+#[test]
+fn monitors_list_the_devices_the_newest_first() {
+    let program = env!("CARGO_BIN_EXE_softmmu");
+    let devices = ["-device", "virtio-rng-pci,id=r", "-device", "virtio-keyboard-pci,id=k"];
+    let mut vm = QTest::builder(program).args(["-nodefaults"]).args(devices).with_qmp().start();
+    let text =
+        vm.qmp(r#"{"execute": "human-monitor-command", "arguments": {"command-line": "info virtio"}}"#);
+    let lines: Vec<&str> = text.as_str().unwrap_or_default().lines().map(str::trim_end).collect();
+    assert_eq!(
+        lines,
+        [
+            "/machine/peripheral/k/virtio-backend [virtio-input]",
+            "/machine/peripheral/r/virtio-backend [virtio-rng]"
+        ]
+    );
+}

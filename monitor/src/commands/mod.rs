@@ -19,6 +19,7 @@ mod run_state;
 pub(crate) mod stats;
 mod trace;
 mod ui;
+mod virtio;
 
 use std::sync::Arc;
 

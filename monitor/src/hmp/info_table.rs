@@ -65,7 +65,7 @@ pub(crate) const INFO_COMMANDS: &[Command] = &[
     command("uuid", "", "", "show the current VM UUID", Run(info::uuid)).preconfig(),
     command("vcpu_dirty_limit", "", "", "show dirty page limit information of all vCPU", Text("Dirty page limit not enabled!\n")),
     command("version", "", "", "show the version of QEMU", Run(info::version)).preconfig(),
-    command("virtio", "", "", "List all available virtio devices", Text("No VirtIO devices\n")),
+    command("virtio", "", "", "List all available virtio devices", Run(qtree::info_virtio)),
     command("vm-generation-id", "", "", "Show Virtual Machine Generation ID", Run(info::vm_generation_id)),
     command("vnc", "", "", "show the vnc server status", Text("None\n")),
 ];

@@ -10,8 +10,8 @@ use memory::get_system_memory;
 use qom::{Object, PropertyInfo, Value};
 
 use super::args::Args;
-use super::pci;
 use super::session::{Session, out};
+use super::{pci, qmp};
 
 pub(crate) fn info_qtree(mon: &mut Session, _: &Args) -> Result<(), String> {
     print_bus(mon, &sysbus_get_default(), 0);
@@ -95,6 +95,17 @@ fn size(bytes: u64) -> String {
     let text = format!("{value:.decimals$}");
     let text = if decimals > 0 { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     format!("{text} {}", UNITS.get(power as usize).unwrap_or(&"B"))
+}
+
+pub(crate) fn info_virtio(mon: &mut Session, _: &Args) -> Result<(), String> {
+    let devices = qmp::list("x-query-virtio")?;
+    if devices.is_empty() {
+        out!(mon, "No VirtIO devices\n");
+    }
+    for device in &devices {
+        out!(mon, "{} [{}]\n", qmp::text(device, "path"), qmp::text(device, "name"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

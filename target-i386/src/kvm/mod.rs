@@ -217,7 +217,7 @@ impl KvmArchCpu for X86Cpu {
             synic::put(self.index(), &pending.msrs);
         }
         match apic_in_kernel {
-            true => put::put_lapic(vcpu, self.apic_id(), self.is_bootstrap(), pending.lint),
+            true => put::put_lapic(vcpu, self.apic_id(), pending.lint),
             false => Ok(()),
         }
     }

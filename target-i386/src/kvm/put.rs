@@ -176,8 +176,6 @@ mod apic {
     pub const LINT0: usize = 0x350;
     pub const LINT1: usize = 0x360;
     pub const LVT_MASKED: u32 = 1 << 16;
-    /// LINT0 of the first CPU, as QEMU resets it: the PIC's.
-    pub const LVT_EXTINT: u32 = 0x700;
     pub const LVT_DELIVERY_MODE: u32 = 0x700;
     pub const LVT_NMI: u32 = 0x400;
     /// All of the register: no vector yet, APIC off.
@@ -196,7 +194,7 @@ pub(crate) fn lint1_takes_nmi(lapic: &kvm_lapic_state) -> bool {
 }
 
 /// The local APIC after reset; `lint` is what firmware makes of its two lines, having enabled it.
-pub(crate) fn put_lapic(vcpu: &VcpuFd, id: u32, bootstrap: bool, lint: Option<(u32, u32)>) -> Result<()> {
+pub(crate) fn put_lapic(vcpu: &VcpuFd, id: u32, lint: Option<(u32, u32)>) -> Result<()> {
     let mut lapic = kvm_lapic_state::default();
     let mut set = |at: usize, value: u32| {
         for (to, from) in lapic.regs.iter_mut().skip(at).zip(value.to_le_bytes()) {
@@ -207,9 +205,6 @@ pub(crate) fn put_lapic(vcpu: &VcpuFd, id: u32, bootstrap: bool, lint: Option<(u
     set(apic::DFR, apic::DFR_RESET);
     set(apic::SPURIOUS, apic::SPURIOUS_RESET);
     apic::LVT.into_iter().for_each(|at| set(at, apic::LVT_MASKED));
-    if bootstrap {
-        set(apic::LINT0, apic::LVT_EXTINT);
-    }
     if let Some((lint0, lint1)) = lint {
         set(apic::SPURIOUS, apic::SPURIOUS_RESET | apic::SPURIOUS_ENABLE);
         set(apic::LINT0, lint0);
