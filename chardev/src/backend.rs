@@ -85,6 +85,11 @@ pub(crate) trait Backend: Send + Sync {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// A connected unix socket itself, for somebody who reads and writes it in place of the chardev.
+    fn unix_stream(&self) -> io::Result<OwnedFd> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Hangs up on a socket's client.
     fn disconnect(&self) {}
 

@@ -178,6 +178,15 @@ impl CharFrontend {
         self.chardev().map_or_else(Vec::new, |chardev| chardev.backend().take_fds())
     }
 
+    /// The connection of a unix socket, for a frontend that reads and writes it itself, and waits for it: the chardev
+    /// tells of its end only. The frontend must take no input.
+    ///
+    /// # Errors
+    /// `Unsupported` for anything but a unix socket, `NotConnected` without a connection.
+    pub fn unix_stream(&self) -> io::Result<OwnedFd> {
+        self.chardev().ok_or(io::ErrorKind::NotConnected)?.backend().unix_stream()
+    }
+
     /// Hangs up on the client of a socket (qemu_chr_fe_disconnect).
     pub fn disconnect(&self) {
         if let Some(chardev) = self.chardev() {

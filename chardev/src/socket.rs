@@ -517,6 +517,16 @@ impl Backend for Socket {
         Ok(())
     }
 
+    fn unix_stream(&self) -> io::Result<OwnedFd> {
+        let connection = self.connection().ok_or(io::ErrorKind::NotConnected)?;
+        if !connection.is_unix {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        // Of both descriptors: the one here is not read any more.
+        rustix::io::ioctl_fionbio(&connection.socket, false)?;
+        connection.socket.try_clone()
+    }
+
     fn disconnect(&self) {
         self.hang_up.lock().schedule();
     }

@@ -1,8 +1,9 @@
-//! Disks: so far `virtio-blk`, and flash memory.
+//! Disks: `virtio-blk`, `vhost-user-blk`, and flash memory.
 //!
 //! Source followed: QEMU `hw/block/`.
 #![forbid(unsafe_code)]
 
 pub mod conf;
 pub mod pflash;
+pub mod vhost_user_blk;
 pub mod virtio_blk;

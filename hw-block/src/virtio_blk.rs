@@ -5,7 +5,7 @@
 
 mod batch;
 mod request;
-mod spec;
+pub(crate) mod spec;
 
 use std::sync::{Arc, OnceLock, Weak};
 

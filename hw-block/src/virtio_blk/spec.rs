@@ -2,6 +2,8 @@
 
 /// Feature bits (section 5.2.3), as masks.
 pub mod f {
+    /// Largest segment of a request is told.
+    pub const SIZE_MAX: u64 = 1 << 1;
     /// Largest number of segments of a request is told.
     pub const SEG_MAX: u64 = 1 << 2;
     /// Cylinders, heads and sectors are told.

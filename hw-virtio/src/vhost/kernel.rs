@@ -4,11 +4,16 @@
 //! descriptor could be passed (`vhostfd=`), and wants a map of memory made of vm-memory's own regions.
 #![allow(unsafe_code)]
 
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
+use memory::RamBlock;
 use rustix::io::Result;
 use rustix::ioctl::{Getter, NoArg, Opcode, Setter, Updater, ioctl, opcode};
 use vmm_sys_util::eventfd::EventFd;
+
+use super::VhostBackend;
 
 /// Pieces of memory that the drivers take, unless their module was told otherwise.
 pub const MAX_REGIONS: usize = 64;
@@ -74,6 +79,51 @@ struct MemoryTable {
     pieces: [MemoryPiece; MAX_REGIONS],
 }
 
+/// A driver of the kernel's, open.
+pub(super) struct Kernel(pub Arc<OwnedFd>);
+
+impl VhostBackend for Kernel {
+    fn set_features(&self, features: u64) -> io::Result<()> {
+        Ok(set_features(&self.0, features)?)
+    }
+
+    fn set_memory(&self, pieces: &[(MemoryPiece, Arc<RamBlock>)]) -> io::Result<()> {
+        if pieces.len() > MAX_REGIONS {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        let pieces: Vec<MemoryPiece> = pieces.iter().map(|(piece, _)| *piece).collect();
+        Ok(set_memory(&self.0, &pieces)?)
+    }
+
+    fn set_vring_num(&self, index: u32, entries: u16) -> io::Result<()> {
+        Ok(set_vring_num(&self.0, index, entries)?)
+    }
+
+    fn set_vring_base(&self, index: u32, next: u16) -> io::Result<()> {
+        Ok(set_vring_base(&self.0, index, next)?)
+    }
+
+    fn set_vring_addresses(&self, addresses: VringAddresses) -> io::Result<()> {
+        Ok(set_vring_addresses(&self.0, addresses)?)
+    }
+
+    fn set_vring_busyloop(&self, index: u32, microseconds: u32) -> io::Result<()> {
+        Ok(set_vring_busyloop(&self.0, index, microseconds)?)
+    }
+
+    fn set_vring_call(&self, index: u32, call: &EventFd) -> io::Result<()> {
+        Ok(set_vring_call(&self.0, index, call)?)
+    }
+
+    fn set_vring_kick(&self, index: u32, kick: &EventFd) -> io::Result<()> {
+        Ok(set_vring_kick(&self.0, index, kick)?)
+    }
+
+    fn vring_base(&self, index: u32) -> io::Result<u16> {
+        Ok(vring_base(&self.0, index)?)
+    }
+}
+
 /// The driver works for this process.
 pub fn set_owner(fd: &OwnedFd) -> Result<()> {
     // SAFETY: VHOST_SET_OWNER takes no argument.
@@ -87,7 +137,7 @@ pub fn features(fd: &OwnedFd) -> Result<u64> {
 }
 
 /// What it is to do.
-pub fn set_features(fd: &OwnedFd, features: u64) -> Result<()> {
+fn set_features(fd: &OwnedFd, features: u64) -> Result<()> {
     // SAFETY: VHOST_SET_FEATURES reads a u64.
     unsafe { ioctl(fd, Setter::<SET_FEATURES, u64>::new(features)) }
 }
@@ -95,7 +145,7 @@ pub fn set_features(fd: &OwnedFd, features: u64) -> Result<()> {
 /// Tells where the guest's memory is; of more than [`MAX_REGIONS`] pieces the last are left out.
 ///
 /// The caller keeps all pieces mapped until the driver has no backend any more or another table.
-pub fn set_memory(fd: &OwnedFd, pieces: &[MemoryPiece]) -> Result<()> {
+fn set_memory(fd: &OwnedFd, pieces: &[MemoryPiece]) -> Result<()> {
     let mut table = MemoryTable { count: 0, padding: 0, pieces: [MemoryPiece::default(); MAX_REGIONS] };
     for (place, piece) in table.pieces.iter_mut().zip(pieces) {
         *place = *piece;
@@ -107,21 +157,21 @@ pub fn set_memory(fd: &OwnedFd, pieces: &[MemoryPiece]) -> Result<()> {
 }
 
 /// The entries of a ring.
-pub fn set_vring_num(fd: &OwnedFd, index: u32, entries: u16) -> Result<()> {
+fn set_vring_num(fd: &OwnedFd, index: u32, entries: u16) -> Result<()> {
     let state = VringState { index, value: entries.into() };
     // SAFETY: VHOST_SET_VRING_NUM reads a `struct vhost_vring_state`.
     unsafe { ioctl(fd, Setter::<SET_VRING_NUM, VringState>::new(state)) }
 }
 
 /// The entry of the available ring to look at next.
-pub fn set_vring_base(fd: &OwnedFd, index: u32, next: u16) -> Result<()> {
+fn set_vring_base(fd: &OwnedFd, index: u32, next: u16) -> Result<()> {
     let state = VringState { index, value: next.into() };
     // SAFETY: VHOST_SET_VRING_BASE reads a `struct vhost_vring_state`.
     unsafe { ioctl(fd, Setter::<SET_VRING_BASE, VringState>::new(state)) }
 }
 
 /// The same, as far as the driver has come.
-pub fn vring_base(fd: &OwnedFd, index: u32) -> Result<u16> {
+fn vring_base(fd: &OwnedFd, index: u32) -> Result<u16> {
     let mut state = VringState { index, value: 0 };
     // SAFETY: VHOST_GET_VRING_BASE reads and writes a `struct vhost_vring_state`, and keeps no reference to it.
     unsafe { ioctl(fd, Updater::<GET_VRING_BASE, VringState>::new(&mut state)) }?;
@@ -129,27 +179,27 @@ pub fn vring_base(fd: &OwnedFd, index: u32) -> Result<u16> {
 }
 
 /// Where a ring is. The caller keeps it mapped as in [`set_memory`].
-pub fn set_vring_addresses(fd: &OwnedFd, addresses: VringAddresses) -> Result<()> {
+fn set_vring_addresses(fd: &OwnedFd, addresses: VringAddresses) -> Result<()> {
     // SAFETY: VHOST_SET_VRING_ADDR reads a `struct vhost_vring_addr`; see `set_memory` for the addresses in it.
     unsafe { ioctl(fd, Setter::<SET_VRING_ADDR, VringAddresses>::new(addresses)) }
 }
 
 /// How many microseconds the driver looks for more before it sleeps.
-pub fn set_vring_busyloop(fd: &OwnedFd, index: u32, microseconds: u32) -> Result<()> {
+fn set_vring_busyloop(fd: &OwnedFd, index: u32, microseconds: u32) -> Result<()> {
     let state = VringState { index, value: microseconds };
     // SAFETY: VHOST_SET_VRING_BUSYLOOP_TIMEOUT reads a `struct vhost_vring_state`.
     unsafe { ioctl(fd, Setter::<SET_VRING_BUSYLOOP_TIMEOUT, VringState>::new(state)) }
 }
 
 /// What wakes the driver.
-pub fn set_vring_kick(fd: &OwnedFd, index: u32, kick: &EventFd) -> Result<()> {
+fn set_vring_kick(fd: &OwnedFd, index: u32, kick: &EventFd) -> Result<()> {
     let file = VringFile { index, fd: kick.as_raw_fd() };
     // SAFETY: VHOST_SET_VRING_KICK reads a `struct vhost_vring_file`; the driver takes a reference to the open eventfd.
     unsafe { ioctl(fd, Setter::<SET_VRING_KICK, VringFile>::new(file)) }
 }
 
 /// What the driver signals for an interrupt.
-pub fn set_vring_call(fd: &OwnedFd, index: u32, call: &EventFd) -> Result<()> {
+fn set_vring_call(fd: &OwnedFd, index: u32, call: &EventFd) -> Result<()> {
     let file = VringFile { index, fd: call.as_raw_fd() };
     // SAFETY: VHOST_SET_VRING_CALL reads a `struct vhost_vring_file`; the driver takes a reference to the open eventfd.
     unsafe { ioctl(fd, Setter::<SET_VRING_CALL, VringFile>::new(file)) }

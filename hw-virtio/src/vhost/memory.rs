@@ -1,45 +1,41 @@
 //! The guest's memory as a vhost driver is told of it (`vhost_commit`).
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use memory::{FlatRange, MemoryListener, RamBlock};
 use parking_lot::Mutex;
 
-use super::kernel::{self, MAX_REGIONS, MemoryPiece};
+use super::VhostBackend;
+use super::kernel::MemoryPiece;
 
 #[derive(Default)]
 struct Pieces {
     /// In order of their addresses in the guest; the blocks keep them mapped.
     pieces: Vec<(MemoryPiece, Arc<RamBlock>)>,
     changed: bool,
-    /// What the kernel was told last, which it may still use.
+    /// What the backend was told last, which it may still use.
     told: Vec<(MemoryPiece, Arc<RamBlock>)>,
 }
 
 /// Follows the guest's memory for a driver.
 pub(super) struct GuestMemory {
-    fd: Arc<OwnedFd>,
+    backend: Arc<dyn VhostBackend>,
     state: Mutex<Pieces>,
 }
 
 impl GuestMemory {
-    pub fn new(fd: Arc<OwnedFd>) -> Arc<GuestMemory> {
-        Arc::new(GuestMemory { fd, state: Mutex::default() })
+    pub fn new(backend: Arc<dyn VhostBackend>) -> Arc<GuestMemory> {
+        Arc::new(GuestMemory { backend, state: Mutex::default() })
     }
 
-    /// Tells the kernel, as far as there is anything new.
+    /// Tells the backend, as far as there is anything new.
     pub fn set(&self) -> io::Result<()> {
         let mut state = self.state.lock();
         if !std::mem::take(&mut state.changed) {
             return Ok(());
         }
-        if state.pieces.len() > MAX_REGIONS {
-            return Err(io::ErrorKind::QuotaExceeded.into());
-        }
-        let pieces: Vec<MemoryPiece> = state.pieces.iter().map(|(piece, _)| *piece).collect();
-        kernel::set_memory(&self.fd, &pieces)?;
+        self.backend.set_memory(&state.pieces)?;
         state.told = state.pieces.clone();
         Ok(())
     }
@@ -53,7 +49,7 @@ impl GuestMemory {
         Some(piece.host + (guest - piece.guest))
     }
 
-    /// The kernel uses it no more.
+    /// The backend uses it no more.
     pub fn clear(&self) {
         *self.state.lock() = Pieces::default();
     }
@@ -91,12 +87,13 @@ impl MemoryListener for GuestMemory {
 
 #[cfg(test)]
 mod tests {
+    use super::super::kernel::Kernel;
     use super::*;
 
     #[test]
     fn addresses_are_found_in_what_the_kernel_was_told_and_in_one_piece_only() {
         let (fd, _other) = rustix::pipe::pipe().unwrap();
-        let memory = GuestMemory::new(Arc::new(fd));
+        let memory = GuestMemory::new(Arc::new(Kernel(Arc::new(fd))));
         let ram = Arc::new(RamBlock::anonymous("ram", 0x2000).unwrap());
         let piece = |guest, host| MemoryPiece { guest, size: 0x1000, host, padding: 0 };
         memory.state.lock().told =
@@ -112,7 +109,7 @@ mod tests {
     #[test]
     fn pieces_are_kept_in_order() {
         let (fd, _other) = rustix::pipe::pipe().unwrap();
-        let memory = GuestMemory::new(Arc::new(fd));
+        let memory = GuestMemory::new(Arc::new(Kernel(Arc::new(fd))));
         let root = memory::MemoryRegion::container("root", 0x10000);
         for (name, at) in [("high", 0x4000), ("low", 0)] {
             let ram = RamBlock::anonymous(name, 0x1000).unwrap();

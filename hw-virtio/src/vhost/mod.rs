@@ -1,17 +1,18 @@
-//! Queues that the host's kernel serves (QEMU `hw/virtio/vhost.c`).
+//! Queues that the host's kernel or another program serves (QEMU `hw/virtio/vhost.c`).
 //!
-//! While a driver of the kernel's works on a device's queues, nothing here touches them: the guest's notifications go
+//! While a driver of the kernel's or that program works on a device's queues, nothing here touches them: the guest's notifications go
 //! to it by the queues' eventfds, its interrupts come back by others, which the main loop turns into messages, so that
 //! vectors can be masked as ever. When it stops, the device goes on where it left off.
 
 mod kernel;
 mod memory;
+mod user;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use ::memory::{EventNotifier, address_space_memory};
+use ::memory::{EventNotifier, RamBlock, address_space_memory};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use util::event_loop::{EventLoop, FdWatch, Interest};
@@ -19,8 +20,9 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::device::VirtIODevice;
 use crate::queue::{VirtQueue, VirtQueueState};
-use kernel::VringAddresses;
+use kernel::{Kernel, MemoryPiece, VringAddresses};
 use memory::GuestMemory;
+pub use user::VhostUser;
 
 /// Bytes of a descriptor, of an entry of the available and of the used ring, and of what either ring has besides.
 const DESCRIPTOR: u64 = 16;
@@ -28,7 +30,37 @@ const AVAILABLE: u64 = 2;
 const USED: u64 = 8;
 const RING_EXTRA: u64 = 6;
 
-/// A ring that the kernel serves.
+/// What works on queues in this program's stead.
+trait VhostBackend: Send + Sync {
+    /// What it is to do.
+    fn set_features(&self, features: u64) -> io::Result<()>;
+    /// Where the guest's memory is; the caller keeps it there until the backend is told of another or has no ring.
+    fn set_memory(&self, pieces: &[(MemoryPiece, Arc<RamBlock>)]) -> io::Result<()>;
+    /// The entries of a ring.
+    fn set_vring_num(&self, index: u32, entries: u16) -> io::Result<()>;
+    /// The entry of the available ring to look at next.
+    fn set_vring_base(&self, index: u32, next: u16) -> io::Result<()>;
+    /// Where a ring is.
+    fn set_vring_addresses(&self, addresses: VringAddresses) -> io::Result<()>;
+    /// How many µs it looks for more before it sleeps.
+    fn set_vring_busyloop(&self, index: u32, microseconds: u32) -> io::Result<()> {
+        let _ = (index, microseconds);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// What it signals for an interrupt.
+    fn set_vring_call(&self, index: u32, call: &EventFd) -> io::Result<()>;
+    /// What wakes it.
+    fn set_vring_kick(&self, index: u32, kick: &EventFd) -> io::Result<()>;
+    /// All is set: it may begin with a ring.
+    fn enable_vring(&self, index: u32) -> io::Result<()> {
+        let _ = index;
+        Ok(())
+    }
+    /// Ends its work on a ring: the entry it would have looked at next.
+    fn vring_base(&self, index: u32) -> io::Result<u16>;
+}
+
+/// A ring that the backend serves.
 struct Vring {
     queue: Arc<VirtQueue>,
     call: Arc<EventFd>,
@@ -36,9 +68,11 @@ struct Vring {
     _watch: Option<FdWatch>,
 }
 
-/// A vhost device of the kernel's.
+/// A vhost device of the kernel's or another program's.
 pub struct VhostDevice {
-    fd: Arc<OwnedFd>,
+    /// The kernel's.
+    fd: Option<Arc<OwnedFd>>,
+    backend: Arc<dyn VhostBackend>,
     features: u64,
     memory: Arc<GuestMemory>,
     rings: Mutex<Vec<Vring>>,
@@ -56,16 +90,26 @@ impl VhostDevice {
             Err(error) => return Err(error.into()),
         }
         let features = kernel::features(&fd)?;
-        let memory = GuestMemory::new(fd.clone());
-        Ok(VhostDevice { fd, features, memory, rings: Mutex::default() })
+        let backend = Arc::new(Kernel(fd.clone()));
+        Ok(VhostDevice { fd: Some(fd), ..Self::with(backend, features) })
     }
 
-    /// The virtio features that the kernel knows.
+    /// A device of another program's.
+    pub fn of_user(user: &Arc<VhostUser>) -> VhostDevice {
+        Self::with(user.clone(), user.features())
+    }
+
+    fn with(backend: Arc<dyn VhostBackend>, features: u64) -> VhostDevice {
+        let memory = GuestMemory::new(backend.clone());
+        VhostDevice { fd: None, backend, features, memory, rings: Mutex::default() }
+    }
+
+    /// The virtio features that the backend knows.
     pub fn features(&self) -> u64 {
         self.features
     }
 
-    /// Has the kernel serve `queues`, its rings 0 and on, with the features that the guest accepted and `extra` ones of
+    /// Has the backend serve `queues`, its rings 0 and on, with the features that the guest accepted and `extra` ones of
     /// the kernel's own, and look `busy_us` µs for more (`vhost_dev_start`). It does nothing before it has a backend.
     ///
     /// # Errors
@@ -77,7 +121,7 @@ impl VhostDevice {
         extra: u64,
         busy_us: u32,
     ) -> io::Result<()> {
-        kernel::set_features(&self.fd, device.core().guest_features() & self.features | extra)?;
+        self.backend.set_features(device.core().guest_features() & self.features | extra)?;
         address_space_memory().add_listener(self.memory.clone());
         let started = self.memory.set().and_then(|()| {
             (0..).zip(queues).try_for_each(|(index, queue)| self.start_ring(device, index, queue, busy_us))
@@ -101,12 +145,13 @@ impl VhostDevice {
             return Err(error);
         }
         self.rings.lock().push(Vring { queue: queue.clone(), call: call.clone(), _watch: watch });
-        kernel::set_vring_addresses(&self.fd, self.addresses(index, &ring)?)?;
+        self.backend.set_vring_addresses(self.addresses(index, &ring)?)?;
         if busy_us > 0 {
-            kernel::set_vring_busyloop(&self.fd, index, busy_us)?;
+            self.backend.set_vring_busyloop(index, busy_us)?;
         }
-        kernel::set_vring_call(&self.fd, index, &call)?;
-        kernel::set_vring_kick(&self.fd, index, &kick)?;
+        self.backend.set_vring_call(index, &call)?;
+        self.backend.set_vring_kick(index, &kick)?;
+        self.backend.enable_vring(index)?;
         // What the guest told of before nobody else will look at; a full counter wakes, too.
         let _ = kick.write(1);
         Ok(())
@@ -132,8 +177,8 @@ impl VhostDevice {
         if !ring.ready {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        kernel::set_vring_num(&self.fd, index, ring.size)?;
-        Ok(kernel::set_vring_base(&self.fd, index, ring.next_available)?)
+        self.backend.set_vring_num(index, ring.size)?;
+        self.backend.set_vring_base(index, ring.next_available)
     }
 
     fn addresses(&self, index: u32, ring: &VirtQueueState) -> io::Result<VringAddresses> {
@@ -153,14 +198,15 @@ impl VhostDevice {
     /// # Errors
     /// What the kernel says.
     pub fn set_net_backend(&self, index: u32, backend: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        Ok(kernel::net_set_backend(&self.fd, index, backend)?)
+        let fd = self.fd.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        Ok(kernel::net_set_backend(fd, index, backend)?)
     }
 
-    /// The kernel has no backend any more: the device goes on with the queues itself (`vhost_dev_stop`).
+    /// The device goes on with the queues itself (`vhost_dev_stop`).
     pub fn stop(&self, device: &VirtIODevice) {
         let rings = std::mem::take(&mut *self.rings.lock());
         for (index, ring) in (0..).zip(&rings) {
-            if let Ok(next) = kernel::vring_base(&self.fd, index) {
+            if let Ok(next) = self.backend.vring_base(index) {
                 ring.queue.resume(next);
             }
             device.take_back_notifier(&ring.queue);

@@ -1,0 +1,165 @@
+//! Another program that serves queues, over a unix socket: vhost-user (QEMU `hw/virtio/vhost-user.c`).
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use ::memory::RamBlock;
+use parking_lot::Mutex;
+use vhost::vhost_user::message::{
+    VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserProtocolFeatures, VhostUserVirtioFeatures,
+};
+use vhost::vhost_user::{Frontend, VhostUserFrontend};
+use vhost::{VhostBackend as _, VhostUserMemoryRegionInfo, VringConfigData};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::VhostBackend;
+use super::kernel::{MemoryPiece, VringAddresses};
+
+/// The program at the other end of a socket.
+pub struct VhostUser {
+    frontend: Mutex<Frontend>,
+    features: u64,
+}
+
+fn failed(error: vhost::Error) -> io::Error {
+    io::Error::other(error.to_string())
+}
+
+/// What can be shared with the program; pieces that follow each other in the guest and in one block are one.
+fn joined(pieces: &[(MemoryPiece, Arc<RamBlock>)]) -> Vec<(MemoryPiece, Arc<RamBlock>)> {
+    let mut all: Vec<(MemoryPiece, Arc<RamBlock>)> = Vec::new();
+    for (piece, ram) in pieces.iter().filter(|(_, ram)| ram.is_shared() && ram.file().is_some()) {
+        match all.last_mut() {
+            Some((last, its))
+                if Arc::ptr_eq(its, ram)
+                    && last.guest + last.size == piece.guest
+                    && last.host + last.size == piece.host =>
+            {
+                last.size += piece.size;
+            }
+            _ => all.push((*piece, ram.clone())),
+        }
+    }
+    all
+}
+
+impl VhostUser {
+    /// Agrees with a program on how to talk, about a device with `queues` queues whose configuration it has
+    /// (`vhost_user_backend_init`).
+    ///
+    /// # Errors
+    /// What it does wrong, or cannot do.
+    pub fn new(stream: OwnedFd, queues: u16) -> io::Result<Arc<VhostUser>> {
+        let mut frontend = Frontend::from_stream(UnixStream::from(stream), queues.into());
+        let features = frontend.get_features().map_err(failed)?;
+        if features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() == 0 {
+            return Err(io::Error::other("the backend has no protocol features"));
+        }
+        let offered = frontend.get_protocol_features().map_err(failed)?;
+        let (config, many) = (VhostUserProtocolFeatures::CONFIG, VhostUserProtocolFeatures::MQ);
+        if !offered.contains(config) {
+            return Err(io::Error::other("vhost-user backend doesn't support config space"));
+        }
+        let wanted = offered & (config | many | VhostUserProtocolFeatures::REPLY_ACK);
+        frontend.set_protocol_features(wanted).map_err(failed)?;
+        let most = if wanted.contains(many) { frontend.get_queue_num().map_err(failed)? } else { 1 };
+        if u64::from(queues) > most {
+            let what = "The maximum number of queues supported by the backend is";
+            return Err(io::Error::other(format!("{what} {most}")));
+        }
+        frontend.set_owner().map_err(failed)?;
+        // From now on it says whether it has done what it was asked.
+        frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
+        Ok(Arc::new(VhostUser { frontend: Mutex::new(frontend), features }))
+    }
+
+    /// The virtio features that it knows.
+    pub fn features(&self) -> u64 {
+        self.features
+    }
+
+    /// The first bytes of the device's configuration.
+    ///
+    /// # Errors
+    /// What it does wrong.
+    pub fn config(&self, bytes: usize) -> io::Result<Vec<u8>> {
+        let (flags, room) = (VhostUserConfigFlags::empty(), vec![0; bytes]);
+        let got = self.frontend.lock().get_config(0, bytes as u32, flags, &room);
+        got.map(|(_, payload)| payload).map_err(failed)
+    }
+
+    /// The driver wrote the device's configuration.
+    ///
+    /// # Errors
+    /// What it does wrong.
+    pub fn set_config(&self, offset: u32, bytes: &[u8]) -> io::Result<()> {
+        self.frontend.lock().set_config(offset, VhostUserConfigFlags::WRITABLE, bytes).map_err(failed)
+    }
+}
+
+impl VhostBackend for VhostUser {
+    fn set_features(&self, features: u64) -> io::Result<()> {
+        let features = features | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
+        self.frontend.lock().set_features(features).map_err(failed)
+    }
+
+    fn set_memory(&self, pieces: &[(MemoryPiece, Arc<RamBlock>)]) -> io::Result<()> {
+        let pieces = joined(pieces);
+        let describe = |(piece, ram): &(MemoryPiece, Arc<RamBlock>)| {
+            let (file, offset) = ram.file()?;
+            Some(VhostUserMemoryRegionInfo {
+                guest_phys_addr: piece.guest,
+                memory_size: piece.size,
+                userspace_addr: piece.host,
+                mmap_offset: offset + (piece.host - ram.host_address()),
+                mmap_handle: file.as_raw_fd(),
+            })
+        };
+        let regions: Vec<_> = pieces.iter().filter_map(describe).collect();
+        if regions.is_empty() {
+            let what = "Failed initializing vhost-user memory map, consider using -object memory-backend-file share=on";
+            return Err(io::Error::other(what));
+        }
+        self.frontend.lock().set_mem_table(&regions).map(drop).map_err(failed)
+    }
+
+    fn set_vring_num(&self, index: u32, entries: u16) -> io::Result<()> {
+        self.frontend.lock().set_vring_num(index as usize, entries).map_err(failed)
+    }
+
+    fn set_vring_base(&self, index: u32, next: u16) -> io::Result<()> {
+        self.frontend.lock().set_vring_base(index as usize, next).map_err(failed)
+    }
+
+    fn set_vring_addresses(&self, addresses: VringAddresses) -> io::Result<()> {
+        let data = VringConfigData {
+            // These two are not sent.
+            queue_max_size: 0,
+            queue_size: 0,
+            flags: 0,
+            desc_table_addr: addresses.descriptors,
+            used_ring_addr: addresses.used,
+            avail_ring_addr: addresses.available,
+            log_addr: None,
+        };
+        self.frontend.lock().set_vring_addr(addresses.index as usize, &data).map_err(failed)
+    }
+
+    fn set_vring_call(&self, index: u32, call: &EventFd) -> io::Result<()> {
+        self.frontend.lock().set_vring_call(index as usize, call).map_err(failed)
+    }
+
+    fn set_vring_kick(&self, index: u32, kick: &EventFd) -> io::Result<()> {
+        self.frontend.lock().set_vring_kick(index as usize, kick).map_err(failed)
+    }
+
+    fn enable_vring(&self, index: u32) -> io::Result<()> {
+        self.frontend.lock().set_vring_enable(index as usize, true).map_err(failed)
+    }
+
+    fn vring_base(&self, index: u32) -> io::Result<u16> {
+        self.frontend.lock().get_vring_base(index as usize).map(|next| next as u16).map_err(failed)
+    }
+}

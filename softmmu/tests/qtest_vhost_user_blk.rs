@@ -1,0 +1,125 @@
+//! `vhost-user-blk-pci` over qtest, with Debian's `qemu-storage-daemon` as the program that serves it.
+
+#[path = "common/disk.rs"]
+mod disk;
+
+use std::process::{Child, Command, Stdio};
+
+use disk::*;
+use libqtest::QTest;
+use serde_json::json;
+use tempfile::TempDir;
+
+/// The program, killed at the end.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Serves an image of 1 MiB at a socket.
+fn daemon(folder: &TempDir, queues: u32) -> (Daemon, String) {
+    let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let (image, socket) = (path("image"), path("socket"));
+    std::fs::write(&image, vec![0; 1 << 20]).expect("the image");
+    let node = format!("driver=file,node-name=f,filename={image},discard=unmap");
+    let export = "type=vhost-user-blk,id=e,node-name=f,writable=on,addr.type=unix";
+    let export = format!("{export},addr.path={socket},num-queues={queues}");
+    let child = Command::new("qemu-storage-daemon")
+        .args(["--blockdev", &node, "--export", &export])
+        .stderr(Stdio::inherit())
+        .spawn()
+        .expect("qemu-storage-daemon can be run (package qemu-system-common)");
+    let daemon = Daemon(child);
+    while !std::path::Path::new(&socket).exists() {
+        std::thread::yield_now();
+    }
+    (daemon, socket)
+}
+
+const SHARED: [&str; 4] =
+    ["-object", "memory-backend-memfd,id=m,size=128M,share=on", "-machine", "memory-backend=m"];
+
+fn machine(socket: &str, device: &str, memory: &[&str]) -> Disk {
+    let chardev = format!("socket,id=c,path={socket}");
+    let device = format!("vhost-user-blk-pci,addr=4,chardev=c{device}");
+    let vm = QTest::builder(env!("CARGO_BIN_EXE_softmmu"))
+        .args(["-nodefaults", "-m", "128M", "-chardev", &chardev, "-device", &device])
+        .args(memory)
+        .with_qmp()
+        .start();
+    Disk::driven(vm)
+}
+
+#[test]
+fn what_is_written_is_in_the_programs_image() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_daemon, socket) = daemon(&folder, 1);
+    let mut disk = machine(&socket, "", &SHARED);
+    assert_eq!(disk.vm.readq(disk.device.device), 2048, "sectors");
+    let data: Vec<u8> = (0..8192u32).map(|n| (n / 3) as u8).collect();
+    assert_eq!(disk.write(100, &data), 0);
+    assert_eq!(disk.read(100, 8192), (0, data.clone()));
+    assert_eq!(disk.read(99, 512), (0, vec![0; 512]));
+    assert_ne!(disk.read(2048, 512).0, 0, "that is beyond the end");
+    assert_eq!(disk.range(WRITE_ZEROES, 101, 1, 0), 0);
+    assert_eq!(disk.flush(), 0);
+    let image = std::fs::read(folder.path().join("image")).expect("the image");
+    assert_eq!(image[51200..51712], data[..512]);
+    assert_eq!((&image[51712..52224], &image[52224..59392]), (&[0; 512][..], &data[1024..]));
+}
+
+#[test]
+fn it_stops_with_the_machine_and_begins_anew_with_its_driver() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_daemon, socket) = daemon(&folder, 2);
+    let mut disk = machine(&socket, ",num-queues=2", &SHARED);
+    assert_eq!(disk.write(0, &[1; 512]), 0);
+    disk.qmp("stop", json!({}));
+    disk.begin(IN, 0, &[], &[(DATA, 512, true)]);
+    assert_eq!(disk.queue.used(&mut disk.vm), None);
+    disk.qmp("cont", json!({}));
+    assert_eq!((disk.end(), disk.vm.memread(DATA, 512)), (0, vec![1; 512]));
+    assert_eq!(disk.write(1, &[2; 512]), 0);
+    disk.device.set_status(&mut disk.vm, 0);
+    let mut again = Disk::driven(disk.vm);
+    assert_eq!(again.read(1, 512), (0, vec![2; 512]));
+}
+
+#[test]
+fn a_program_that_goes_away_takes_nobody_along() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (daemon, socket) = daemon(&folder, 1);
+    let mut disk = machine(&socket, "", &SHARED);
+    assert_eq!(disk.write(0, &[1; 512]), 0);
+    drop(daemon);
+    disk.begin(IN, 0, &[], &[(DATA, 512, true)]);
+    assert_eq!(disk.qmp("query-status", json!({}))["running"], true);
+    disk.device.set_status(&mut disk.vm, 0);
+    assert!(disk.vm.quit().success());
+}
+
+#[test]
+fn mistakes_are_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_daemon, socket) = daemon(&folder, 1);
+    let chardev = format!("socket,id=c,path={socket}");
+    let refused = |arguments: &[&str], what: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_softmmu"));
+        command.args(["-nodefaults", "-display", "none", "-accel", "qtest", "-chardev"]).args(arguments);
+        let output = command.stdin(Stdio::null()).output().expect("the program");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), told.trim_end()), (Some(1), format!("softmmu: {what}").as_str()));
+    };
+    let device = |more: &str| format!("vhost-user-blk-pci{more}");
+    let none = device("");
+    refused(&["null,id=c", "-device", &none], &format!("-device {none}: chardev is mandatory"));
+    let null = device(",chardev=c");
+    refused(&["null,id=c", "-device", &null], &format!("-device {null}: chardev 'c' is not a unix socket"));
+    let many = device(",chardev=c,num-queues=2");
+    let what = "vhost-user-blk: The maximum number of queues supported by the backend is 1";
+    refused(&[&chardev, "-device", &many], &format!("-device {many}: {what}"));
+}
