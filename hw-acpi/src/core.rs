@@ -36,17 +36,18 @@ pub struct AcpiRegs {
 }
 
 impl AcpiRegs {
-    /// Registers as after a reset at `now_ns`.
+    /// Registers as after a reset.
     ///
     /// `gpe_len` is the length of the general-purpose event block in bytes, half status and half enable;
     /// `s4_slp_typ` the SLP_TYPx that means S4 (property `s4_val`). With `acpi_only` the machine has no SMI
-    /// to turn ACPI on: SCI_EN is always set.
-    pub fn new(gpe_len: usize, s4_slp_typ: u8, acpi_only: bool, now_ns: u64) -> Self {
+    /// to turn ACPI on: SCI_EN is set from the start.
+    pub fn new(gpe_len: usize, s4_slp_typ: u8, acpi_only: bool) -> Self {
         Self {
             pm1_sts: 0,
             pm1_en: 0,
             pm1_cnt: if acpi_only { spec::SCI_EN } else { 0 },
-            timer_overflow: next_overflow(ticks(now_ns)),
+            // Overflowed at once, as in QEMU.
+            timer_overflow: 0,
             gpe_sts: vec![0; gpe_len / 2],
             gpe_en: vec![0; gpe_len / 2],
             s4_slp_typ,
@@ -55,8 +56,8 @@ impl AcpiRegs {
     }
 
     /// Returns to the state of [`Self::new`].
-    pub fn reset(&mut self, now_ns: u64) {
-        *self = Self::new(self.gpe_sts.len() * 2, self.s4_slp_typ, self.acpi_only, now_ns);
+    pub fn reset(&mut self) {
+        *self = Self::new(self.gpe_sts.len() * 2, self.s4_slp_typ, self.acpi_only);
     }
 
     /// Takes the state of `other` over, if its registers are as many; says whether they are.
@@ -69,37 +70,33 @@ impl AcpiRegs {
         alike
     }
 
-    /// Reads `size` bytes at `offset` in the PM I/O block. What lies between the registers reads 0.
-    pub fn read(&self, offset: u64, size: u32, now_ns: u64) -> u64 {
-        let registers = u128::from(self.status(now_ns)) << (8 * spec::PM1_STS)
-            | u128::from(self.pm1_en) << (8 * spec::PM1_EN)
-            | u128::from(self.pm1_cnt) << (8 * spec::PM1_CNT)
-            | u128::from(timer_value(now_ns)) << (8 * spec::PM_TMR);
-        let shifted = registers.checked_shr(offset.saturating_mul(8).min(128) as u32).unwrap_or(0) as u64;
-        shifted & byte_mask(size)
+    /// Reads the register at `offset` in the PM I/O block, as wide as it is. The control register and the timer are at each
+    /// of their bytes; the others at their first only, as QEMU has them.
+    #[inline]
+    pub fn read(&self, offset: u64, now_ns: u64) -> u64 {
+        match offset {
+            spec::PM1_STS => self.status(now_ns).into(),
+            spec::PM1_EN => self.pm1_en.into(),
+            spec::PM1_CNT..spec::PM1_CNT_END => self.pm1_cnt.into(),
+            spec::PM_TMR..spec::PM_TMR_END => timer_value(now_ns).into(),
+            _ => 0,
+        }
     }
 
-    /// Writes `size` bytes at `offset` in the PM I/O block. The PM timer is read-only.
+    /// Writes the register at `offset` in the PM I/O block, all of it. The PM timer is read-only.
     #[must_use]
-    pub fn write(&mut self, offset: u64, value: u64, size: u32, now_ns: u64) -> Option<SleepRequest> {
-        let mut request = None;
-        for register in [spec::PM1_STS, spec::PM1_EN, spec::PM1_CNT] {
-            let (value, mask) = lanes(register, offset, value, size);
-            match register {
-                _ if mask == 0 => {}
-                spec::PM1_STS => self.clear_status(value, now_ns),
-                spec::PM1_EN => self.pm1_en = self.pm1_en & !mask | value,
-                _ => request = self.write_control(self.pm1_cnt & !mask | value),
-            }
+    pub fn write(&mut self, offset: u64, value: u16, now_ns: u64) -> Option<SleepRequest> {
+        match offset {
+            spec::PM1_STS => self.clear_status(value, now_ns),
+            spec::PM1_EN => self.pm1_en = value,
+            spec::PM1_CNT..spec::PM1_CNT_END => return self.write_control(value),
+            _ => {}
         }
-        request
+        None
     }
 
     fn write_control(&mut self, value: u16) -> Option<SleepRequest> {
-        self.pm1_cnt = value & !(spec::SLP_EN | spec::GBL_RLS);
-        if self.acpi_only {
-            self.pm1_cnt |= spec::SCI_EN;
-        }
+        self.pm1_cnt = value & !spec::SLP_EN;
         if value & spec::SLP_EN == 0 {
             return None;
         }
@@ -149,7 +146,8 @@ impl AcpiRegs {
     /// The level of the system control interrupt.
     pub fn sci_level(&self, now_ns: u64) -> bool {
         self.status(now_ns) & self.pm1_en & spec::SCI_EVENTS != 0
-            || self.gpe_sts.iter().zip(&self.gpe_en).any(|(status, enable)| status & enable != 0)
+            // QEMU looks at the first eight events only.
+            || self.gpe_sts.first().zip(self.gpe_en.first()).is_some_and(|(status, enable)| status & enable != 0)
     }
 
     /// The virtual time at which the PM timer next raises the SCI, if it is enabled to and has not yet.
@@ -197,24 +195,6 @@ impl AcpiRegs {
                 WakeupReason::Other => spec::PWRBTN,
             };
     }
-}
-
-/// The part of an access to `size` bytes at `offset` that falls on the 16-bit `register`: value and mask.
-fn lanes(register: u64, offset: u64, value: u64, size: u32) -> (u16, u16) {
-    let Some(end) = offset.checked_add(size.min(8).into()) else { return (0, 0) };
-    let (mut lane, mut mask) = (0, 0);
-    for byte in 0..2 {
-        let at = register + byte;
-        if (offset..end).contains(&at) {
-            lane |= (value >> (8 * (at - offset)) & 0xff) << (8 * byte);
-            mask |= 0xff << (8 * byte);
-        }
-    }
-    (lane as u16, mask)
-}
-
-fn byte_mask(size: u32) -> u64 {
-    1u64.checked_shl(size.saturating_mul(8)).map_or(u64::MAX, |bit| bit - 1)
 }
 
 /// PM timer ticks since virtual time 0.

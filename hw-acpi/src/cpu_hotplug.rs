@@ -90,20 +90,18 @@ impl CpuHotplug {
         self.cpus.is_empty()
     }
 
-    /// Whether the block has a register at `offset`.
-    pub fn accepts(&self, offset: u64) -> bool {
-        offset < if self.modern { REG_LEN } else { BITMAP_LEN }
-    }
-
     fn selected(&self) -> Option<&CpuStatus> {
         self.cpus.get(self.selector as usize)
     }
 
-    /// Reads `size` bytes at `offset`.
+    /// Reads `size` bytes at `offset`. Behind the modern registers nobody answers.
     pub fn read(&self, offset: u64, size: u8) -> u64 {
         if !self.modern {
             return (0..u64::from(size.min(8)))
                 .fold(0, |v, at| v | u64::from(self.bitmap(offset + at)) << (8 * at));
+        }
+        if offset >= REG_LEN {
+            return u64::MAX;
         }
         let Some(cpu) = self.selected() else { return 0 };
         match (offset, self.command) {

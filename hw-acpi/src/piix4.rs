@@ -14,7 +14,7 @@ use hw_i2c::{PmSmbusPorts, i2c_init_bus};
 use hw_pci::spec::VENDOR_ID_INTEL;
 use hw_pci::spec::{CLASS_BRIDGE_OTHER, INTERRUPT_PIN, STATUS, STATUS_DEVSEL_MEDIUM, STATUS_FAST_BACK};
 use hw_pci::{ConfigSpace, PciBus, PciDevice, PciDeviceClass, PciDeviceImpl};
-use memory::{AccessRules, MemoryRegion, RegionOps};
+use memory::{AccessLimits, AccessRules, MemoryRegion, RegionOps};
 use parking_lot::Mutex;
 use qom::{Class, Object, Property, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,7 @@ use util::clock::{ClockType, now_ns};
 use util::timer::Timer;
 
 use self::hotplug::{Hotplug, HotplugState};
+use crate::core::spec::{PM_TMR, PM1_CNT, PM1_STS};
 use crate::core::{AcpiRegs, SleepRequest};
 
 /// Registers (82371AB, section 7.1) and ports.
@@ -239,7 +240,12 @@ impl Piix4Pm {
     }
 
     fn map_ports(self: &Arc<Self>, bus: &PciBus) {
-        let pm = MemoryRegion::io("piix4-pm", PM_IO_SIZE, Arc::new(PmPorts(self.clone())));
+        let pm = MemoryRegion::container("piix4-pm", PM_IO_SIZE.into());
+        for block in [PmBlock::Event, PmBlock::Control, PmBlock::Timer] {
+            let (name, offset, size) = block.place();
+            let ports = Arc::new(PmPorts { pm: self.clone(), block });
+            pm.add_subregion(offset, &MemoryRegion::io(name, size, ports));
+        }
         pm.set_enabled(false);
         bus.io().add_subregion(0, &pm);
         let _ = self.pm_region.set(pm);
@@ -253,8 +259,7 @@ impl Piix4Pm {
 impl DeviceImpl for Piix4Pm {
     fn realize(self: &Arc<Self>) -> Result<()> {
         let Some(bus) = self.bus::<PciBus>() else { bail!("PIIX4_PM needs a PCI bus") };
-        let now = now_ns(ClockType::Virtual);
-        let regs = AcpiRegs::new(GPE_LEN.into(), self.s4_val.get(), !self.smm_enabled.get(), now);
+        let regs = AcpiRegs::new(GPE_LEN.into(), self.s4_val.get(), !self.smm_enabled.get());
         let _ = self.regs.set(Arc::new(Mutex::new(regs)));
         let this = Arc::downgrade(self);
         let _ = self.timer.set(Timer::new(ClockType::Virtual, move || {
@@ -294,19 +299,16 @@ impl DeviceImpl for Piix4Pm {
             for at in [0x58, 0x59, 0x5a, 0x5b] {
                 c.set_u8(at, 0);
             }
-            c.set_u32(PMBA, PMBA_IO);
+            // Of the base its lowest byte only, as in QEMU.
+            c.set_u8(PMBA, PMBA_IO as u8);
             c.set_u8(PMREGMISC, 0);
             if !self.smm_enabled.get() {
                 // Marks SMM as set up, so that a firmware leaves it alone.
                 c.set_u8(DEVACTB, APMC_EN);
             }
         });
-        *self.apm.lock() = Apm::default();
-        if let Some((smbus, _)) = self.smbus.get() {
-            smbus.reset();
-        }
         self.update_mapping();
-        let _ = self.change(|r| r.reset(now_ns(ClockType::Virtual)));
+        let _ = self.change(AcpiRegs::reset);
         if let Some(this) = qom::downcast::<Piix4Pm>(self.this()) {
             this.reset_hotplug();
         }
@@ -366,24 +368,50 @@ impl PciDeviceImpl for Piix4Pm {
     }
 }
 
-struct PmPorts(Arc<Piix4Pm>);
+/// A block of registers in the PM I/O space; what lies between them is nobody's.
+#[derive(Clone, Copy)]
+enum PmBlock {
+    Event,
+    Control,
+    Timer,
+}
+
+impl PmBlock {
+    /// Name, offset and size of its ports.
+    fn place(self) -> (&'static str, u64, u64) {
+        match self {
+            PmBlock::Event => ("acpi-evt", PM1_STS, 4),
+            PmBlock::Control => ("acpi-cnt", PM1_CNT, 2),
+            PmBlock::Timer => ("acpi-tmr", PM_TMR, 4),
+        }
+    }
+}
+
+struct PmPorts {
+    pm: Arc<Piix4Pm>,
+    block: PmBlock,
+}
 
 impl RegionOps for PmPorts {
     #[inline]
-    fn read(&self, offset: u64, size: u8) -> u64 {
+    fn read(&self, offset: u64, _size: u8) -> u64 {
         let now = now_ns(ClockType::Virtual);
-        self.0.regs.get().map_or(0, |r| r.lock().read(offset, size.into(), now))
+        let (_, start, _) = self.block.place();
+        self.pm.regs.get().map_or(0, |r| r.lock().read(start + offset, now))
     }
 
-    fn write(&self, offset: u64, value: u64, size: u8) {
+    fn write(&self, offset: u64, value: u64, _size: u8) {
         let now = now_ns(ClockType::Virtual);
-        if let Some(Some(request)) = self.0.change(|r| r.write(offset, value, size.into(), now)) {
-            self.0.sleep(request);
+        let (_, start, _) = self.block.place();
+        if let Some(Some(request)) = self.pm.change(|r| r.write(start + offset, value as u16, now)) {
+            self.pm.sleep(request);
         }
     }
 
     fn rules(&self) -> AccessRules {
-        AccessRules::sizes(1, 4)
+        // Narrower accesses are made of a whole register, as in QEMU.
+        let width = if matches!(self.block, PmBlock::Timer) { 4 } else { 2 };
+        AccessRules { implemented: AccessLimits::new(width, 4), ..AccessRules::sizes(1, width) }
     }
 }
 

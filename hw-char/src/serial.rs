@@ -72,7 +72,7 @@ pub struct Uart {
     lsr: u8,
     msr: u8,
     scr: u8,
-    /// The last character read.
+    /// The last character that came without FIFOs, which stays readable.
     rbr: u8,
     receiver: VecDeque<Received>,
     transmitter: VecDeque<u8>,
@@ -303,15 +303,12 @@ impl Uart {
     }
 
     fn read_rbr(&mut self, now_ns: u64) -> u8 {
-        match self.receiver.pop_front() {
-            Some(received) => self.rbr = received.byte,
-            None if self.fifo_enabled() => self.rbr = 0,
-            None => {}
-        }
+        let first = self.receiver.pop_front().map_or(0, |received| received.byte);
+        let value = if self.fifo_enabled() { first } else { self.rbr };
         self.timeout_interrupt = false;
         self.restart_timeout(now_ns);
         self.update();
-        self.rbr
+        value
     }
 
     fn read_iir(&mut self) -> u8 {
@@ -324,6 +321,9 @@ impl Uart {
     }
 
     fn read_msr(&mut self) -> u8 {
+        if self.is_loopback() {
+            return self.looped_outputs();
+        }
         let msr = self.msr;
         self.msr &= spec::MSR_INPUTS;
         self.update();
@@ -373,6 +373,9 @@ impl Uart {
     }
 
     fn receive_one(&mut self, received: Received, now_ns: u64) {
+        if !self.fifo_enabled() || received.is_break {
+            self.rbr = received.byte;
+        }
         if self.receiver.len() < self.fifo_length() {
             self.receiver.push_back(received);
         } else {
@@ -431,33 +434,31 @@ impl Uart {
     fn write_mcr(&mut self, value: u8) -> UartActions {
         let outputs = self.modem_outputs();
         self.mcr = value & spec::MCR_MASK;
-        self.follow_modem_inputs();
-        self.update();
         if self.modem_outputs() != outputs { UartActions::MODEM } else { UartActions::empty() }
     }
 
-    /// Brings MSR up to the inputs, which in loopback are the modem control outputs.
+    /// Brings MSR up to the inputs.
     fn follow_modem_inputs(&mut self) {
-        let inputs = if self.is_loopback() {
-            [
-                (spec::MCR_RTS, spec::MSR_CTS),
-                (spec::MCR_DTR, spec::MSR_DSR),
-                (spec::MCR_OUT1, spec::MSR_RI),
-                (spec::MCR_OUT2, spec::MSR_DCD),
-            ]
-            .into_iter()
-            .filter(|&(output, _)| self.mcr & output != 0)
-            .fold(0, |inputs, (_, input)| inputs | input)
-        } else {
-            self.modem_inputs
-        };
-        let old = self.msr & spec::MSR_INPUTS;
-        let mut changed = old ^ inputs;
+        let inputs = self.modem_inputs;
+        let mut changed = (self.msr & spec::MSR_INPUTS) ^ inputs;
         if inputs & spec::MSR_RI != 0 {
             // Only the trailing edge of the ring indicator counts.
             changed &= !spec::MSR_RI;
         }
         self.msr = inputs | self.msr & spec::MSR_ANY_DELTA | changed >> spec::MSR_DELTA_SHIFT;
+    }
+
+    /// MSR in loopback: the modem control outputs, of which QEMU notes no changes.
+    fn looped_outputs(&self) -> u8 {
+        [
+            (spec::MCR_RTS, spec::MSR_CTS),
+            (spec::MCR_DTR, spec::MSR_DSR),
+            (spec::MCR_OUT1, spec::MSR_RI),
+            (spec::MCR_OUT2, spec::MSR_DCD),
+        ]
+        .into_iter()
+        .filter(|&(output, _)| self.mcr & output != 0)
+        .fold(0, |inputs, (_, input)| inputs | input)
     }
 
     /// Works out the line status and the interrupt with the highest priority.

@@ -120,6 +120,14 @@ impl IrqPin {
         }
     }
 
+    /// Drives what `level` says, also where that is its level already: for an input whose memory of its level a guest can wipe
+    /// out.
+    pub fn repeat(&self, level: impl FnOnce() -> bool) {
+        let mut now = self.level.lock();
+        *now = level();
+        self.drive(*now);
+    }
+
     /// Takes it for at `level` without driving it: after its device's state was restored, as that of whom it leads to is.
     pub fn assume(&self, level: bool) {
         *self.level.lock() = level;

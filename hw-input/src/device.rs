@@ -59,8 +59,15 @@ impl I8042Device {
         if let (Some(timer), Some(deadline)) = (self.timer.get(), deadline) {
             timer.mod_ns(deadline);
         }
+        // A line falls before the other rises.
+        let keyboard_last = !chip.lock().irq12_level();
+        if keyboard_last {
+            self.mouse.sync(fell12, || chip.lock().irq12_level());
+        }
         self.keyboard.sync(fell1, || chip.lock().irq1_level());
-        self.mouse.sync(fell12, || chip.lock().irq12_level());
+        if !keyboard_last {
+            self.mouse.sync(fell12, || chip.lock().irq12_level());
+        }
         Some(result)
     }
 

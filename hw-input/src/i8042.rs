@@ -30,13 +30,12 @@ enum Source {
     /// The controller itself, as if from the mouse if so.
     Controller {
         aux: bool,
-        byte: u8,
     },
 }
 
 impl Source {
     fn is_aux(self) -> bool {
-        matches!(self, Self::Mouse | Self::Controller { aux: true, .. })
+        matches!(self, Self::Mouse | Self::Controller { aux: true })
     }
 }
 
@@ -51,12 +50,14 @@ pub struct I8042 {
     mode: u8,
     /// Status bits but for those of the output buffer.
     status: u8,
-    /// Output port bits but for those of the output buffer.
+    /// Output port bits; what the guest writes to those of the output buffer stays until that changes.
     outport: u8,
     /// What the output buffer holds.
     output: Option<Source>,
-    /// The controller's reply that waits for the output buffer.
+    /// Whether there is a reply of the controller's, in the output buffer or waiting for it.
     reply: Option<Source>,
+    /// That reply: a newer one takes its place.
+    reply_byte: u8,
     /// The byte read last.
     data: u8,
     throttle: bool,
@@ -78,6 +79,7 @@ impl I8042 {
             outport: spec::OUT_RESET | spec::OUT_A20 | spec::OUT_ONES,
             output: None,
             reply: None,
+            reply_byte: 0,
             data: 0,
             throttle,
             throttled_until_ns: None,
@@ -86,9 +88,9 @@ impl I8042 {
         }
     }
 
-    /// Returns to the state after power-on. A20 is on again.
+    /// Returns to the state after power-on, but that the byte read last stays readable. A20 is on again.
     pub fn reset(&mut self) {
-        *self = Self::new(self.throttle);
+        *self = Self { data: self.data, ..Self::new(self.throttle) };
     }
 
     /// Level of interrupt line 1, the keyboard's.
@@ -137,6 +139,7 @@ impl I8042 {
     pub fn read_data(&mut self, now_ns: u64) -> u8 {
         let Some(source) = self.output else { return self.data };
         self.with_lines(|chip| chip.output = None);
+        self.outport &= !(spec::OUT_OBF | spec::OUT_MOUSE_OBF);
         self.data = match source {
             Source::Keyboard => {
                 if self.throttle {
@@ -145,16 +148,19 @@ impl I8042 {
                 self.keyboard.read()
             }
             Source::Mouse => self.mouse.read(),
-            Source::Controller { byte, .. } => byte,
+            Source::Controller { .. } => {
+                self.reply = None;
+                self.reply_byte
+            }
         };
-        self.fill_output();
+        // After a byte of the keyboard's the mouse has its turn.
+        self.fill_from(matches!(source, Source::Keyboard));
         self.data
     }
 
     /// Writes the command port, 0x64.
     #[must_use]
     pub fn write_command(&mut self, command: u8) -> I8042Actions {
-        self.status |= spec::STAT_CMD;
         let mut actions = I8042Actions::default();
         match command {
             spec::READ_MODE => self.reply(self.mode),
@@ -173,7 +179,7 @@ impl I8042 {
                 self.reply(spec::SELF_TEST_PASSED);
             }
             spec::READ_INPORT => self.reply(spec::IN_UNLOCKED),
-            spec::READ_OUTPORT => self.reply(self.read_outport()),
+            spec::READ_OUTPORT => self.reply(self.outport),
             spec::READ_TEST_INPUTS => self.reply(self.read_test_inputs()),
             spec::ENABLE_A20 => actions.a20 = Some(self.set_a20(true)),
             spec::DISABLE_A20 => actions.a20 = Some(self.set_a20(false)),
@@ -187,7 +193,6 @@ impl I8042 {
     /// Writes the data port, 0x60.
     #[must_use]
     pub fn write_data(&mut self, value: u8) -> I8042Actions {
-        self.status &= !spec::STAT_CMD;
         let mut actions = I8042Actions::default();
         match self.command.take() {
             Some(spec::WRITE_MODE) => {
@@ -195,9 +200,9 @@ impl I8042 {
                 self.set_mode(value);
             }
             Some(spec::WRITE_OBUF) => self.reply(value),
-            Some(spec::WRITE_AUX_OBUF) => self.set_reply(Source::Controller { aux: true, byte: value }),
+            Some(spec::WRITE_AUX_OBUF) => self.set_reply(true, value),
             Some(spec::WRITE_OUTPORT) => {
-                self.outport = value & !(spec::OUT_OBF | spec::OUT_MOUSE_OBF);
+                self.outport = value;
                 actions.a20 = Some(self.a20());
                 actions.reset = value & spec::OUT_RESET == 0;
             }
@@ -252,11 +257,12 @@ impl I8042 {
     }
 
     fn reply(&mut self, byte: u8) {
-        self.set_reply(Source::Controller { aux: false, byte });
+        self.set_reply(false, byte);
     }
 
-    fn set_reply(&mut self, reply: Source) {
-        self.reply = Some(reply);
+    /// A reply, as if from the mouse with `aux`.
+    fn set_reply(&mut self, aux: bool, byte: u8) {
+        (self.reply, self.reply_byte) = (Some(Source::Controller { aux }), byte);
         self.fill_output();
     }
 
@@ -270,38 +276,43 @@ impl I8042 {
         level
     }
 
-    fn read_outport(&self) -> u8 {
-        self.outport
-            | match self.output {
-                None => 0,
-                Some(source) if source.is_aux() => spec::OUT_OBF | spec::OUT_MOUSE_OBF,
-                Some(_) => spec::OUT_OBF,
-            }
-    }
-
     fn read_test_inputs(&self) -> u8 {
         // A disabled interface holds the clock low.
         let clock = if self.mode & spec::MODE_DISABLE_KBD == 0 { spec::TEST_KBD_CLOCK } else { 0 };
         clock | spec::TEST_KBD_DATA
     }
 
-    /// Moves the next byte to the empty output buffer: the controller's, then the keyboard's, then the mouse's.
     fn fill_output(&mut self) {
+        self.fill_from(false);
+    }
+
+    /// Moves the next byte to the empty output buffer: the controller's, then the keyboard's, then the mouse's, or this one's
+    /// before the keyboard's.
+    fn fill_from(&mut self, mouse_first: bool) {
         if self.output.is_some() {
             return;
         }
         let enabled = |bit: u8| self.mode & bit == 0;
-        self.output = if let Some(reply) = self.reply.take() {
-            Some(reply)
+        let mouse = self.mouse.has_data() && enabled(spec::MODE_DISABLE_MOUSE);
+        self.output = if self.reply.is_some() {
+            self.reply
         } else if self.throttled_until_ns.is_some() {
             None
+        } else if mouse && mouse_first {
+            Some(Source::Mouse)
         } else if self.keyboard.has_data() && enabled(spec::MODE_DISABLE_KBD) {
             Some(Source::Keyboard)
-        } else if self.mouse.has_data() && enabled(spec::MODE_DISABLE_MOUSE) {
+        } else if mouse {
             Some(Source::Mouse)
         } else {
             None
         };
+        let bits = match self.output {
+            None => return,
+            Some(source) if source.is_aux() => spec::OUT_OBF | spec::OUT_MOUSE_OBF,
+            Some(_) => spec::OUT_OBF,
+        };
+        self.outport = self.outport & !(spec::OUT_OBF | spec::OUT_MOUSE_OBF) | bits;
     }
 
     /// Does `change` and notes the interrupt lines that fall by it.

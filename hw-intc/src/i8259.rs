@@ -43,7 +43,6 @@ pub struct I8259 {
     expect: Expect,
     ic4: bool,
     single: bool,
-    level_triggered: bool,
     read_isr: bool,
     poll: bool,
     special_mask: bool,
@@ -160,7 +159,8 @@ impl I8259 {
     /// The level to be served next: requested, not masked, and above all that are in service.
     fn pending(&self) -> Option<u8> {
         let (rank, level) = self.first(self.irr & !self.imr)?;
-        let mut in_service = self.in_service();
+        // Special mask mode leaves out the masked ones.
+        let mut in_service = if self.special_mask { self.isr & !self.imr } else { self.isr };
         if self.special_fully_nested && self.master {
             // The slave may interrupt its own handler with a higher priority.
             in_service &= !(1 << spec::CASCADE);
@@ -171,15 +171,6 @@ impl I8259 {
         }
     }
 
-    /// The levels in service that count: special mask mode leaves out the masked ones.
-    fn in_service(&self) -> u8 {
-        if self.special_mask { self.isr & !self.imr } else { self.isr }
-    }
-
-    fn is_level_triggered(&self, mask: u8) -> bool {
-        self.level_triggered || self.elcr & mask != 0
-    }
-
     /// The level of the INT output.
     pub fn int(&self) -> bool {
         self.pending().is_some()
@@ -188,16 +179,12 @@ impl I8259 {
     /// Sets input `n` (0–7).
     pub fn set_irq(&mut self, n: u8, high: bool) {
         let Some(mask) = 1u8.checked_shl(n.into()) else { return };
-        if self.is_level_triggered(mask) {
+        if self.elcr & mask != 0 {
             self.irr = if high { self.irr | mask } else { self.irr & !mask };
         } else if high && self.last_irr & mask == 0 {
             self.irr |= mask;
         }
         self.last_irr = if high { self.last_irr | mask } else { self.last_irr & !mask };
-        if self.master && n == spec::CASCADE && !high {
-            // The slave's request was masked or polled away in the meantime: no spurious interrupt.
-            self.irr &= !mask;
-        }
     }
 
     /// The CPU's interrupt acknowledge cycle.
@@ -219,7 +206,7 @@ impl I8259 {
         } else if self.rotate_on_auto_eoi {
             self.rotate(level);
         }
-        if !self.is_level_triggered(mask) {
+        if self.elcr & mask == 0 {
             self.irr &= !mask;
         }
     }
@@ -247,36 +234,43 @@ impl I8259 {
         }
     }
 
-    /// Writes the port with address line `a0`.
-    pub fn write(&mut self, a0: bool, value: u8) {
+    /// Whether the next read polls.
+    pub fn polls(&self) -> bool {
+        self.poll
+    }
+
+    /// Writes the port with address line `a0`. Gives whether the output follows: a slave's tells the master its level then,
+    /// changed or not.
+    pub fn write(&mut self, a0: bool, value: u8) -> bool {
         if a0 {
-            self.write_data(value);
+            self.write_data(value)
         } else if value & spec::ICW1 != 0 {
             self.initialize(value);
+            true
         } else if value & spec::OCW3 != 0 {
             self.write_ocw3(value);
+            false
         } else {
-            self.write_ocw2(value);
+            self.write_ocw2(value)
         }
     }
 
-    /// ICW1: everything but the ELCR and what the level-triggered inputs and the slave ask for starts anew.
+    /// ICW1: everything but the ELCR and what the level-triggered inputs ask for starts anew. That all inputs be
+    /// level-triggered is not to be had, as in QEMU and KVM.
     fn initialize(&mut self, icw1: u8) {
-        let cascade = if self.master { self.last_irr & 1 << spec::CASCADE } else { 0 };
         *self = Self {
             master: self.master,
             elcr: self.elcr,
-            irr: self.irr & self.elcr | cascade,
-            last_irr: cascade,
+            irr: self.irr & self.elcr,
             expect: Expect::Icw2,
             ic4: icw1 & spec::ICW1_IC4 != 0,
             single: icw1 & spec::ICW1_SNGL != 0,
-            level_triggered: icw1 & spec::ICW1_LTIM != 0,
             ..Self::default()
         };
     }
 
-    fn write_data(&mut self, value: u8) {
+    fn write_data(&mut self, value: u8) -> bool {
+        let is_mask = self.expect == Expect::Mask;
         let icw4 = if self.ic4 { Expect::Icw4 } else { Expect::Mask };
         match self.expect {
             Expect::Mask => self.imr = value,
@@ -292,20 +286,22 @@ impl I8259 {
                 self.expect = Expect::Mask;
             }
         }
+        is_mask
     }
 
-    fn write_ocw2(&mut self, value: u8) {
+    fn write_ocw2(&mut self, value: u8) -> bool {
         let command = value >> spec::OCW2_COMMAND_SHIFT;
         let level = value & spec::OCW2_LEVEL;
         match command {
-            spec::OCW2_ROTATE_AEOI_CLEAR => self.rotate_on_auto_eoi = false,
-            spec::OCW2_ROTATE_AEOI_SET => self.rotate_on_auto_eoi = true,
+            spec::OCW2_ROTATE_AEOI_CLEAR | spec::OCW2_ROTATE_AEOI_SET => {
+                self.rotate_on_auto_eoi = command == spec::OCW2_ROTATE_AEOI_SET;
+                return false;
+            }
             spec::OCW2_EOI | spec::OCW2_ROTATE_EOI => {
-                if let Some((_, level)) = self.first(self.in_service()) {
-                    self.end(level);
-                    if command == spec::OCW2_ROTATE_EOI {
-                        self.rotate(level);
-                    }
+                let Some((_, level)) = self.first(self.isr) else { return false };
+                self.end(level);
+                if command == spec::OCW2_ROTATE_EOI {
+                    self.rotate(level);
                 }
             }
             spec::OCW2_SPECIFIC_EOI => self.end(level),
@@ -314,8 +310,9 @@ impl I8259 {
                 self.end(level);
                 self.rotate(level);
             }
-            _ => {}
+            _ => return false,
         }
+        true
     }
 
     fn write_ocw3(&mut self, value: u8) {

@@ -93,7 +93,11 @@ impl IsaI8259 {
 
     /// Has the output follow the chip; `fell` as in [`IrqPin::sync`].
     fn sync(&self, fell: bool) {
-        self.int.sync(fell, || self.output());
+        match self.master.get() || fell {
+            true => self.int.sync(fell, || self.output()),
+            // The master's ICW1 has it forget what it knew of this line.
+            false => self.int.repeat(|| self.output()),
+        }
     }
 
     fn change<R>(&self, f: impl FnOnce(&mut I8259) -> R) -> R {
@@ -163,11 +167,21 @@ impl InterruptStatsProvider for IsaI8259 {
 
 impl RegionOps for IsaI8259 {
     fn read(&self, offset: u64, _size: u8) -> u64 {
-        self.change(|chip| chip.read(offset != 0)).into()
+        let mut chip = self.chip.lock();
+        let polls = chip.polls();
+        let value = chip.read(offset != 0);
+        drop(chip);
+        if polls || self.master.get() {
+            self.sync(false);
+        }
+        value.into()
     }
 
     fn write(&self, offset: u64, value: u64, _size: u8) {
-        self.change(|chip| chip.write(offset != 0, value as u8));
+        let follows = self.chip.lock().write(offset != 0, value as u8);
+        if follows || self.master.get() {
+            self.sync(false);
+        }
     }
 
     fn rules(&self) -> AccessRules {

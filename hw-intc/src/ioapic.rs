@@ -101,8 +101,8 @@ pub struct IoApic {
     version: u8,
     id: u8,
     ioregsel: u8,
-    /// Levels of the inputs.
-    inputs: u32,
+    /// Requests of the inputs: of a level-triggered one its level.
+    irr: u32,
     redirection: [u64; spec::PINS],
     /// EOIs of each input that found it still asserted, one after the other.
     storms: [u32; spec::PINS],
@@ -124,24 +124,24 @@ impl IoApic {
             version,
             id: 0,
             ioregsel: 0,
-            inputs: 0,
+            irr: 0,
             redirection: [spec::MASK; spec::PINS],
             storms: [0; spec::PINS],
             delayed: false,
         }
     }
 
-    /// The chip with these registers, as others emulate it; `inputs` are the levels of its inputs.
-    pub fn from_registers(id: u8, ioregsel: u8, inputs: u32, redirection: [u64; spec::PINS]) -> Self {
-        Self { id, ioregsel, inputs, redirection, ..Self::powered_on(spec::VERSION_11) }
+    /// The chip with these registers, as others emulate it; `irr` the requests of its inputs.
+    pub fn from_registers(id: u8, ioregsel: u8, irr: u32, redirection: [u64; spec::PINS]) -> Self {
+        Self { id, ioregsel, irr, redirection, ..Self::powered_on(spec::VERSION_11) }
     }
 
-    /// Id, selected register, levels of the inputs, and the redirection table.
+    /// Id, selected register, requests of the inputs, and the redirection table.
     pub fn registers(&self) -> (u8, u8, u32, [u64; spec::PINS]) {
-        (self.id, self.ioregsel, self.inputs, self.redirection)
+        (self.id, self.ioregsel, self.irr, self.redirection)
     }
 
-    /// Returns to the state after power-on; the inputs count as low until they are set again.
+    /// Returns to the state after power-on.
     pub fn reset(&mut self) {
         *self = Self::powered_on(self.version);
     }
@@ -193,7 +193,7 @@ impl IoApic {
             *entry &= !spec::REMOTE_IRR;
         }
         self.count_storm(pin, false);
-        self.service_level(pin)
+        self.service(pin)
     }
 
     /// The redirection entry that register `index` is half of, and where the half starts.
@@ -213,7 +213,7 @@ impl IoApic {
         // Only level-triggered requests last.
         let level = |pin: &usize| self.redirection.get(*pin).is_some_and(|e| e & spec::TRIGGER_LEVEL != 0);
         let levels: u32 = (0..spec::PINS).filter(level).map(|pin| 1 << pin).sum();
-        ioapic_info(self.version, self.id, self.ioregsel, self.inputs & levels, &self.redirection)
+        ioapic_info(self.version, self.id, self.ioregsel, self.irr & levels, &self.redirection)
     }
 
     /// Sets input `pin` (0–23). An edge on a masked input is lost.
@@ -221,12 +221,14 @@ impl IoApic {
     pub fn set_irq(&mut self, pin: u8, level: bool) -> Option<IoApicMessage> {
         let entry = *self.redirection.get(usize::from(pin))?;
         let mask = 1 << pin;
-        let rises = level && self.inputs & mask == 0;
-        self.inputs = if level { self.inputs | mask } else { self.inputs & !mask };
-        if entry & spec::TRIGGER_LEVEL != 0 {
-            return self.service_level(pin.into());
+        if level && entry & (spec::TRIGGER_LEVEL | spec::MASK) != spec::MASK {
+            self.irr |= mask;
+            return self.service(pin.into());
         }
-        (rises && entry & spec::MASK == 0).then(|| IoApicMessage::of(entry))
+        if entry & spec::TRIGGER_LEVEL != 0 {
+            self.irr &= !mask;
+        }
+        None
     }
 
     /// A local APIC has ended the level-triggered interrupt with `vector`: inputs that are still asserted
@@ -238,11 +240,11 @@ impl IoApic {
             let Some(entry) = self.redirection.get_mut(pin) else { break };
             if *entry & spec::INTVEC == u64::from(vector) && *entry & spec::REMOTE_IRR != 0 {
                 *entry &= !spec::REMOTE_IRR;
-                let again = *entry & spec::MASK == 0 && self.inputs & 1 << pin != 0;
+                let again = *entry & spec::MASK == 0 && self.irr & 1 << pin != 0;
                 if self.count_storm(pin, again) {
                     self.delayed = true;
                 } else {
-                    messages.extend(self.service_level(pin));
+                    messages.extend(self.service(pin));
                 }
             }
         }
@@ -270,17 +272,19 @@ impl IoApic {
     #[must_use]
     pub fn service_delayed(&mut self) -> Vec<IoApicMessage> {
         self.delayed = false;
-        (0..spec::PINS).filter_map(|pin| self.service_level(pin)).collect()
+        (0..spec::PINS).filter_map(|pin| self.service(pin)).collect()
     }
 
-    /// Sends the interrupt of a level-triggered input that is asserted and not yet accepted.
-    fn service_level(&mut self, pin: usize) -> Option<IoApicMessage> {
+    /// Sends the interrupt that an input requests, unless it is masked or was not yet accepted.
+    fn service(&mut self, pin: usize) -> Option<IoApicMessage> {
         let entry = self.redirection.get_mut(pin)?;
-        let ready = *entry & (spec::TRIGGER_LEVEL | spec::MASK | spec::REMOTE_IRR) == spec::TRIGGER_LEVEL;
-        if !ready || self.inputs & 1 << pin == 0 {
+        if self.irr & 1 << pin == 0 || *entry & (spec::MASK | spec::REMOTE_IRR) != 0 {
             return None;
         }
-        *entry |= spec::REMOTE_IRR;
+        match *entry & spec::TRIGGER_LEVEL {
+            0 => self.irr &= !(1 << pin),
+            _ => *entry |= spec::REMOTE_IRR,
+        }
         Some(IoApicMessage::of(*entry))
     }
 }

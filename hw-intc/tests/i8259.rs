@@ -226,21 +226,23 @@ fn a_second_slave_interrupt_is_not_lost() {
 }
 
 #[test]
-fn masking_the_slave_takes_its_request_back() {
+fn masking_the_slave_leaves_its_request_with_the_master() {
     let pic = pc();
     pulse(&pic, 12);
     pic.write(Chip::Slave, true, 0xff);
-    assert!(!pic.intr());
-    assert_eq!(irr(&pic, Chip::Master), 0);
+    assert!(pic.intr());
+    assert_eq!(irr(&pic, Chip::Master), 0x04);
+    assert_eq!(pic.acknowledge(), 0x3f, "a spurious one of the slave's");
+    pic.write(Chip::Master, false, EOI);
     pic.write(Chip::Slave, true, 0);
     assert_eq!(pic.acknowledge(), 0x3c);
 }
 
 #[test]
-fn input_2_is_not_connected() {
+fn input_2_is_the_slaves() {
     let pic = pc();
     pulse(&pic, 2);
-    assert!(!pic.intr());
+    assert_eq!(pic.acknowledge(), 0x3f);
     assert_eq!(pic.irqs.len(), 16);
 }
 
@@ -269,17 +271,6 @@ fn level_triggered_by_elcr() {
     pic.set_irq(11, false);
     pic.write(Chip::Slave, false, EOI);
     pic.write(Chip::Master, false, EOI);
-    assert!(!pic.intr());
-}
-
-#[test]
-fn level_triggered_by_icw1() {
-    let pic = pc();
-    init(&pic, Chip::Master, [0x19, 0x30, 0x04, 0x03]);
-    pic.set_irq(1, true);
-    assert_eq!(pic.acknowledge(), 0x31);
-    assert!(pic.intr());
-    pic.set_irq(1, false);
     assert!(!pic.intr());
 }
 
@@ -316,7 +307,7 @@ fn eoi_commands() {
     // Rotating on a non-specific EOI makes that level the lowest.
     pic.write(Chip::Master, false, 0xa0);
     assert_eq!(isr(&pic, Chip::Master), 0);
-    for irq in [0, 1, 2, 3] {
+    for irq in [0, 1, 3] {
         pulse(&pic, irq);
     }
     assert_eq!(pic.acknowledge(), 0x33);
@@ -347,7 +338,7 @@ fn special_mask_mode_lets_lower_levels_through() {
     pic.write(Chip::Master, false, 0x68);
     assert_eq!(pic.acknowledge(), 0x34);
     pic.write(Chip::Master, false, EOI);
-    assert_eq!(isr(&pic, Chip::Master), 0x02, "the masked one is left alone");
+    assert_eq!(isr(&pic, Chip::Master), 0x10, "the one with the highest priority ends, masked or not");
     pic.write(Chip::Master, false, 0x48);
     pulse(&pic, 4);
     assert!(!pic.intr());
@@ -366,7 +357,7 @@ fn polling_acknowledges() {
     pulse(&pic, 9);
     pic.write(Chip::Slave, false, 0x0c);
     assert_eq!(pic.read(Chip::Slave, false), 0x81);
-    assert!(!pic.intr(), "the master's request went with the slave's");
+    assert!(pic.intr(), "the master still has the request that was polled away");
 }
 
 #[test]
@@ -382,7 +373,9 @@ fn initialising_forgets_all_but_elcr() {
     assert_eq!(pic.read(Chip::Master, true), 0);
     assert_eq!(isr(&pic, Chip::Master), 0);
     assert_eq!(pic.read_elcr(Chip::Master), 0x20);
-    assert_eq!(irr(&pic, Chip::Master), 0x24, "the level-triggered input and the slave still ask");
+    assert_eq!(irr(&pic, Chip::Master), 0x20, "the level-triggered input still asks");
+    pic.write(Chip::Slave, true, 0);
+    assert_eq!(irr(&pic, Chip::Master), 0x24, "and the slave does so when it has changed");
     pic.reset();
     assert_eq!(pic.read_elcr(Chip::Master), 0);
     assert!(!pic.intr());
@@ -454,7 +447,9 @@ proptest! {
         let mut chip = I8259::new(master);
         for (a0, value, irq, what) in steps {
             match what {
-                0 | 1 => chip.write(a0, value),
+                0 | 1 => {
+ let _ = chip.write(a0, value);
+}
                 2 => chip.set_elcr(value),
                 3 => chip.set_irq(irq, a0),
                 4 => { chip.read(a0); }

@@ -6,10 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use hw_core::runstate::{ShutdownCause, reset_request};
 use hw_core::{DeviceClass, DeviceImpl, Irq, IrqPin, VmState, vmstate};
-use hw_pci::spec::{
-    CLASS_BRIDGE_ISA, COMMAND, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, STATUS, VENDOR_ID_INTEL,
-};
-use hw_pci::spec::{HEADER_MULTI_FUNCTION, HEADER_TYPE, STATUS_DEVSEL_MEDIUM};
+use hw_pci::spec::{CLASS_BRIDGE_ISA, HEADER_MULTI_FUNCTION, HEADER_TYPE, VENDOR_ID_INTEL};
 use hw_pci::{ConfigSpace, PciBus, PciDevice, PciDeviceClass, PciDeviceImpl, PciIrqController};
 use memory::{AccessRules, MemoryRegion, RegionOps};
 use parking_lot::Mutex;
@@ -38,10 +35,9 @@ pub mod spec {
 }
 use spec::*;
 
-/// Registers after reset: offset and value (82371SB, chapter 2, where QEMU follows it).
-const RESET_VALUES: [(usize, u8); 27] = [
-    (0x04, 0x07),
-    (0x05, 0x00),
+/// Registers after reset: offset and value (82371SB, chapter 2, where QEMU follows it). The command register is 0, as every
+/// function's.
+const RESET_VALUES: [(usize, u8); 29] = [
     (0x06, 0x00),
     (0x07, 0x02),
     (0x4c, 0x4d),
@@ -67,6 +63,10 @@ const RESET_VALUES: [(usize, u8); 27] = [
     (0xa6, 0x00),
     (0xa7, 0x00),
     (0xa8, 0x0f),
+    (0xaa, 0x00),
+    (0xab, 0x00),
+    (0xac, 0x00),
+    (0xae, 0x00),
 ];
 
 #[derive(Default)]
@@ -150,8 +150,6 @@ impl DeviceImpl for Piix3 {
     fn reset_hold(&self) {
         self.with_config(|c| {
             RESET_VALUES.iter().for_each(|(at, value)| c.set_u8(*at, *value));
-            c.set_u16(COMMAND, COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER);
-            c.set_u16(STATUS, STATUS_DEVSEL_MEDIUM);
         });
         self.state.lock().reset_control = 0;
         self.update_lines();

@@ -102,11 +102,11 @@ impl RegionOps for Ports {
     }
 
     fn rules(&self) -> AccessRules {
-        AccessRules::sizes(1, 2).asking()
+        AccessRules::sizes(1, 4).asking()
     }
 
-    fn accepts(&self, offset: u64, size: u8, is_write: bool) -> bool {
-        size == 1 || (is_write && size == 2 && offset == 0)
+    fn accepts(&self, _offset: u64, size: u8, is_write: bool) -> bool {
+        size == 1 || (is_write && size == 2)
     }
 }
 

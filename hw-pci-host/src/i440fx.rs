@@ -28,14 +28,8 @@ pub mod spec {
     pub const PAM_WRITE: u8 = 1 << 1;
     /// SMRAM: shows to everybody.
     pub const SMRAM_D_OPEN: u8 = 1 << 6;
-    /// SMRAM: data accesses in system management mode go to the bus.
-    pub const SMRAM_D_CLS: u8 = 1 << 5;
-    /// SMRAM: the register can no longer be written.
-    pub const SMRAM_D_LCK: u8 = 1 << 4;
     /// SMRAM: system management RAM exists.
     pub const SMRAM_G_SMRAME: u8 = 1 << 3;
-    /// SMRAM: what can be written until it is locked.
-    pub const SMRAM_WRITABLE: u8 = SMRAM_D_OPEN | SMRAM_D_CLS | SMRAM_D_LCK | SMRAM_G_SMRAME;
     /// SMRAM: where it is; the chip knows one place, 0xa0000.
     pub const SMRAM_C_BASE_SEG: u8 = 0b010;
     /// Device id.
@@ -174,13 +168,8 @@ impl I440fxPciHost {
     }
 }
 
-impl DeviceImpl for I440fxPciHost {
-    fn reset_hold(&self) {
-        if let Some(host) = self.host.get() {
-            host.set_address(0);
-        }
-    }
-}
+/// The configuration address outlives a reset, as in QEMU.
+impl DeviceImpl for I440fxPciHost {}
 
 impl VmState for I440fxPciHost {
     /// The configuration address.
@@ -209,21 +198,12 @@ impl I440fx {
         let smram = MemoryRegion::container("smram", 1 << 32);
         smram.add_subregion(SMRAM_BASE, &MemoryRegion::alias("smram-low", ram, SMRAM_BASE, SMRAM_SIZE));
         let _ = self.smram.set(smram);
+        self.update_memory_mappings();
     }
 
     /// What CPUs in system management mode see before the rest of memory, once the bridge is mapped.
     pub fn smram(&self) -> Option<&MemoryRegion> {
         self.smram.get()
-    }
-
-    /// SMRAM that is locked stays closed, and so does its register.
-    fn lock_smram(&self) {
-        self.with_config(|c| {
-            if c.u8(SMRAM) & SMRAM_D_LCK != 0 {
-                c.set_u8(SMRAM, c.u8(SMRAM) & !SMRAM_D_OPEN);
-                c.set_writable_u8(SMRAM, 0);
-            }
-        });
     }
 
     fn update_memory_mappings(&self) {
@@ -246,21 +226,11 @@ impl I440fx {
     }
 }
 
+/// What shows outlives a reset, as in QEMU: a firmware and the direct boot set it up again.
 impl DeviceImpl for I440fx {
     fn realize(self: &Arc<Self>) -> Result<()> {
         self.with_config(|c| c.set_u8(SMRAM, SMRAM_C_BASE_SEG));
         Ok(())
-    }
-
-    fn reset_hold(&self) {
-        self.with_config(|c| {
-            for at in PAM..PAM + NUM_PAM {
-                c.set_u8(at, 0);
-            }
-            c.set_u8(SMRAM, SMRAM_C_BASE_SEG);
-            c.set_writable_u8(SMRAM, SMRAM_WRITABLE);
-        });
-        self.update_memory_mappings();
     }
 }
 
@@ -269,13 +239,10 @@ impl PciDeviceImpl for I440fx {
         if !ConfigSpace::touches(at, size, PAM, NUM_PAM) && !ConfigSpace::touches(at, size, SMRAM, 1) {
             return;
         }
-        self.lock_smram();
         self.update_memory_mappings();
     }
 
     fn config_loaded(&self) {
-        self.with_config(|c| c.set_writable_u8(SMRAM, SMRAM_WRITABLE));
-        self.lock_smram();
         self.update_memory_mappings();
     }
 }

@@ -58,6 +58,8 @@ pub struct Mc146818 {
     /// it is not being updated, the registers hold the time and only the phase of `origin_ns` counts.
     origin_seconds: i64,
     origin_ns: i64,
+    /// Where in a second the clock is when the guest sets it while it runs.
+    offset_ns: i64,
     /// The virtual time up to which register C shows what happened.
     synced_ns: i64,
     /// When the last periodic interrupt came, or was enabled, in periods of the crystal: they have a phase of their
@@ -83,6 +85,7 @@ impl Mc146818 {
             policy,
             origin_seconds: 0,
             origin_ns: 0,
+            offset_ns: 0,
             synced_ns: signed(now_ns),
             periodic_base: clock(signed(now_ns)),
             lost_ticks: 0,
@@ -102,7 +105,7 @@ impl Mc146818 {
         if self.get(spec::SHUTDOWN_STATUS) != spec::SHUTDOWN_S3_RESUME {
             self.set(spec::SHUTDOWN_STATUS, 0);
         }
-        let cleared = spec::REG_B_PIE | spec::REG_B_AIE | spec::REG_B_UIE | spec::REG_B_SQWE;
+        let cleared = spec::REG_B_PIE | spec::REG_B_AIE | spec::REG_B_SQWE;
         self.set(spec::REG_B, self.get(spec::REG_B) & !cleared);
         self.set(spec::REG_C, 0);
         self.forget_lost_ticks();
@@ -210,7 +213,7 @@ impl Mc146818 {
             [update, alarm].into_iter().flatten().min().map(|seconds| {
                 (second + seconds).saturating_mul(NS_PER_SECOND).saturating_add(self.origin_ns)
             });
-        let periodic = self.period().map(|period| clock_time(self.periodic_base.saturating_add(period)));
+        let periodic = self.period().map(|period| periodic_time(self.periodic_base.saturating_add(period)));
         let deadline = [seconds, periodic].into_iter().flatten().min()?;
         u64::try_from(deadline).ok()
     }
@@ -229,14 +232,16 @@ impl Mc146818 {
         self.set_cmos(index, value);
     }
 
-    /// Whether the divider chain runs.
+    /// Whether the divider chain runs. With the settings for no crystal, too, updates end, as in QEMU, but the time registers
+    /// stand still.
     fn is_divided(&self) -> bool {
-        self.get(spec::REG_A) & spec::REG_A_DV <= spec::REG_A_DV_MAX
+        self.get(spec::REG_A) & spec::REG_A_DV_RESET != spec::REG_A_DV_RESET
     }
 
     /// Whether the time registers advance.
     fn is_updated(&self) -> bool {
-        self.is_divided() && self.get(spec::REG_B) & spec::REG_B_SET == 0
+        self.get(spec::REG_A) & spec::REG_A_DV <= spec::REG_A_DV_MAX
+            && self.get(spec::REG_B) & spec::REG_B_SET == 0
     }
 
     fn elapsed(&self, ns: i64) -> i64 {
@@ -284,7 +289,7 @@ impl Mc146818 {
     fn sync_periodic(&mut self, now: i64) {
         self.periodic_base = self.periodic_base.min(clock(now));
         let Some(period) = self.period() else { return };
-        let ticks = clock(now).saturating_sub(self.periodic_base) / period;
+        let ticks = periodic_clock(now).saturating_sub(self.periodic_base) / period;
         if ticks > 0 {
             self.periodic_base += ticks * period;
             let flags = self.get(spec::REG_C);
@@ -346,11 +351,11 @@ impl Mc146818 {
         if self.period() != old {
             self.change_period(old, signed(now_ns));
         }
-        if was_divided || !self.is_divided() {
+        if was_divided || self.get(spec::REG_A) & spec::REG_A_DV > spec::REG_A_DV_MAX || !self.is_updated() {
             return None;
         }
-        self.origin_ns = signed(now_ns) - (NS_PER_SECOND - spec::FIRST_UPDATE_NS);
-        self.is_updated().then(|| self.start_clock(now_ns))
+        self.offset_ns = NS_PER_SECOND - spec::FIRST_UPDATE_NS;
+        Some(self.start_clock(now_ns))
     }
 
     fn write_reg_b(&mut self, value: u8, now_ns: u64) -> Option<i64> {
@@ -361,15 +366,19 @@ impl Mc146818 {
         if self.period() != old {
             self.change_period(old, signed(now_ns));
         }
-        (self.is_updated() && !was_updated).then(|| self.start_clock(now_ns))
+        let starts = self.is_updated() && !was_updated;
+        starts.then(|| {
+            self.offset_ns = self.elapsed(signed(now_ns)) % NS_PER_SECOND;
+            self.start_clock(now_ns)
+        })
     }
 
-    /// Lets the clock count from what the registers show, in the phase in which the divider chain is.
+    /// Lets the clock count from what the registers show.
     fn start_clock(&mut self, now_ns: u64) -> i64 {
         let now = signed(now_ns);
         let seconds = self.load_time();
         self.origin_seconds = seconds;
-        self.origin_ns = now.saturating_sub(self.elapsed(now) % NS_PER_SECOND);
+        self.origin_ns = now.saturating_sub(self.offset_ns);
         seconds
     }
 
@@ -446,11 +455,16 @@ fn clock(ns: i64) -> i64 {
     ns / NS_PER_SECOND * spec::CRYSTAL_HZ + ns % NS_PER_SECOND * spec::CRYSTAL_HZ / NS_PER_SECOND
 }
 
-/// The first time at which so many periods of the crystal have passed.
-fn clock_time(periods: i64) -> i64 {
+/// When the periodic interrupt of so many periods of the crystal comes: in QEMU in the first nanosecond after them.
+fn periodic_time(periods: i64) -> i64 {
     let (seconds, rest) = (periods / spec::CRYSTAL_HZ, periods % spec::CRYSTAL_HZ);
-    let rest = (rest * NS_PER_SECOND + spec::CRYSTAL_HZ - 1) / spec::CRYSTAL_HZ;
-    seconds.saturating_mul(NS_PER_SECOND).saturating_add(rest)
+    seconds.saturating_mul(NS_PER_SECOND).saturating_add(rest * NS_PER_SECOND / spec::CRYSTAL_HZ + 1)
+}
+
+/// The last number of periods that had [`periodic_time`] by `ns`.
+fn periodic_clock(ns: i64) -> i64 {
+    let periods = clock(ns);
+    if periodic_time(periods) > ns { periods - 1 } else { periods }
 }
 
 /// Virtual time as a signed number, which lasts 292 years.

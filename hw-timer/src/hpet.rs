@@ -65,33 +65,79 @@ impl Timer {
         self.has(spec::TN_32MODE_CNF)
     }
 
-    fn repeats(&self) -> bool {
-        self.has(spec::TN_TYPE_CNF) && self.period != 0
+    /// A difference of counts as a number with a sign, in the timer's width.
+    fn signed(&self, difference: u64) -> i64 {
+        if self.is_32bit() { i64::from(difference as i32) } else { difference as i64 }
     }
 
-    /// The largest value of the comparator.
-    fn value_mask(&self) -> u64 {
-        if self.is_32bit() { u32::MAX.into() } else { u64::MAX }
-    }
-
-    /// Counter ticks from `counter` to the match; 1 if it has just been missed.
+    /// Counter ticks from `counter` to the match; 1 if that is now or has been missed.
     fn ticks_to_match(&self, counter: u64) -> u64 {
-        let ahead = self.comparator.wrapping_sub(counter);
-        let signed = if self.is_32bit() { i64::from(ahead as i32) } else { ahead as i64 };
-        signed.max(1) as u64
+        self.signed(self.comparator.wrapping_sub(counter)).max(1) as u64
     }
 
-    /// The comparator of a periodic timer after every period that ended by `counter`.
-    fn accumulated(&self, counter: u64) -> u64 {
-        let behind = counter.wrapping_sub(self.comparator);
-        let behind = if self.is_32bit() { i64::from(behind as i32) } else { behind as i64 };
-        match u64::try_from(behind) {
-            Ok(behind) if self.repeats() => {
-                let periods = behind / self.period + 1;
-                self.comparator.wrapping_add(periods.wrapping_mul(self.period)) & self.value_mask()
-            }
-            _ => self.comparator,
+    /// Moves a periodic timer's comparator on by periods until the counter has not passed it.
+    fn accumulate(&mut self, counter: u64) {
+        let behind = self.signed(counter.wrapping_sub(self.comparator));
+        if let (Ok(behind), true) = (u64::try_from(behind), self.period != 0) {
+            let periods = behind.div_ceil(self.period);
+            let comparator = self.comparator.wrapping_add(periods.wrapping_mul(self.period));
+            let moved = if self.is_32bit() { comparator & u64::from(u32::MAX) } else { comparator };
+            self.comparator = if periods > 0 { moved } else { self.comparator };
         }
+    }
+
+    /// Sets the deadline to when the counter will have advanced by `ticks`; none if that is beyond the end of time.
+    fn arm(&mut self, ticks: u64, now_ns: u64) {
+        let far = i64::MAX as u64 / 2 / spec::COUNTER_CLK_PERIOD_NS;
+        self.deadline_ns = (ticks < far).then(|| now_ns.saturating_add(ticks * spec::COUNTER_CLK_PERIOD_NS));
+    }
+
+    /// Sets the deadline after the comparator was written or the timer switched on.
+    fn start(&mut self, counter: u64, now_ns: u64) {
+        self.wrap_first = false;
+        let mut ticks = self.ticks_to_match(counter);
+        if self.is_32bit() && !self.has(spec::TN_TYPE_CNF) {
+            // QEMU interrupts when the 32-bit counter wraps, too: with its last value.
+            let to_wrap = u64::from(u32::MAX - counter as u32);
+            self.wrap_first = to_wrap < ticks;
+            ticks = ticks.min(to_wrap);
+        }
+        self.arm(ticks, now_ns);
+    }
+
+    /// Sets the deadline after the one at `deadline_ns` has come.
+    fn restart(&mut self, deadline_ns: u64, counter: u64, now_ns: u64) {
+        self.deadline_ns = None;
+        if self.has(spec::TN_TYPE_CNF) && self.period != 0 {
+            self.accumulate(counter);
+            self.arm(self.ticks_to_match(counter), now_ns);
+            if self.period < MIN_PERIODIC_INTERVAL_NS / spec::COUNTER_CLK_PERIOD_NS {
+                let earliest = deadline_ns.saturating_add(MIN_PERIODIC_INTERVAL_NS);
+                self.deadline_ns = self.deadline_ns.map(|next_ns| next_ns.max(earliest));
+            }
+        } else if self.wrap_first && self.is_32bit() && !self.has(spec::TN_TYPE_CNF) {
+            self.wrap_first = false;
+            self.arm(self.ticks_to_match(counter), now_ns);
+        }
+    }
+
+    /// Writes half of the comparator, or of the period.
+    fn write_comparator(&mut self, value: u32, high: bool) {
+        let half = |old: u64, new: u32| match high {
+            true => old & u64::from(u32::MAX) | u64::from(new) << 32,
+            false => old & u64::from(u32::MAX) << 32 | u64::from(new),
+        };
+        let periodic = self.has(spec::TN_TYPE_CNF);
+        let sets = !periodic || self.has(spec::TN_VAL_SET_CNF);
+        if sets {
+            self.comparator = half(self.comparator, value);
+        }
+        // QEMU takes the upper half for the one or the other, the lower for both.
+        if periodic && !(high && sets) {
+            let top = if self.is_32bit() { u32::MAX >> 1 } else { u32::MAX };
+            self.period = half(self.period, value & top);
+        }
+        self.config &= !spec::TN_VAL_SET_CNF;
     }
 }
 
@@ -104,10 +150,10 @@ pub struct Hpet {
     msi: bool,
     config: u64,
     status: u32,
-    /// The counter when it was halted, or started at `started_ns`.
+    /// The counter when it was halted.
     count: u64,
-    started_ns: u64,
-    pit_level: bool,
+    /// While it runs: what is added to the time to give the counter's, modulo 2 to the power of 64.
+    offset_ns: u64,
     rtc_level: bool,
     /// Levels of the interrupt lines as last told to the outside.
     lines: u32,
@@ -138,8 +184,7 @@ impl Hpet {
             config: 0,
             status: 0,
             count: 0,
-            started_ns: 0,
-            pit_level: false,
+            offset_ns: 0,
             rtc_level: false,
             lines: 0,
         }
@@ -157,14 +202,16 @@ impl Hpet {
         (0..32).map(|line| HpetAction::SetIrq { line, level: self.line_level(line) }).collect()
     }
 
-    /// Returns to the state after power-on: halted, all lines low, the PIT connected.
+    /// Returns to the state after power-on: halted, timers' lines low, the PIT connected. Where messages go stays.
     #[must_use]
     pub fn reset(&mut self) -> Vec<HpetAction> {
-        let lines = self.lines;
-        *self = Self::new(self.timers.len() as u8, self.route_cap, self.msi);
-        self.lines = lines;
-        let mut actions = vec![HpetAction::PitEnabled(true)];
-        self.update_lines(&mut actions);
+        let mut actions = Vec::new();
+        (0..self.timers.len()).for_each(|number| self.stop(number, &mut actions));
+        actions.push(HpetAction::PitEnabled(true));
+        let (lines, routes) =
+            (self.lines, self.timers.iter().map(|timer| timer.fsb_route).collect::<Vec<_>>());
+        *self = Self { lines, ..Self::new(self.timers.len() as u8, self.route_cap, self.msi) };
+        self.timers.iter_mut().zip(routes).for_each(|(timer, route)| timer.fsb_route = route);
         actions
     }
 
@@ -179,7 +226,10 @@ impl Hpet {
     /// The main counter at `now_ns`.
     #[inline]
     pub fn counter(&self, now_ns: u64) -> u64 {
-        if self.enabled() { self.count.wrapping_add(self.ticks_since_start(now_ns)) } else { self.count }
+        match self.enabled() {
+            true => now_ns.wrapping_add(self.offset_ns) / spec::COUNTER_CLK_PERIOD_NS,
+            false => self.count,
+        }
     }
 
     /// Reads `size` bytes (4 or 8, aligned) at `offset`; anything else reads 0.
@@ -207,7 +257,6 @@ impl Hpet {
                 let Some(timer) = self.timers.get(number) else { return 0 };
                 match register {
                     spec::TIMER_CONF => timer.config,
-                    spec::TIMER_COMPARATOR if self.enabled() => timer.accumulated(self.counter(now_ns)),
                     spec::TIMER_COMPARATOR => timer.comparator,
                     spec::TIMER_FSB_ROUTE => timer.fsb_route,
                     _ => 0,
@@ -216,98 +265,142 @@ impl Hpet {
         }
     }
 
-    /// Writes `size` bytes (4 or 8, aligned) at `offset`; anything else is ignored.
+    /// Writes `size` bytes (4 or 8, aligned) at `offset`; anything else is ignored. Eight are four and four, as in QEMU.
     #[must_use]
     pub fn write(&mut self, offset: u64, value: u64, size: u32, now_ns: u64) -> Vec<HpetAction> {
         let mut actions = Vec::new();
-        let Some((shift, mask)) = lanes(offset, size) else { return actions };
-        let value = (value << shift) & mask;
-        match offset & !7 {
-            spec::GEN_CONF => self.write_config(self.config & !mask | value, now_ns, &mut actions),
-            spec::GINTR_STA => self.status &= !(value as u32),
-            spec::MAIN_CNT if !self.enabled() => self.count = self.count & !mask | value,
-            register => {
-                if let Some((number, register)) = timer_register(register) {
-                    self.write_timer(number, register, value, mask, now_ns);
-                }
+        match (size, offset % 8) {
+            (8, 0) => {
+                self.write_half(offset, value as u32, now_ns, &mut actions);
+                self.write_half(offset | 4, (value >> 32) as u32, now_ns, &mut actions);
             }
+            (4, 0 | 4) => self.write_half(offset, value as u32, now_ns, &mut actions),
+            _ => {}
         }
-        self.update_lines(&mut actions);
         actions
     }
 
-    fn write_config(&mut self, value: u64, now_ns: u64, actions: &mut Vec<HpetAction>) {
-        let value = value & (spec::ENABLE_CNF | spec::LEG_RT_CNF);
+    fn write_half(&mut self, offset: u64, value: u32, now_ns: u64, actions: &mut Vec<HpetAction>) {
+        match offset {
+            spec::GEN_CONF => self.write_config(value, now_ns, actions),
+            spec::GINTR_STA => {
+                let ended = value & self.status;
+                for number in (0..self.timers.len()).filter(|number| ended >> number & 1 != 0) {
+                    self.end(number, actions);
+                }
+            }
+            _ if offset & !4 == spec::MAIN_CNT => {
+                let shift = (offset & 4) * 8;
+                if !self.enabled() {
+                    self.count = self.count & !(u64::from(u32::MAX) << shift) | u64::from(value) << shift;
+                }
+            }
+            _ => {
+                if let Some((number, register)) = timer_register(offset) {
+                    self.write_timer(number, register, value, now_ns, actions);
+                }
+            }
+        }
+    }
+
+    fn write_config(&mut self, value: u32, now_ns: u64, actions: &mut Vec<HpetAction>) {
+        let value = u64::from(value) & (spec::ENABLE_CNF | spec::LEG_RT_CNF);
         let changed = self.config ^ value;
         let counter = self.counter(now_ns);
         self.config = value;
         if changed & spec::ENABLE_CNF != 0 {
             self.count = counter;
-            self.started_ns = now_ns;
-            for number in 0..self.timers.len() {
-                self.arm(number, now_ns);
-            }
-            if !self.enabled() {
-                self.status = 0;
+            if self.enabled() {
+                self.offset_ns = counter.wrapping_mul(spec::COUNTER_CLK_PERIOD_NS).wrapping_sub(now_ns);
+                let counter = self.counter(now_ns);
+                // All ones is the comparator's reset value: nothing was programmed.
+                let set = self.timers.iter_mut().filter(|timer| timer.comparator != u64::MAX);
+                set.for_each(|timer| timer.start(counter, now_ns));
+            } else {
+                (0..self.timers.len()).for_each(|number| self.stop(number, actions));
             }
         }
         if changed & spec::LEG_RT_CNF != 0 {
-            actions.push(HpetAction::PitEnabled(self.pit_enabled()));
+            self.switch_legacy(actions);
         }
     }
 
-    fn write_timer(&mut self, number: usize, register: u64, value: u64, mask: u64, now_ns: u64) {
+    /// The lines of PIT and RTC change hands.
+    fn switch_legacy(&mut self, actions: &mut Vec<HpetAction>) {
+        if self.legacy_replacement() {
+            actions.push(HpetAction::PitEnabled(false));
+            self.set_line(spec::LEGACY_TIMER0_IRQ, false, actions);
+            self.set_line(spec::LEGACY_TIMER1_IRQ, false, actions);
+        } else {
+            self.set_line(spec::LEGACY_TIMER0_IRQ, false, actions);
+            actions.push(HpetAction::PitEnabled(true));
+            self.set_line(spec::LEGACY_TIMER1_IRQ, self.rtc_level, actions);
+        }
+    }
+
+    fn write_timer(
+        &mut self,
+        number: usize,
+        register: u64,
+        value: u32,
+        now_ns: u64,
+        actions: &mut Vec<HpetAction>,
+    ) {
+        let counter = self.counter(now_ns);
+        let running = self.enabled();
         let Some(timer) = self.timers.get_mut(number) else { return };
-        match register {
-            spec::TIMER_CONF => self.write_timer_config(number, value, mask, now_ns),
+        match register & !4 {
+            spec::TIMER_CONF if register & 4 == 0 => self.write_timer_config(number, value, now_ns, actions),
             spec::TIMER_COMPARATOR => {
-                let periodic = timer.has(spec::TN_TYPE_CNF);
-                if !periodic || timer.has(spec::TN_VAL_SET_CNF) {
-                    timer.comparator = (timer.comparator & !mask | value) & timer.value_mask();
+                timer.write_comparator(value, register & 4 != 0);
+                if running {
+                    timer.start(counter, now_ns);
                 }
-                if periodic {
-                    // Without the top bit, so that the sign of a difference tells past from future (as QEMU).
-                    timer.period = (timer.period & !mask | value) & (timer.value_mask() >> 1);
-                }
-                timer.config &= !spec::TN_VAL_SET_CNF;
-                self.arm(number, now_ns);
             }
-            spec::TIMER_FSB_ROUTE => timer.fsb_route = timer.fsb_route & !mask | value,
+            spec::TIMER_FSB_ROUTE => {
+                let shift = (register & 4) * 8;
+                timer.fsb_route =
+                    timer.fsb_route & !(u64::from(u32::MAX) << shift) | u64::from(value) << shift;
+            }
             _ => {}
         }
     }
 
-    fn write_timer_config(&mut self, number: usize, value: u64, mask: u64, now_ns: u64) {
+    fn write_timer_config(&mut self, number: usize, value: u32, now_ns: u64, actions: &mut Vec<HpetAction>) {
+        let Some(timer) = self.timers.get(number) else { return };
+        let (old, new) = (timer.config, u64::from(value));
+        if !old & new & spec::TN_FSB_EN_CNF != 0 {
+            self.end(number, actions);
+        }
+        let counter = self.counter(now_ns);
+        let running = self.enabled();
         let Some(timer) = self.timers.get_mut(number) else { return };
-        let old = timer.config;
-        let mut writable = spec::TN_CONF_WRITABLE & mask;
-        if !timer.has(spec::TN_FSB_INT_DEL_CAP) {
-            writable &= !spec::TN_FSB_EN_CNF;
+        timer.config = old & !spec::TN_CONF_WRITABLE | new & spec::TN_CONF_WRITABLE;
+        if timer.is_32bit() {
+            timer.comparator &= u64::from(u32::MAX);
+            timer.period &= u64::from(u32::MAX);
         }
-        timer.config = old & !writable | value & writable;
-        timer.comparator &= timer.value_mask();
-        timer.period &= timer.value_mask();
-        // Only an enabled, level-triggered line keeps an interrupt pending.
-        if !timer.has(spec::TN_INT_ENB_CNF)
-            || !timer.has(spec::TN_INT_TYPE_CNF)
-            || timer.has(spec::TN_FSB_EN_CNF)
-        {
-            self.status &= !(1 << number);
-        }
-        if (old ^ timer.config) & spec::TN_INT_ENB_CNF != 0 {
-            self.arm(number, now_ns);
+        if !old & new & spec::TN_INT_ENB_CNF != 0 && running {
+            timer.start(counter, now_ns);
+        } else if old & !new & spec::TN_INT_ENB_CNF != 0 {
+            self.stop(number, actions);
         }
     }
 
     /// Tells the chip that the line of `input` is at `level`.
     #[must_use]
     pub fn set_legacy_input(&mut self, input: LegacyInput, level: bool) -> Vec<HpetAction> {
-        match input {
-            LegacyInput::Pit => self.pit_level = level,
-            LegacyInput::Rtc => self.rtc_level = level,
-        }
+        let line = match input {
+            LegacyInput::Pit => spec::LEGACY_TIMER0_IRQ,
+            LegacyInput::Rtc => {
+                self.rtc_level = level;
+                spec::LEGACY_TIMER1_IRQ
+            }
+        };
         let mut actions = Vec::new();
-        self.update_lines(&mut actions);
+        if !self.legacy_replacement() {
+            self.set_line(line, level, &mut actions);
+        }
         actions
     }
 
@@ -333,11 +426,13 @@ impl Hpet {
         for number in 0..self.timers.len() {
             let due = self.timers.get(number).and_then(|timer| timer.deadline_ns);
             if let Some(deadline_ns) = due.filter(|&deadline_ns| deadline_ns <= now_ns) {
-                self.rearm(number, deadline_ns, now_ns);
+                let counter = self.counter(now_ns);
+                if let Some(timer) = self.timers.get_mut(number) {
+                    timer.restart(deadline_ns, counter, now_ns);
+                }
                 self.fire(number, &mut actions);
             }
         }
-        self.update_lines(&mut actions);
         actions
     }
 
@@ -350,75 +445,39 @@ impl Hpet {
         self.config & spec::LEG_RT_CNF != 0
     }
 
-    #[inline]
-    fn ticks_since_start(&self, now_ns: u64) -> u64 {
-        now_ns.saturating_sub(self.started_ns) / spec::COUNTER_CLK_PERIOD_NS
-    }
-
-    /// When the counter will have advanced by `ticks`; `None` if that is beyond the end of time.
-    fn time_after(&self, ticks: u64, now_ns: u64) -> Option<u64> {
-        let total = self.ticks_since_start(now_ns).checked_add(ticks)?;
-        self.started_ns.checked_add(total.checked_mul(spec::COUNTER_CLK_PERIOD_NS)?)
-    }
-
-    /// Sets the deadline of a timer whose comparator was written or which has been switched on or off.
-    fn arm(&mut self, number: usize, now_ns: u64) {
-        let counter = self.counter(now_ns);
-        let running = self.enabled();
-        let Some(timer) = self.timers.get_mut(number) else { return };
-        timer.wrap_first = false;
-        timer.deadline_ns = None;
-        // All ones is the comparator's reset value: nothing was programmed.
-        if !running || !timer.has(spec::TN_INT_ENB_CNF) || timer.comparator == u64::MAX {
-            return;
-        }
-        timer.comparator = timer.accumulated(counter);
-        let mut ticks = timer.ticks_to_match(counter);
-        if timer.is_32bit() && !timer.has(spec::TN_TYPE_CNF) {
-            // QEMU interrupts when the 32-bit counter wraps, too.
-            let to_wrap = (1 << 32) - (counter & u64::from(u32::MAX));
-            timer.wrap_first = to_wrap < ticks;
-            ticks = ticks.min(to_wrap);
-        }
-        let deadline_ns = self.time_after(ticks, now_ns);
-        self.set_deadline(number, deadline_ns);
-    }
-
-    /// Sets the deadline after the one at `deadline_ns` has come.
-    fn rearm(&mut self, number: usize, deadline_ns: u64, now_ns: u64) {
-        let counter = self.counter(now_ns);
-        let Some(timer) = self.timers.get_mut(number) else { return };
-        let next_ns = if timer.repeats() {
-            timer.comparator = timer.accumulated(counter);
-            let ticks = timer.ticks_to_match(counter);
-            let earliest = deadline_ns.saturating_add(MIN_PERIODIC_INTERVAL_NS);
-            self.time_after(ticks, now_ns).map(|next_ns| next_ns.max(earliest))
-        } else if std::mem::take(&mut timer.wrap_first) {
-            let ticks = timer.ticks_to_match(counter);
-            self.time_after(ticks, now_ns)
-        } else {
-            None
-        };
-        self.set_deadline(number, next_ns);
-    }
-
-    fn set_deadline(&mut self, number: usize, deadline_ns: Option<u64>) {
+    /// Switches a timer off (`hpet_del_timer`).
+    fn stop(&mut self, number: usize, actions: &mut Vec<HpetAction>) {
         if let Some(timer) = self.timers.get_mut(number) {
-            timer.deadline_ns = deadline_ns;
+            timer.deadline_ns = None;
+        }
+        self.end(number, actions);
+    }
+
+    /// Ends a timer's interrupt: its line falls, whoever else drives it.
+    fn end(&mut self, number: usize, actions: &mut Vec<HpetAction>) {
+        self.status &= !(1 << number);
+        let Some(timer) = self.timers.get(number) else { return };
+        if !timer.has(spec::TN_FSB_EN_CNF) {
+            self.set_line(self.line(number, timer), false, actions);
         }
     }
 
     fn fire(&mut self, number: usize, actions: &mut Vec<HpetAction>) {
         let Some(timer) = self.timers.get(number) else { return };
         let line = self.line(number, timer);
-        if timer.has(spec::TN_FSB_EN_CNF) {
+        if !timer.has(spec::TN_INT_ENB_CNF) || !self.enabled() {
+            self.end(number, actions);
+        } else if timer.has(spec::TN_FSB_EN_CNF) {
             actions.push(HpetAction::Msi {
                 address: (timer.fsb_route >> 32) as u32,
                 data: timer.fsb_route as u32,
             });
         } else if timer.has(spec::TN_INT_TYPE_CNF) {
             self.status |= 1 << number;
-        } else if self.lines & 1 << line == 0 {
+            self.set_line(line, true, actions);
+        } else {
+            self.status &= !(1 << number);
+            self.lines &= !(1 << line);
             actions.push(HpetAction::PulseIrq { line });
         }
     }
@@ -431,22 +490,11 @@ impl Hpet {
         }
     }
 
-    /// Tells every interrupt line whose level is no longer what the outside knows.
-    fn update_lines(&mut self, actions: &mut Vec<HpetAction>) {
-        let mut levels = 0u32;
-        for (number, timer) in self.timers.iter().enumerate() {
-            if self.status & 1 << number != 0 {
-                levels |= 1 << self.line(number, timer);
-            }
-        }
-        if !self.legacy_replacement() {
-            levels |= u32::from(self.pit_level) << spec::LEGACY_TIMER0_IRQ;
-            levels |= u32::from(self.rtc_level) << spec::LEGACY_TIMER1_IRQ;
-        }
-        let changed = levels ^ self.lines;
-        self.lines = levels;
-        for line in (0..u32::BITS as u8).filter(|line| changed & 1 << line != 0) {
-            actions.push(HpetAction::SetIrq { line, level: levels & 1 << line != 0 });
+    /// Sets an interrupt line.
+    fn set_line(&mut self, line: u8, level: bool, actions: &mut Vec<HpetAction>) {
+        if self.line_level(line) != level {
+            self.lines ^= 1 << line;
+            actions.push(HpetAction::SetIrq { line, level });
         }
     }
 }

@@ -21,6 +21,8 @@ pub struct I8254 {
     counters: [CounterRegisters; spec::COUNTERS],
     irq_enabled: bool,
     irq_level: bool,
+    /// The mode of counter 0 when the interrupt line last changed or a count was loaded: a control word alone leaves the line.
+    line_mode: u8,
     /// The virtual time up to which the interrupt line has followed counter 0.
     irq_ns: u64,
     /// No interrupt is due before this.
@@ -40,6 +42,7 @@ impl I8254 {
             counters: Default::default(),
             irq_enabled: true,
             irq_level: false,
+            line_mode: 0,
             irq_ns: 0,
             earliest_ns: 0,
         };
@@ -52,8 +55,9 @@ impl I8254 {
         for (counter, gate) in self.counters.iter_mut().zip([true, true, false]) {
             counter.reset(gate, now_ns);
         }
-        // Not told to the outside: the first edge comes with the end of the first period.
-        (self.irq_level, self.irq_ns, self.earliest_ns) = (true, now_ns, 0);
+        // Low until the end of the first period, or until the guest loads a count.
+        (self.irq_level, self.irq_ns, self.earliest_ns) = (false, now_ns, 0);
+        self.line_mode = self.counters.first().map_or(0, |counter| counter.mode);
     }
 
     /// What SeaBIOS's `pit_setup` leaves: counter 0 a rate generator of 18.2 Hz (mode 2).
@@ -82,7 +86,7 @@ impl I8254 {
         let counters = registers.map(CounterRegisters::possible);
         let [first, ..] = &counters;
         let irq_level = first.line(now_ns);
-        Self { counters, irq_enabled, irq_level, irq_ns: now_ns, earliest_ns: 0 }
+        Self { counters, irq_enabled, irq_level, line_mode: first.mode, irq_ns: now_ns, earliest_ns: 0 }
     }
 
     /// Whether the interrupt line follows counter 0.
@@ -156,9 +160,11 @@ impl I8254 {
     #[must_use]
     pub fn set_irq_enabled(&mut self, enabled: bool, now_ns: u64) -> Vec<bool> {
         let mut levels = self.follow_line(now_ns);
-        self.irq_enabled = enabled;
-        // What happened in between is not made up for.
-        levels.extend(self.restart_line(now_ns));
+        if self.irq_enabled != enabled {
+            self.irq_enabled = enabled;
+            // What happened in between is not made up for.
+            levels.extend(self.restart_line(now_ns));
+        }
         levels
     }
 
@@ -192,9 +198,13 @@ impl I8254 {
                 levels.push(false);
             }
             levels.push(true);
-            self.irq_level = true;
+            (self.irq_level, self.line_mode) = (true, counter.mode);
         }
-        levels.extend(self.restart_line(now_ns));
+        if self.irq_level && self.line_mode == counter.mode && !counter.line(now_ns) {
+            levels.push(false);
+            self.irq_level = false;
+        }
+        self.irq_ns = now_ns;
         levels
     }
 
@@ -202,7 +212,7 @@ impl I8254 {
     fn restart_line(&mut self, now_ns: u64) -> Option<bool> {
         let counter = self.counters.first().filter(|_| self.irq_enabled)?;
         let level = counter.line(now_ns);
-        self.irq_ns = now_ns;
+        (self.irq_ns, self.line_mode) = (now_ns, counter.mode);
         (std::mem::replace(&mut self.irq_level, level) != level).then_some(level)
     }
 

@@ -164,6 +164,10 @@ impl DeviceImpl for IsaPit {
             Vec::new()
         });
     }
+
+    fn reset_hold(&self) {
+        self.irq.set(self.chip.lock().irq_level());
+    }
 }
 
 impl VmState for IsaPit {

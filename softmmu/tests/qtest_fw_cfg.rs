@@ -40,6 +40,7 @@ fn items_say_what_the_machine_is() {
     let uuid = "4600cb32-38ec-4b2f-8acb-81c6ea54f2d8";
     let mut vm = pc(&["-m", "64", "-smp", "2", "-uuid", uuid]);
     assert_eq!(read(&mut vm, SIGNATURE, 4), b"QEMU");
+    assert_eq!(vm.inl(SELECTOR), 0, "no access of this width, whatever is behind");
     assert_eq!(read(&mut vm, ID, 4), 3_u32.to_le_bytes());
     assert_eq!(read(&mut vm, RAM_SIZE, 8), (64_u64 << 20).to_le_bytes());
     assert_eq!(read(&mut vm, NB_CPUS, 2), 2_u16.to_le_bytes());

@@ -59,9 +59,12 @@ fn a_level_triggered_timer_raises_its_status_once_it_is_due() {
 fn a_periodic_timers_comparator_moves_on() {
     let mut vm = hpet();
     // Periodic, its comparator to be set, enabled.
-    vm.writel(TIMER0, 1 << 6 | 1 << 3 | 1 << 2);
-    vm.writeq(TIMER0 + 8, 100);
+    for (offset, value) in [(8, 20_000), (12, 0)] {
+        // For each half again, as in QEMU.
+        vm.writel(TIMER0, 1 << 6 | 1 << 3 | 1 << 2);
+        vm.writel(TIMER0 + offset, value);
+    }
     vm.writel(CONFIG, 1);
-    vm.clock_step(250 * PERIOD);
-    assert_eq!(vm.readq(TIMER0 + 8), 300);
+    vm.clock_step(50_000 * PERIOD);
+    assert_eq!(vm.readq(TIMER0 + 8), 60_000);
 }

@@ -97,10 +97,18 @@ fn firmware_is_at_the_top_and_below_one_mebibyte() {
 }
 
 #[test]
-fn a_reset_through_the_bridge_clears_its_registers() {
+fn a_reset_through_the_bridge_clears_piix3s_registers_and_keeps_what_qemu_keeps() {
     let mut vm = pc(&[]);
     set_b(&mut vm, 0, 0x59, 0x30);
+    set_b(&mut vm, 8, 0x60, 0x0b);
+    set_b(&mut vm, 8, 0xac, 0x55);
+    set_b(&mut vm, 11, 0x41, 0x06);
+    vm.outb(0xb3, 0x77);
     vm.outb(0xcf9, 0x06);
-    // The reset is the main loop's: it comes before the next request is read.
-    assert_eq!(config_b(&mut vm, 0, 0x59), 0);
+    // The reset is the main loop's: it comes before the next request is read. The address register stays, too.
+    assert_eq!(vm.inl(0xcf8), 0x8000_0b40);
+    assert_eq!([0x60, 0xac].map(|register| config_b(&mut vm, 8, register)), [0x80, 0]);
+    assert_eq!(config_b(&mut vm, 0, 0x59), 0x30, "PAM");
+    assert_eq!(config_b(&mut vm, 11, 0x41), 0x06, "but for the lowest byte of the base");
+    assert_eq!(vm.inb(0xb3), 0x77, "the SMI status port");
 }

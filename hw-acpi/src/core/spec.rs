@@ -6,8 +6,12 @@ pub const PM1_STS: u64 = 0;
 pub const PM1_EN: u64 = 2;
 /// PM1a_CNT_BLK (4.8.3.2.1).
 pub const PM1_CNT: u64 = 4;
+/// What follows it.
+pub const PM1_CNT_END: u64 = 6;
 /// PM_TMR_BLK (4.8.3.3).
 pub const PM_TMR: u64 = 8;
+/// What follows it.
+pub const PM_TMR_END: u64 = 12;
 
 /// TMR_STS and TMR_EN: the most significant bit of the PM timer changed.
 pub const TMR: u16 = 1 << 0;

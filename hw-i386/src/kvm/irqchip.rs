@@ -268,7 +268,7 @@ mod tests {
         let mut chip = I8259::new(true);
         for (a0, value) in [(false, 0x11), (true, 0x30), (true, 4), (true, 0x13), (true, 0xb8), (false, 0x6b)]
         {
-            chip.write(a0, value);
+            let _ = chip.write(a0, value);
         }
         chip.set_elcr(0x08);
         for n in [3, 0, 6] {
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(copy.acknowledge(), chip.acknowledge());
         assert_eq!((copy.read(false), copy.read(true)), (chip.read(false), chip.read(true)));
         // In the middle of the initialization, too.
-        chip.write(false, 0x11);
+        let _ = chip.write(false, 0x11);
         assert_eq!(i8259_of(true, &kvm_pic_of(&chip, u8::MAX)).registers().initialization, 1);
 
         let mut ioapic = IoApic::from_registers(3, 0x12, 1 << 5, [REDIRECTION_RESET; 24]);

@@ -130,7 +130,7 @@ impl Ps2Keyboard {
                 self.set_defaults();
                 self.reply(&[spec::ACK, spec::SELF_TEST_PASSED]);
             }
-            spec::SEND_AGAIN => self.reply(&[self.queue.last]),
+            // Sending again among it, as in QEMU.
             _ => self.reply(&[spec::RESEND]),
         }
     }

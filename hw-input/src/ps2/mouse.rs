@@ -38,6 +38,16 @@ enum Protocol {
     ImEx = 4,
 }
 
+/// Three sampling rates in a row ask for a protocol: 200, 100, 80 for one with a wheel, 200, 200, 80 for one with more buttons.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+enum Knock {
+    #[default]
+    None,
+    First,
+    Wheel,
+    Buttons,
+}
+
 /// The buttons that are down.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Buttons {
@@ -65,8 +75,8 @@ pub struct Ps2Mouse {
     wrap: bool,
     resolution: u8,
     sample_rate: u8,
-    /// The sampling rates set last, the newest at the end.
-    knock: [u8; 3],
+    /// The sampling rates of a knock that were set so far.
+    knock: Knock,
     protocol: Protocol,
     buttons: Buttons,
     /// Movement that no packet has told of: to the right, up, the wheel down, the wheel to the left.
@@ -92,9 +102,10 @@ impl Ps2Mouse {
             remote: false,
             scale_2_to_1: false,
             wrap: false,
-            resolution: spec::AUX_DEFAULT_RES,
-            sample_rate: spec::AUX_DEFAULT_SAMPLE,
-            knock: [0; 3],
+            // Its defaults come with the first command that sets them, as in QEMU.
+            resolution: 0,
+            sample_rate: 0,
+            knock: Knock::default(),
             protocol: Protocol::Ps2,
             buttons: Buttons::default(),
             dx: 0,
@@ -149,11 +160,13 @@ impl Ps2Mouse {
                 return self.reply(&reply);
             }
             spec::RESET => {
-                *self = Self { queue: Queue { last: self.queue.last, ..Queue::default() }, ..Self::new() };
+                self.set_defaults();
+                self.protocol = Protocol::Ps2;
+                self.queue.clear();
                 return self.reply(&[spec::ACK, spec::SELF_TEST_PASSED, self.protocol as u8]);
             }
-            spec::SEND_AGAIN => return self.reply(&[self.queue.last]),
-            _ => return self.reply(&[spec::RESEND]),
+            // QEMU's is silent on what it does not know, sending again among it.
+            _ => return,
         }
         self.reply(&[spec::ACK]);
     }
@@ -168,24 +181,29 @@ impl Ps2Mouse {
 
     fn set_sample_rate(&mut self, rate: u8) {
         self.sample_rate = rate;
-        let [_, second, third] = self.knock;
-        self.knock = [second, third, rate];
-        match self.knock {
-            spec::KNOCK_IMPS2 => self.protocol = Protocol::ImPs2,
-            spec::KNOCK_IMEX => self.protocol = Protocol::ImEx,
-            _ => {}
-        }
+        self.knock = match (self.knock, rate) {
+            (Knock::None, 200) => Knock::First,
+            (Knock::First, 100) => Knock::Wheel,
+            (Knock::First, 200) => Knock::Buttons,
+            (Knock::Wheel, 80) => {
+                self.protocol = Protocol::ImPs2;
+                Knock::None
+            }
+            (Knock::Buttons, 80) => {
+                self.protocol = Protocol::ImEx;
+                Knock::None
+            }
+            _ => Knock::None,
+        };
         self.reply(&[spec::ACK]);
     }
 
+    /// Without the buttons, as in QEMU.
     fn status(&self) -> u8 {
         flags([
             (self.remote, spec::AUX_STATUS_REMOTE),
             (self.enabled, spec::AUX_STATUS_ENABLED),
             (self.scale_2_to_1, spec::AUX_STATUS_SCALE21),
-            (self.buttons.left, spec::AUX_STATUS_LEFT),
-            (self.buttons.middle, spec::AUX_STATUS_MIDDLE),
-            (self.buttons.right, spec::AUX_STATUS_RIGHT),
         ])
     }
 

@@ -31,8 +31,6 @@ pub const KBD_RESET_ENABLE: u8 = 0xf6;
 pub const KBD_SET_TYPEMATIC: u8 = 0xfa;
 /// Keyboard: the key in the argument make and break.
 pub const KBD_SET_MAKE_BREAK: u8 = 0xfc;
-/// Keyboard and mouse: send the last byte again.
-pub const SEND_AGAIN: u8 = 0xfe;
 /// Keyboard and mouse: reset.
 pub const RESET: u8 = 0xff;
 /// Keyboard: what firmware sends to find out whether one is there (as QEMU answers).
@@ -98,12 +96,6 @@ pub const AUX_STATUS_REMOTE: u8 = 1 << 6;
 pub const AUX_STATUS_ENABLED: u8 = 1 << 5;
 /// Mouse status: scaling 2:1.
 pub const AUX_STATUS_SCALE21: u8 = 1 << 4;
-/// Mouse status: left button.
-pub const AUX_STATUS_LEFT: u8 = 1 << 2;
-/// Mouse status: middle button.
-pub const AUX_STATUS_MIDDLE: u8 = 1 << 1;
-/// Mouse status: right button.
-pub const AUX_STATUS_RIGHT: u8 = 1 << 0;
 
 /// First byte of a packet: left button.
 pub const PACKET_LEFT: u8 = 1 << 0;
@@ -133,8 +125,3 @@ pub const PACKET_HORIZONTAL: u8 = 1 << 6;
 pub const PACKET_HORIZONTAL_WHEEL: u8 = 0x3f;
 /// IntelliMouse Explorer: the largest movement of the horizontal wheel in a packet.
 pub const PACKET_HORIZONTAL_MAX: i32 = 31;
-
-/// The sampling rates that, set one after another, make an IntelliMouse of a mouse.
-pub const KNOCK_IMPS2: [u8; 3] = [200, 100, 80];
-/// The sampling rates that make an IntelliMouse Explorer of it.
-pub const KNOCK_IMEX: [u8; 3] = [200, 200, 80];

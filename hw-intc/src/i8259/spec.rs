@@ -6,8 +6,6 @@ pub const ICW1: u8 = 1 << 4;
 pub const ICW1_IC4: u8 = 1 << 0;
 /// ICW1, SNGL: no cascade, no ICW3.
 pub const ICW1_SNGL: u8 = 1 << 1;
-/// ICW1, LTIM: all inputs are level-triggered.
-pub const ICW1_LTIM: u8 = 1 << 3;
 /// ICW2, T7–T3: upper bits of the vector.
 pub const ICW2_VECTOR: u8 = 0xf8;
 /// ICW4: 8086 mode, the only one a PC uses.

@@ -58,6 +58,8 @@ pub const REG_A_UIP: u8 = 1 << 7;
 pub const REG_A_DV: u8 = 0x70;
 /// Register A, DV: the highest of the settings for the three crystals; above, the divider does not run.
 pub const REG_A_DV_MAX: u8 = 0x20;
+/// Register A, DV: both bits hold the divider chain in reset.
+pub const REG_A_DV_RESET: u8 = 0x60;
 /// Register A, RS: rate of the periodic interrupt.
 pub const REG_A_RS: u8 = 0x0f;
 

@@ -91,11 +91,10 @@ impl CounterRegisters {
         }
     }
 
-    /// The interrupt line that counter 0 drives: in mode 1 it rises at the end, and in mode 2 it is up until it is to rise
-    /// again.
+    /// The interrupt line that counter 0 drives: OUT, but that in mode 2 it is up until it is to rise again.
     pub(super) fn line(&self, now_ns: u64) -> bool {
         match self.mode {
-            1 | 2 => self.elapsed(now_ns) >= self.count(),
+            2 => self.elapsed(now_ns) >= self.count(),
             _ => self.out(now_ns),
         }
     }
@@ -106,6 +105,8 @@ impl CounterRegisters {
         let rise = match self.mode {
             // A count of 1, which the data sheet forbids, is no wave.
             2 | 3 if count == 1 => return None,
+            // It rose as the count was loaded.
+            1 => return None,
             2 | 3 => elapsed - elapsed % count + count,
             _ => count,
         };

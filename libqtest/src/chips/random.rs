@@ -49,7 +49,7 @@ impl Chip {
     #[must_use]
     pub fn step(&self, random: &mut Random) -> Step {
         if random.below(400) == 0 {
-            return vec![RESET.to_owned()];
+            return std::iter::once(&RESET).chain(self.setup).map(|request| (*request).to_owned()).collect();
         }
         if self.clock > 0 && random.below(5) == 0 {
             let step = random.next() >> (64 - self.clock + random.below(self.clock.into()) as u32);
