@@ -228,7 +228,9 @@ pub fn set_up_as_firmware(masks: [u8; 2], lines: u16) {
         let elcr = lines & pic.elcr_mask.get();
         pic.change(|chip| {
             chip.write(false, spec::ICW1 | spec::ICW1_IC4);
-            [vectors, cascade, spec::ICW4_8086, mask].into_iter().for_each(|word| chip.write(true, word));
+            for word in [vectors, cascade, spec::ICW4_8086, mask] {
+                chip.write(true, word);
+            }
             chip.set_elcr(elcr);
         });
     }

@@ -216,6 +216,7 @@ fn waits(steps: &[Step]) -> Vec<Step> {
 /// What a reset leaves as the guest had it, as in QEMU: section, and members somewhere in it.
 const KEPT: &[(&str, &[&str])] = &[
     ("PIIX4_PM", &["smbus", "memory", "select"]),
+    ("hpet", &["fsb_route"]),
     ("i8042", &["data"]),
     ("i8257", &["address", "base_address", "base_count", "mode", "page"]),
     (
