@@ -202,15 +202,14 @@ impl Hpet {
         (0..32).map(|line| HpetAction::SetIrq { line, level: self.line_level(line) }).collect()
     }
 
-    /// Returns to the state after power-on: halted, timers' lines low, the PIT connected. Where messages go stays.
+    /// Returns to the state after power-on: halted, all lines low, the PIT connected. Where messages go stays.
     #[must_use]
     pub fn reset(&mut self) -> Vec<HpetAction> {
         let mut actions = Vec::new();
-        (0..self.timers.len()).for_each(|number| self.stop(number, &mut actions));
+        (0..32).for_each(|line| self.set_line(line, false, &mut actions));
         actions.push(HpetAction::PitEnabled(true));
-        let (lines, routes) =
-            (self.lines, self.timers.iter().map(|timer| timer.fsb_route).collect::<Vec<_>>());
-        *self = Self { lines, ..Self::new(self.timers.len() as u8, self.route_cap, self.msi) };
+        let routes: Vec<u64> = self.timers.iter().map(|timer| timer.fsb_route).collect();
+        *self = Self::new(self.timers.len() as u8, self.route_cap, self.msi);
         self.timers.iter_mut().zip(routes).for_each(|(timer, route)| timer.fsb_route = route);
         actions
     }

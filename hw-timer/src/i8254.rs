@@ -50,13 +50,15 @@ impl I8254 {
         chip
     }
 
-    /// A reset, which leaves what is latched, and what [`Self::set_irq_enabled`] set.
+    /// A reset, which leaves what is latched. The interrupt line follows counter 0 again: the HPET, which is reset with this,
+    /// has no edge come of it afterwards.
     pub fn reset(&mut self, now_ns: u64) {
         for (counter, gate) in self.counters.iter_mut().zip([true, true, false]) {
             counter.reset(gate, now_ns);
         }
         // Low until the end of the first period, or until the guest loads a count.
         (self.irq_level, self.irq_ns, self.earliest_ns) = (false, now_ns, 0);
+        self.irq_enabled = true;
         self.line_mode = self.counters.first().map_or(0, |counter| counter.mode);
     }
 

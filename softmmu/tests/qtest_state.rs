@@ -215,7 +215,8 @@ fn waits(steps: &[Step]) -> Vec<Step> {
 
 /// What a reset leaves as the guest had it, as in QEMU: section, and members somewhere in it.
 const KEPT: &[(&str, &[&str])] = &[
-    ("PIIX4_PM", &["smbus", "memory", "select"]),
+    ("PIIX4_PM", &["apm", "smbus", "memory", "select"]),
+    ("i440FX-pcihost", &["state"]),
     ("hpet", &["fsb_route"]),
     ("i8042", &["data"]),
     ("i8257", &["address", "base_address", "base_count", "mode", "page"]),
@@ -234,7 +235,7 @@ const KEPT: &[(&str, &[&str])] = &[
         ],
     ),
     ("isa-pcspk", &["data_on", "refresh"]),
-    ("mc146818rtc", &["cmos", "index", "origin_ns", "origin_seconds", "periodic_base"]),
+    ("mc146818rtc", &["cmos", "index", "origin_ns", "offset_ns", "origin_seconds", "periodic_base"]),
     ("pc-testdev", &["iomem", "word"]),
     // What no device of QEMU's resets: most of what is behind the header.
     ("pci-device", &["config"]),
