@@ -223,7 +223,7 @@ fn handle_rare(this: &VcpuThread, exit: Exit) {
 
 fn fatal(this: &VcpuThread, text: &str) {
     let state = with_current_vcpu(|vcpu| this.arch.dump_state(vcpu)).unwrap_or_default();
-    eprintln!("{text}\n{state}");
+    util::report::print_line(format_args!("{text}\n{state}"));
     runstate::vmstop_request(RunState::InternalError);
     this.cpu().stop_self();
 }

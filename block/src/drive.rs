@@ -498,12 +498,12 @@ fn probe(below: &Value, mode: Inherited, name: Option<&str>) -> Result<String> {
     let format = filename::probe_node(&node)?;
     let is_null = matches!(options.driver, BlockdevDriver::NullCo(_) | BlockdevDriver::NullAio(_));
     if format == "raw" && size > 0 && !mode.read_only && !is_null {
-        eprintln!(
+        util::report::print_line(format_args!(
             "WARNING: Image format was not specified for '{}' and probing guessed raw.\n         Automatically detecting \
              the format is dangerous for raw images, write operations on block 0 will be restricted.\n         Specify \
              the 'raw' format explicitly to remove the restrictions.",
             name.unwrap_or_default()
-        );
+        ));
     }
     Ok(format.to_owned())
 }

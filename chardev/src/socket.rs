@@ -168,7 +168,10 @@ pub(crate) fn open(core: &Arc<Core>, options: &Options) -> Result<Arc<dyn Backen
     let listener = Arc::new(listener);
     let socket = Socket::new(core, &config, address, Some(listener.clone()));
     if config.wait {
-        eprintln!("info: QEMU waiting for connection on: {}", describe(&socket.address));
+        util::report::print_line(format_args!(
+            "info: QEMU waiting for connection on: {}",
+            describe(&socket.address)
+        ));
         let client = rustix::io::retry_on_intr(|| accept_with(&listener, SocketFlags::CLOEXEC));
         socket
             .adopt(client.map_err(|error| ChardevError::system("Failed to accept a connection", error))?)?;
@@ -335,7 +338,10 @@ impl Socket {
     fn connecting_failed(&self, error: &ChardevError) {
         *self.state.lock() = State::Disconnected;
         if !self.error_reported.swap(true, Ordering::Relaxed) {
-            eprintln!("Unable to connect character device {}: {error}", self.core.label());
+            util::report::print_line(format_args!(
+                "Unable to connect character device {}: {error}",
+                self.core.label()
+            ));
         }
         self.retry_later();
     }

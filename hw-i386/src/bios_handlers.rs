@@ -40,8 +40,6 @@ const VECTOR: u16 = 0xfff0;
 const JUMP_DATE_MODEL: [u8; 15] = *b"\xea\x70\xff\x00\xf006/23/99\0\xfc";
 /// Interrupt of the timer.
 const TIMER: u8 = 0x08;
-/// Vectors that are the user's, and one that old programs look at: they lead nowhere.
-const EMPTY: [u8; 9] = [0x60, 0x61, 0x62, 0x63, 0x64, 0x65, 0x66, 0x67, 0x79];
 /// Ticks of the timer from one midnight to the next.
 const TICKS_A_DAY: u64 = 0x18_00b0;
 const SECONDS_A_DAY: i64 = 24 * 60 * 60;
@@ -75,9 +73,9 @@ mod bda {
 
 /// What the data area tells of the machine.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct Found<'a> {
     /// Ports of COM1 to COM4, those that are there.
-    pub serial_ports: Vec<u16>,
+    pub serial_ports: &'a [u16],
     /// Byte 0x14 of the CMOS.
     pub equipment: u8,
     /// The clock, in seconds since any midnight.
@@ -86,34 +84,52 @@ pub struct Found {
     pub ebda: u64,
 }
 
-/// What is to be in memory, and where.
-pub fn contents(found: &Found) -> [(u64, Vec<u8>); 6] {
+/// Has `write` put everything in its place.
+pub fn place(found: &Found, mut write: impl FnMut(u64, &[u8])) {
     let at = |offset: u16| u64::from(SEGMENT) * 16 + u64::from(offset);
-    [
-        (0, vectors()),
-        (bda::ADDRESS, data_area(found)),
-        (at(NOTHING), RETURN.to_vec()),
-        (at(RESET), RESET_MACHINE.to_vec()),
-        (at(TICK), COUNT_TICK.to_vec()),
-        (at(VECTOR), JUMP_DATE_MODEL.to_vec()),
-    ]
+    write(0, &VECTORS);
+    write(bda::ADDRESS, &data_area(found));
+    write(at(NOTHING), &RETURN);
+    write(at(RESET), &RESET_MACHINE);
+    write(at(TICK), &COUNT_TICK);
+    write(at(VECTOR), &JUMP_DATE_MODEL);
 }
 
-fn vectors() -> Vec<u8> {
-    let handler = |vector: u8| {
-        let pic = FIRMWARE_VECTORS.iter().zip(OF_PICS).find(|(first, _)| vector & !7 == **first);
-        pic.map_or(NOTHING, |(_, handler)| handler)
-    };
-    let entry = |vector: u8| match vector {
-        TIMER => [TICK, SEGMENT],
-        _ if EMPTY.contains(&vector) => [0, 0],
-        _ => [handler(vector), SEGMENT],
-    };
-    (0..=u8::MAX).flat_map(entry).flat_map(u16::to_le_bytes).collect()
+/// The interrupt vectors. Made with the program, as it is for every start.
+static VECTORS: [u8; 1024] = {
+    let mut table = [0; 1024];
+    let mut vector = 0;
+    while vector < 256 {
+        let [low, high] = handler(vector as u8).to_le_bytes();
+        let [segment_low, segment_high] = SEGMENT.to_le_bytes();
+        if !is_empty(vector as u8) {
+            table[4 * vector] = low;
+            table[4 * vector + 1] = high;
+            table[4 * vector + 2] = segment_low;
+            table[4 * vector + 3] = segment_high;
+        }
+        vector += 1;
+    }
+    table
+};
+
+const fn handler(vector: u8) -> u16 {
+    let [first_pic, second_pic] = FIRMWARE_VECTORS;
+    match vector {
+        TIMER => TICK,
+        _ if vector & !7 == first_pic => OF_PICS[0],
+        _ if vector & !7 == second_pic => OF_PICS[1],
+        _ => NOTHING,
+    }
 }
 
-fn data_area(found: &Found) -> Vec<u8> {
-    let mut area = vec![0; bda::LENGTH];
+/// Vectors that are the user's, and one that old programs look at: they lead nowhere.
+const fn is_empty(vector: u8) -> bool {
+    matches!(vector, 0x60..=0x67 | 0x79)
+}
+
+fn data_area(found: &Found) -> [u8; bda::LENGTH] {
+    let mut area = [0; bda::LENGTH];
     let mut put = |at: usize, bytes: &[u8]| {
         area.iter_mut().skip(at).zip(bytes).for_each(|(to, from)| *to = *from);
     };
@@ -138,8 +154,14 @@ fn data_area(found: &Found) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn found() -> Found {
-        Found { serial_ports: vec![0x3f8, 0x2f8], equipment: 0x06, seconds: 86_399, ebda: 0x9_fc00 }
+    fn found() -> Found<'static> {
+        Found { serial_ports: &[0x3f8, 0x2f8], equipment: 0x06, seconds: 86_399, ebda: 0x9_fc00 }
+    }
+
+    fn contents(found: &Found) -> Vec<(u64, Vec<u8>)> {
+        let mut contents = Vec::new();
+        place(found, |at, bytes| contents.push((at, bytes.to_vec())));
+        contents
     }
 
     #[test]

@@ -80,6 +80,8 @@ const RSDP_SIGNATURE: &[u8] = b"RSD PTR ";
 struct DirectBoot {
     tables: FirmwareTables,
     image: BootImage,
+    /// Ports of COM1 to COM4, those that are there.
+    serial_ports: Vec<u16>,
 }
 
 fn wrong(error: impl std::fmt::Display) -> Error {
@@ -330,7 +332,24 @@ impl DirectBoot {
             rsdp_addr: rsdp.map_or(0, |(address, _)| *address),
         })
         .map_err(wrong)?;
-        Ok(DirectBoot { tables, image })
+        let port = |device: &IsaDevice| match device {
+            IsaDevice::Serial { iobase, .. } => Some(*iobase),
+            _ => None,
+        };
+        let there: Vec<u16> = isa_devices(pc).iter().filter_map(port).collect();
+        let serial_ports = SERIAL_PORTS.into_iter().filter(|port| there.contains(port)).collect();
+        Ok(DirectBoot { tables, image, serial_ports })
+    }
+
+    /// What the BIOS data area tells of the machine.
+    fn found(&self, pc: &PcMachine) -> Found<'_> {
+        let rtc = pc.rtc.get();
+        Found {
+            serial_ports: &self.serial_ports,
+            equipment: rtc.map_or(0, |rtc| hw_rtc::rtc_get_memory(rtc, EQUIPMENT)),
+            seconds: rtc.map_or(0, hw_rtc::rtc_get_seconds),
+            ebda: EBDA.start,
+        }
     }
 
     fn carry_out(&self, pc: &PcMachine) -> Result<()> {
@@ -342,7 +361,10 @@ impl DirectBoot {
         }
         // The map may be in the middle of a transaction: look at the tree itself.
         let view = FlatView::render(&get_system_memory());
-        for (address, bytes) in bios_handlers::contents(&found(pc)).iter().chain(&self.tables.blobs) {
+        bios_handlers::place(&self.found(pc), |address, bytes| {
+            let _ = view.write_rom(address, bytes);
+        });
+        for (address, bytes) in &self.tables.blobs {
             let _ = view.write_rom(*address, bytes);
         }
         for rom in &self.image.roms {
@@ -488,21 +510,5 @@ fn set_up_chips(pc: &PcMachine) {
     match needs_own_pic() {
         true => hw_intc::set_up_as_firmware(masks, lines),
         false => set_up_as_firmware(masks, lines),
-    }
-}
-
-/// What the BIOS data area tells of the machine.
-fn found(pc: &PcMachine) -> Found {
-    let port = |device: &IsaDevice| match device {
-        IsaDevice::Serial { iobase, .. } => Some(*iobase),
-        _ => None,
-    };
-    let there: Vec<u16> = isa_devices(pc).iter().filter_map(port).collect();
-    let rtc = pc.rtc.get();
-    Found {
-        serial_ports: SERIAL_PORTS.into_iter().filter(|port| there.contains(port)).collect(),
-        equipment: rtc.map_or(0, |rtc| hw_rtc::rtc_get_memory(rtc, EQUIPMENT)),
-        seconds: rtc.map_or(0, hw_rtc::rtc_get_seconds),
-        ebda: EBDA.start,
     }
 }

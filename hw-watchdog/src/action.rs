@@ -26,7 +26,7 @@ pub fn watchdog_perform_action() {
         WatchdogAction::Shutdown => powerdown_request(),
         WatchdogAction::Poweroff => exit_request(),
         WatchdogAction::Pause => vmstop_request(RunState::Watchdog),
-        WatchdogAction::Debug => eprintln!("watchdog: timer fired"),
+        WatchdogAction::Debug => util::report::print_line(format_args!("watchdog: timer fired")),
         WatchdogAction::None => {}
         // Without a CPU there is nobody to tell.
         WatchdogAction::InjectNmi => drop(inject_nmi()),

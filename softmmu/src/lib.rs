@@ -22,6 +22,6 @@ pub fn report(error: &qom::Error) {
         util::error_report!("{error}");
     }
     if let Some(hint) = &error.hint {
-        eprintln!("{hint}");
+        util::report::print_line(format_args!("{hint}"));
     }
 }

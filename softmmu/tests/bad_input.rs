@@ -3,7 +3,10 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -501,4 +504,15 @@ fn flash_memory_that_does_not_fit_is_refused() {
     refused(&["-M", "pc,pflash0=nobody"], &[unknown]);
     let orphan = format!("softmmu: -drive {drive}: machine type does not support if=pflash,bus=0,unit=0");
     refused(&["-M", "isapc", "-drive", &drive], &[&orphan]);
+}
+
+/// A character device has its terminal not block, and standard error may be the same one.
+#[test]
+fn a_message_that_does_not_go_out_is_lost() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    while (&theirs).write(&[0; 4096]).is_ok() {}
+    let status = softmmu(["-no-such-option"]).stderr(OwnedFd::from(theirs)).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+    drop(ours);
 }

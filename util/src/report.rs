@@ -1,8 +1,10 @@
 //! Messages to the user, on standard error: what `-msg` asks for, the program's name, the text (util/error-report.c).
 
 use std::fmt;
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use chrono::{SecondsFormat, Utc};
 
@@ -44,7 +46,28 @@ pub fn report(text: fmt::Arguments) {
     };
     let guest = options.and_then(|options| options.guest_name.as_ref());
     let guest = guest.map_or(String::new(), |name| format!("{name} "));
-    eprintln!("{time}{guest}{text}");
+    print_line(format_args!("{time}{guest}{text}"));
+}
+
+/// A line for the user, as it is. Where standard error is a terminal that a character device has set not to block, it is waited
+/// for, not long; what does not go out is lost.
+pub fn print_line(text: fmt::Arguments) {
+    const PATIENCE: u32 = 100;
+    let line = format!("{text}\n");
+    let (mut rest, mut waits) = (line.as_bytes(), 0);
+    let mut stderr = io::stderr().lock();
+    while !rest.is_empty() {
+        match stderr.write(rest) {
+            Ok(0) => return,
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock && waits < PATIENCE => {
+                waits += 1;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(_) => return,
+        }
+    }
 }
 
 /// Tells the user what went wrong (`error_report`); takes what `format!` takes.
