@@ -428,7 +428,7 @@ fn indirect_descriptors_are_followed() {
 }
 
 #[test]
-fn monitors_list_the_devices_the_newest_first() {
+fn monitors_list_the_devices() {
     let program = env!("CARGO_BIN_EXE_softmmu");
     let devices = ["-device", "virtio-rng-pci,id=r", "-device", "virtio-keyboard-pci,id=k"];
     let mut vm = QTest::builder(program).args(["-nodefaults"]).args(devices).with_qmp().start();

@@ -14,7 +14,7 @@ struct VirtioInfo {
 
 /// What QEMU calls the kind of device (`virtio_device_names`).
 fn kind(device: &dyn Object) -> String {
-    match device.is_a("virtio-input-device") {
+    match device.is_a("virtio-input-hid-device") {
         true => "virtio-input".to_owned(),
         false => device.type_name().trim_end_matches("-device").to_owned(),
     }
@@ -30,13 +30,12 @@ fn collect(object: &Arc<dyn Object>, found: &mut Vec<VirtioInfo>) {
     }
 }
 
-/// Lists the virtio devices, the newest first.
+/// Lists the virtio devices, in the order of their paths.
 #[qapi::command("x-query-virtio", features("unstable"))]
 fn x_query_virtio() -> Result<Vec<VirtioInfo>> {
     let mut found = Vec::new();
     if let Some(machine) = current_machine() {
         collect(&machine, &mut found);
     }
-    found.reverse();
     Ok(found)
 }
