@@ -2,22 +2,21 @@
 //!
 //! Source followed besides: QEMU `hw/block/vhost-user-blk.c`.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::Arc;
 
-use chardev::{CharFrontend, CharHandlers, Event};
 use hw_core::boot_order::add_bootindex_property;
 use hw_core::{CharProperty, DeviceCategory, DeviceClass, DeviceImpl};
 use hw_pci::spec::CLASS_STORAGE_SCSI;
 use hw_virtio::pci::{VECTORS_UNSPECIFIED, VirtioPciType, optimal_num_queues};
 use hw_virtio::spec::{QUEUE_MAX, QUEUE_SIZE_MAX, Status, feature, id, pci::DEVICE_ID_BLOCK};
-use hw_virtio::vhost::{VhostDevice, VhostUser};
+use hw_virtio::vhost::VhostRemote;
 use hw_virtio::{VirtIODevice, VirtQueue, VirtioDeviceImpl};
 use parking_lot::Mutex;
 use qom::{Class, Error, Object, Property, Result, bail};
 
 use crate::virtio_blk::spec::{config, f};
 
+const NAME: &str = "vhost-user-blk";
 /// The number of queues that leaves it to the transport.
 const QUEUES_AUTO: u16 = u16::MAX;
 /// Features that are the other program's to offer.
@@ -60,14 +59,8 @@ pub struct VhostUserBlk {
     /// on/off
     #[property(name = "write-zeroes", default = true)]
     write_zeroes: Property<bool>,
-    frontend: CharFrontend,
-    user: OnceLock<(Arc<VhostUser>, VhostDevice)>,
+    remote: VhostRemote,
     config: Mutex<Vec<u8>>,
-    /// Whether the program serves the queues; held while it begins or ends.
-    served: Mutex<bool>,
-    /// The program has hung up.
-    gone: AtomicBool,
-    handlers: OnceLock<Arc<Handlers>>,
 }
 qom::type_init!(VhostUserBlk);
 qom::type_init!(fn register_pci);
@@ -103,20 +96,6 @@ fn register_pci() {
     .register();
 }
 
-/// Hears of the connection's end.
-struct Handlers(Weak<VhostUserBlk>);
-
-impl CharHandlers for Handlers {
-    fn event(&self, event: Event) {
-        if event == Event::Closed
-            && let Some(blk) = self.0.upgrade()
-        {
-            blk.gone.store(true, Ordering::Release);
-            blk.serve();
-        }
-    }
-}
-
 impl VhostUserBlk {
     fn check(&self) -> Result<()> {
         match self.num_queues.get() {
@@ -134,51 +113,11 @@ impl VhostUserBlk {
         Ok(())
     }
 
-    /// Meets the program at the other end of the chardev, and asks it for the configuration.
-    fn connect(&self, config_len: usize) -> Result<()> {
-        if !CharProperty::attach(&self.chardev, &self.frontend)? {
-            bail!("chardev is mandatory");
-        }
-        let label = self.frontend.chardev().map(|chardev| chardev.label().to_owned()).unwrap_or_default();
-        let stream = self.frontend.unix_stream().map_err(|error| {
-            Error::new(match error.kind() {
-                std::io::ErrorKind::Unsupported => format!("chardev '{label}' is not a unix socket"),
-                _ => format!("chardev '{label}' is not connected"),
-            })
-        })?;
-        let failed = |error: std::io::Error| Error::new(format!("vhost-user-blk: {error}"));
-        let user = VhostUser::new(stream, self.num_queues.get()).map_err(failed)?;
-        *self.config.lock() = user.config(config_len).map_err(failed)?;
-        let device = VhostDevice::of_user(&user);
-        let _ = self.user.set((user, device));
-        Ok(())
-    }
-
     fn config_len(&self) -> usize {
         match (self.write_zeroes.get(), self.discard.get()) {
             (true, _) => config::LEN_WRITE_ZEROES,
             (_, true) => config::LEN_DISCARD,
             _ => config::LEN_MIN,
-        }
-    }
-
-    /// Has the program begin or end, by what the driver and the machine are doing.
-    fn serve(&self) {
-        let Some((_, device)) = self.user.get() else { return };
-        let mut served = self.served.lock();
-        let wanted = self.is_running() && !self.gone.load(Ordering::Acquire);
-        if wanted == *served {
-            return;
-        }
-        *served = wanted;
-        if !wanted {
-            return device.stop(self);
-        }
-        let queues: Vec<_> = self.queues().into_iter().take_while(|queue| queue.is_ready()).collect();
-        if let Err(error) = device.start(self, &queues, 0, 0) {
-            *served = false;
-            util::error_report!("vhost-user-blk: vhost start failed: {error}");
-            self.frontend.disconnect();
         }
     }
 }
@@ -187,19 +126,25 @@ impl DeviceImpl for VhostUserBlk {
     fn realize(self: &Arc<Self>) -> Result<()> {
         self.check()?;
         let config_len = self.config_len();
-        self.connect(config_len).inspect_err(|_| self.frontend.detach())?;
+        let user = self.remote.connect(NAME, &self.chardev, self.num_queues.get(), true)?;
+        let config = user.config(config_len).map_err(|error| Error::new(format!("{NAME}: {error}")));
+        *self.config.lock() = config.inspect_err(|_| self.remote.detach())?;
         self.init(id::BLOCK, config_len);
         for _ in 0..self.num_queues.get() {
             // It was checked to fit.
-            self.add_queue(self.queue_size.get() as u16).inspect_err(|_| self.frontend.detach())?;
+            self.add_queue(self.queue_size.get() as u16).inspect_err(|_| self.remote.detach())?;
         }
-        let handlers = self.handlers.get_or_init(|| Arc::new(Handlers(Arc::downgrade(self))));
-        self.frontend.set_handlers(Arc::downgrade(handlers) as Weak<dyn CharHandlers>);
+        let weak = Arc::downgrade(self);
+        self.remote.watch(move || {
+            if let Some(blk) = weak.upgrade() {
+                blk.remote.hung_up(NAME, &blk);
+            }
+        });
         Ok(())
     }
 
     fn unrealize(self: &Arc<Self>) {
-        self.frontend.detach();
+        self.remote.detach();
     }
 }
 
@@ -216,7 +161,7 @@ impl VirtioDeviceImpl for VhostUserBlk {
             | of(self.config_wce.get(), f::CONFIG_WCE)
             | of(self.discard.get(), f::DISCARD)
             | of(self.write_zeroes.get(), f::WRITE_ZEROES);
-        let its = self.user.get().map_or(0, |(user, _)| user.features());
+        let its = self.remote.user().map_or(0, |user| user.features());
         Ok(all & (!ITS_FEATURES | its))
     }
 
@@ -230,7 +175,7 @@ impl VirtioDeviceImpl for VhostUserBlk {
 
     fn write_config(&self, offset: usize, data: &[u8]) {
         let Some(wce) = config::WCE.checked_sub(offset).and_then(|at| data.get(at)) else { return };
-        let Some((user, _)) = self.user.get() else { return };
+        let Some(user) = self.remote.user() else { return };
         let mut known = self.config.lock();
         let Some(place) = known.get_mut(config::WCE).filter(|place| **place != *wce) else { return };
         match user.set_config(config::WCE as u32, &[*wce]) {
@@ -240,10 +185,10 @@ impl VirtioDeviceImpl for VhostUserBlk {
     }
 
     fn set_status(&self, _status: Status) {
-        self.serve();
+        self.remote.serve(NAME, self);
     }
 
     fn device_reset(&self) {
-        self.serve();
+        self.remote.serve(NAME, self);
     }
 }

@@ -166,6 +166,8 @@ pub const CLASS_OTHERS: u16 = 0x00ff;
 pub const CLASS_NETWORK_ETHERNET: u16 = 0x0200;
 /// SCSI controller, which QEMU's virtio disks say they are.
 pub const CLASS_STORAGE_SCSI: u16 = 0x0100;
+/// Mass storage of another kind.
+pub const CLASS_STORAGE_OTHER: u16 = 0x0180;
 /// Base class and sub-class: host bridge.
 pub const CLASS_BRIDGE_HOST: u16 = 0x0600;
 /// Base class and sub-class: ISA bridge.

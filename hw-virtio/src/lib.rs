@@ -19,6 +19,7 @@ pub mod rng;
 mod shared;
 pub mod spec;
 pub mod vhost;
+pub mod vhost_user_fs;
 mod work;
 
 pub use bus::{VirtioBus, VirtioPciBus, VirtioTransport};

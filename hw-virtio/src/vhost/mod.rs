@@ -6,6 +6,7 @@
 
 mod kernel;
 mod memory;
+mod remote;
 mod user;
 
 use std::io;
@@ -22,6 +23,7 @@ use crate::device::VirtIODevice;
 use crate::queue::{VirtQueue, VirtQueueState};
 use kernel::{Kernel, MemoryPiece, VringAddresses};
 use memory::GuestMemory;
+pub use remote::VhostRemote;
 pub use user::VhostUser;
 
 /// Bytes of a descriptor, of an entry of the available and of the used ring, and of what either ring has besides.

@@ -46,12 +46,12 @@ fn joined(pieces: &[(MemoryPiece, Arc<RamBlock>)]) -> Vec<(MemoryPiece, Arc<RamB
 }
 
 impl VhostUser {
-    /// Agrees with a program on how to talk, about a device with `queues` queues whose configuration it has
-    /// (`vhost_user_backend_init`).
+    /// Agrees with a program on how to talk, about a device with `queues` queues, whose configuration it
+    /// has if `has_config` says so (`vhost_user_backend_init`).
     ///
     /// # Errors
     /// What it does wrong, or cannot do.
-    pub fn new(stream: OwnedFd, queues: u16) -> io::Result<Arc<VhostUser>> {
+    pub fn new(stream: OwnedFd, queues: u16, has_config: bool) -> io::Result<Arc<VhostUser>> {
         let mut frontend = Frontend::from_stream(UnixStream::from(stream), queues.into());
         let features = frontend.get_features().map_err(failed)?;
         if features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() == 0 {
@@ -59,7 +59,7 @@ impl VhostUser {
         }
         let offered = frontend.get_protocol_features().map_err(failed)?;
         let (config, many) = (VhostUserProtocolFeatures::CONFIG, VhostUserProtocolFeatures::MQ);
-        if !offered.contains(config) {
+        if has_config && !offered.contains(config) {
             return Err(io::Error::other("vhost-user backend doesn't support config space"));
         }
         let wanted = offered & (config | many | VhostUserProtocolFeatures::REPLY_ACK);
