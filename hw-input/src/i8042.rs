@@ -63,6 +63,8 @@ pub struct I8042 {
     throttle: bool,
     /// Until when the keyboard is throttled.
     throttled_until_ns: Option<u64>,
+    irq1: bool,
+    irq12: bool,
     irq1_fell: bool,
     irq12_fell: bool,
 }
@@ -83,6 +85,8 @@ impl I8042 {
             data: 0,
             throttle,
             throttled_until_ns: None,
+            irq1: false,
+            irq12: false,
             irq1_fell: false,
             irq12_fell: false,
         }
@@ -95,13 +99,12 @@ impl I8042 {
 
     /// Level of interrupt line 1, the keyboard's.
     pub fn irq1_level(&self) -> bool {
-        self.mode & (spec::MODE_KBD_INT | spec::MODE_DISABLE_KBD) == spec::MODE_KBD_INT
-            && self.output.is_some_and(|source| !source.is_aux())
+        self.irq1
     }
 
     /// Level of interrupt line 12, the mouse's.
     pub fn irq12_level(&self) -> bool {
-        self.mode & spec::MODE_MOUSE_INT != 0 && self.output.is_some_and(Source::is_aux)
+        self.irq12
     }
 
     /// Whether line 1 fell and rose again since this was last asked: an edge that [`Self::irq1_level`] alone
@@ -138,7 +141,8 @@ impl I8042 {
     /// Reads the data port, 0x60.
     pub fn read_data(&mut self, now_ns: u64) -> u8 {
         let Some(source) = self.output else { return self.data };
-        self.with_lines(|chip| chip.output = None);
+        self.output = None;
+        self.update_lines();
         self.outport &= !(spec::OUT_OBF | spec::OUT_MOUSE_OBF);
         self.data = match source {
             Source::Keyboard => {
@@ -197,7 +201,9 @@ impl I8042 {
         match self.command.take() {
             Some(spec::WRITE_MODE) => {
                 self.keyboard.set_translation(value & spec::MODE_KCC != 0);
-                self.set_mode(value);
+                self.mode = value;
+                self.update_lines();
+                self.fill_output();
             }
             Some(spec::WRITE_OBUF) => self.reply(value),
             Some(spec::WRITE_AUX_OBUF) => self.set_reply(true, value),
@@ -267,7 +273,7 @@ impl I8042 {
     }
 
     fn set_mode(&mut self, mode: u8) {
-        self.with_lines(|chip| chip.mode = mode);
+        self.mode = mode;
         self.fill_output();
     }
 
@@ -313,13 +319,18 @@ impl I8042 {
             Some(_) => spec::OUT_OBF,
         };
         self.outport = self.outport & !(spec::OUT_OBF | spec::OUT_MOUSE_OBF) | bits;
+        self.update_lines();
     }
 
-    /// Does `change` and notes the interrupt lines that fall by it.
-    fn with_lines(&mut self, change: impl FnOnce(&mut Self)) {
-        let (irq1, irq12) = (self.irq1_level(), self.irq12_level());
-        change(self);
-        self.irq1_fell |= irq1 && !self.irq1_level();
-        self.irq12_fell |= irq12 && !self.irq12_level();
+    /// Has the interrupt lines follow the output buffer and the command byte, and notes which fall. Commands that switch an
+    /// interface off leave them, as in QEMU.
+    fn update_lines(&mut self) {
+        let aux = self.output.map(Source::is_aux);
+        let keyboard = self.mode & (spec::MODE_KBD_INT | spec::MODE_DISABLE_KBD) == spec::MODE_KBD_INT;
+        let irq1 = keyboard && aux == Some(false);
+        let irq12 = self.mode & spec::MODE_MOUSE_INT != 0 && aux == Some(true);
+        self.irq1_fell |= self.irq1 && !irq1;
+        self.irq12_fell |= self.irq12 && !irq12;
+        (self.irq1, self.irq12) = (irq1, irq12);
     }
 }

@@ -204,11 +204,7 @@ impl Mc146818 {
         let enabled = |bit: u8| self.is_divided() && self.get(spec::REG_B) & bit != 0;
         let second = self.elapsed(self.synced_ns) / NS_PER_SECOND;
         let update = enabled(spec::REG_B_UIE).then_some(1);
-        let alarm = if enabled(spec::REG_B_AIE) && self.is_updated() {
-            self.alarm().next_after(self.running_seconds(self.synced_ns))
-        } else {
-            None
-        };
+        let alarm = self.next_alarm(self.synced_ns).filter(|_| enabled(spec::REG_B_AIE));
         let seconds =
             [update, alarm].into_iter().flatten().min().map(|seconds| {
                 (second + seconds).saturating_mul(NS_PER_SECOND).saturating_add(self.origin_ns)
@@ -275,13 +271,22 @@ impl Mc146818 {
         let mut flags = self.get(spec::REG_C);
         let seconds = self.elapsed(now) / NS_PER_SECOND - self.elapsed(from) / NS_PER_SECOND;
         if seconds > 0 {
-            flags |= spec::REG_C_UF;
-            let alarm = self.is_updated().then(|| self.alarm().next_after(self.running_seconds(from)));
-            if alarm.flatten().is_some_and(|alarm| alarm <= seconds) {
+            if self.next_alarm(from).is_some_and(|alarm| alarm <= seconds) {
                 flags |= spec::REG_C_AF;
             }
+            flags |= spec::REG_C_UF;
         }
         self.set(spec::REG_C, flags);
+    }
+
+    /// In how many ends of an update after `ns` the alarm comes. Of a clock that stands still (SET) QEMU takes the time that it
+    /// shows, and looks at the next end only, until its flag is read.
+    fn next_alarm(&self, ns: i64) -> Option<i64> {
+        if self.is_updated() {
+            return self.alarm().next_after(self.running_seconds(ns));
+        }
+        let looks = self.is_divided() && self.get(spec::REG_C) & spec::REG_C_UF == 0;
+        self.alarm().next_after(self.load_time()).filter(|seconds| looks && *seconds == 1)
     }
 
     /// The same for the periodic interrupt. As in QEMU its flag comes only with the interrupt enabled, and whatever the
