@@ -403,6 +403,7 @@ fn the_mouse_answers_commands() {
         (&[0xee], &[ACK]),
         (&[0xf2, 0x12], &[0xf2, 0x12]),
         (&[0xec], &[ACK]),
+        (&[0xec], &[]),
         (&[0xe1], &[]),
     ] {
         assert_eq!(mouse(&mut chip, sent), expected, "to {sent:02x?}");

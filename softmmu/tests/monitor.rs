@@ -69,7 +69,7 @@ fn socat_talks_to_the_monitor() {
     );
     assert!(
         answer(&screen, "info lapic")
-            .starts_with("dumping local APIC state for CPU 0 \n\nLVT0\t 0x00000700 ")
+            .starts_with("dumping local APIC state for CPU 0 \n\nLVT0\t 0x00010000 ")
     );
     assert_eq!(answer(&screen, "info mem"), "PG disabled\n");
     assert_eq!(

@@ -133,9 +133,11 @@ impl Ps2Mouse {
                 self.resolution = value;
                 self.reply(&[spec::ACK]);
             }
-            None if self.wrap && ![spec::AUX_RESET_WRAP, spec::RESET].contains(&value) => {
-                self.reply(&[value])
+            None if self.wrap && value == spec::AUX_RESET_WRAP => {
+                self.wrap = false;
+                self.reply(&[spec::ACK]);
             }
+            None if self.wrap && value != spec::RESET => self.reply(&[value]),
             None => self.write_command(value),
         }
     }
@@ -146,7 +148,7 @@ impl Ps2Mouse {
                 self.scale_2_to_1 = command == spec::AUX_SET_SCALE21;
             }
             spec::AUX_SET_STREAM | spec::AUX_SET_REMOTE => self.remote = command == spec::AUX_SET_REMOTE,
-            spec::AUX_SET_WRAP | spec::AUX_RESET_WRAP => self.wrap = command == spec::AUX_SET_WRAP,
+            spec::AUX_SET_WRAP => self.wrap = true,
             spec::AUX_ENABLE | spec::AUX_DISABLE => self.enabled = command == spec::AUX_ENABLE,
             spec::AUX_SET_RES | spec::AUX_SET_SAMPLE => self.command = Some(command),
             spec::AUX_SET_DEFAULT => self.set_defaults(),
@@ -165,7 +167,7 @@ impl Ps2Mouse {
                 self.queue.clear();
                 return self.reply(&[spec::ACK, spec::SELF_TEST_PASSED, self.protocol as u8]);
             }
-            // QEMU's is silent on what it does not know, sending again among it.
+            // QEMU's is silent on what it does not know, sending again among it, and the end of a wrap mode that is off.
             _ => return,
         }
         self.reply(&[spec::ACK]);
