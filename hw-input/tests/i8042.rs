@@ -496,12 +496,16 @@ fn the_mouse_is_silent_when_disabled_and_asked_in_remote_mode() {
 }
 
 #[test]
-fn the_mouse_answers_behind_a_full_queue() {
+fn a_mouse_whose_queue_is_full_loses_its_answer() {
     let mut chip = enabled_mouse(&[]);
     command(&mut chip, 0xa7);
     chip.mouse_move(5000, 0);
     chip.mouse_sync();
-    assert_eq!(mouse(&mut chip, &[0xe9]), [ACK, 0x20, 0, 0], "it gives up its packets");
+    assert_eq!(
+        mouse(&mut chip, &[0xe9]),
+        [0x08, 127, 0].repeat(5),
+        "four bytes have no room behind five packets"
+    );
 }
 
 #[test]

@@ -65,6 +65,8 @@ pub struct Mc146818 {
     /// When the last periodic interrupt came, or was enabled, in periods of the crystal: they have a phase of their
     /// own.
     periodic_base: i64,
+    /// When its flag comes once more after a reset, in the same: QEMU's timer goes on until then.
+    periodic_after_reset: Option<i64>,
     /// Periodic interrupts to make up for.
     lost_ticks: u32,
     /// How many were made up for since the last one that came by itself.
@@ -88,6 +90,7 @@ impl Mc146818 {
             offset_ns: 0,
             synced_ns: signed(now_ns),
             periodic_base: clock(signed(now_ns)),
+            periodic_after_reset: None,
             lost_ticks: 0,
             reinjected: 0,
             irq_fell: false,
@@ -104,6 +107,9 @@ impl Mc146818 {
         self.sync(now_ns);
         if self.get(spec::SHUTDOWN_STATUS) != spec::SHUTDOWN_S3_RESUME {
             self.set(spec::SHUTDOWN_STATUS, 0);
+        }
+        if let Some(period) = self.period() {
+            self.periodic_after_reset = Some(self.periodic_base.saturating_add(period));
         }
         let cleared = spec::REG_B_PIE | spec::REG_B_AIE | spec::REG_B_SQWE;
         self.set(spec::REG_B, self.get(spec::REG_B) & !cleared);
@@ -209,7 +215,8 @@ impl Mc146818 {
             [update, alarm].into_iter().flatten().min().map(|seconds| {
                 (second + seconds).saturating_mul(NS_PER_SECOND).saturating_add(self.origin_ns)
             });
-        let periodic = self.period().map(|period| periodic_time(self.periodic_base.saturating_add(period)));
+        let periodic = self.period().map(|period| self.periodic_base.saturating_add(period));
+        let periodic = periodic.or(self.periodic_after_reset).map(periodic_time);
         let deadline = [seconds, periodic].into_iter().flatten().min()?;
         u64::try_from(deadline).ok()
     }
@@ -293,6 +300,9 @@ impl Mc146818 {
     /// divider does (the data sheet has neither).
     fn sync_periodic(&mut self, now: i64) {
         self.periodic_base = self.periodic_base.min(clock(now));
+        if self.periodic_after_reset.take_if(|at| periodic_clock(now) >= *at).is_some() {
+            self.set(spec::REG_C, self.get(spec::REG_C) | spec::REG_C_PF);
+        }
         let Some(period) = self.period() else { return };
         let ticks = periodic_clock(now).saturating_sub(self.periodic_base) / period;
         if ticks > 0 {
@@ -306,6 +316,7 @@ impl Mc146818 {
     /// The period is another, or enabled now: what has passed of the old one counts for the new one, and what was lost
     /// is lost in new ones (`periodic_timer_update`).
     fn change_period(&mut self, old: Option<i64>, now: i64) {
+        self.periodic_after_reset = None;
         let Some(new) = self.period() else { return self.forget_lost_ticks() };
         let now = clock(now);
         let Some(old) = old else {
@@ -352,6 +363,9 @@ impl Mc146818 {
         let old = self.period();
         self.refresh_time(now_ns);
         let was_divided = self.is_divided();
+        if (self.get(spec::REG_A) ^ value) & spec::REG_A_RS != 0 {
+            self.periodic_after_reset = None;
+        }
         self.set(spec::REG_A, value & !spec::REG_A_UIP);
         if self.period() != old {
             self.change_period(old, signed(now_ns));

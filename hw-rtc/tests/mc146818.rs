@@ -345,6 +345,28 @@ fn reset_stops_interrupts_and_keeps_the_time() {
     assert_eq!(rtc.cmos(0x0f), 0xfe, "the firmware is to resume");
 }
 
+/// QEMU leaves the timer of the periodic interrupt alone until it has come once.
+#[test]
+fn after_a_reset_the_periodic_flag_comes_once_more() {
+    let tick = SECOND / 1024 + 1;
+    let enabled = |rate: Option<u8>| {
+        let mut rtc = pc(LEAP_EVE);
+        write(&mut rtc, B, HOURS_24 | PIE, 0);
+        rtc.reset(1);
+        if let Some(rate) = rate {
+            write(&mut rtc, A, rate, 1);
+        }
+        rtc
+    };
+    let mut rtc = enabled(None);
+    assert_eq!(rtc.next_deadline(), Some(tick));
+    assert_eq!(read(&mut rtc, C, tick - 1), 0);
+    assert_eq!(read(&mut rtc, C, tick), 0x40);
+    assert_eq!((read(&mut rtc, C, 9 * tick), rtc.next_deadline()), (0, None));
+    // Not with another rate.
+    assert_eq!(read(&mut enabled(Some(0x27)), C, 9 * tick), 0);
+}
+
 #[test]
 fn the_host_sets_the_clock() {
     let mut rtc = pc(LEAP_EVE);

@@ -157,9 +157,9 @@ impl Ps2Mouse {
                 return self.reply(&[spec::ACK, self.status(), self.resolution, self.sample_rate]);
             }
             spec::AUX_POLL => {
-                let mut reply = vec![spec::ACK];
-                reply.extend(self.packet());
-                return self.reply(&reply);
+                self.reply(&[spec::ACK]);
+                self.send_packet();
+                return;
             }
             spec::RESET => {
                 self.set_defaults();
@@ -209,12 +209,8 @@ impl Ps2Mouse {
         ])
     }
 
-    /// Replies behind the packets, which a reply must not tear. If there is no room the packets are dropped: a
-    /// host that waits for a reply must get it.
+    /// A reply for which there is no room is lost.
     fn reply(&mut self, bytes: &[u8]) {
-        if self.queue.room() < bytes.len() {
-            self.queue.clear();
-        }
         self.queue.push(bytes);
     }
 
@@ -250,14 +246,18 @@ impl Ps2Mouse {
         if !self.enabled || self.remote {
             return;
         }
+        while self.send_packet() && [self.dx, self.dy, self.dz, self.dw] != [0; 4] {}
+    }
+
+    /// Sends a packet, if there is room for it.
+    fn send_packet(&mut self) -> bool {
         let length = if self.protocol == Protocol::Ps2 { 3 } else { 4 };
-        while self.queue.room() >= length {
+        let fits = self.queue.room() >= length;
+        if fits {
             let packet = self.packet();
             self.queue.push(&packet);
-            if [self.dx, self.dy, self.dz, self.dw] == [0; 4] {
-                break;
-            }
         }
+        fits
     }
 
     /// A packet of as much movement as fits.
