@@ -18,7 +18,7 @@ use crate::bench_block;
 use crate::guest;
 use crate::initramfs::Initramfs;
 use crate::kernel::{Flavour, Kernel};
-use crate::nested::{Nest, quote, quote_all};
+use crate::nested::{Nest, quote, quote_all, this_program};
 use crate::round_trip;
 use crate::vmm::Vmm;
 
@@ -334,7 +334,7 @@ impl Bench {
         plain.carry(&guest::initramfs(&[], &[])?.path(), Some(&format!("{PLACE}/shell")))?;
         let mut carry =
             |source: &Path, name: &str| clocked.carry(source, Some(&format!("{PLACE}/{name}"))).map(|_| ());
-        carry(&std::env::current_exe()?, "xtask")?;
+        carry(&this_program(), "xtask")?;
         carry(&guests.path().join("first.pvh"), "first.pvh")?;
         carry(&guests.path().join("bench.pvh"), "bench.pvh")?;
         let mut tree = Initramfs::with_busybox()?;
@@ -364,7 +364,7 @@ impl Bench {
         let kernel = self.guests.path().join("first.pvh");
         for subject in (0..runs).flat_map(|_| &self.subjects) {
             let line = subject.line(&[BARE_METAL, &["-kernel", &kernel.to_string_lossy()]].concat());
-            match std::env::current_exe().map_err(Into::into).and_then(|this| timed_by(&this, &line)) {
+            match timed_by(&this_program(), &line) {
                 Ok(output) => samples.add(&(subject.title("local") + &output)),
                 Err(error) => eprintln!("xtask: {} on the local KVM: {error:#}", subject.name),
             }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::args::Args;
 use crate::console::Console;
-use crate::nested::{quote, quote_all, retry};
+use crate::nested::{quote, quote_all, retry, this_program};
 use crate::scenario::{is_wanted, nest_for};
 use crate::vmm::Vmm;
 
@@ -78,7 +78,7 @@ fn measured(vmm: &Vmm, seconds: u32) -> Result<(Span, Span)> {
     let mut nest = nest_for(vmm)?;
     let qemu = Vmm::qemu()?;
     qemu.carry_into(&mut nest)?;
-    nest.carry(&std::env::current_exe()?, Some(PLACE))?;
+    nest.carry(&this_program(), Some(PLACE))?;
     nest.timeout(BOOT_TIME * 3 + Duration::from_secs(seconds.into()));
     let line = |vmm: &Vmm| {
         let guest = |file: &str| std::path::Path::new("/guest").join(file);

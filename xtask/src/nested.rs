@@ -341,6 +341,11 @@ pub fn command(mut args: Args) -> Result<u8> {
     Ok(outcome.status)
 }
 
+/// This program itself, though its file may be another by now: the tests' build makes it anew.
+pub fn this_program() -> PathBuf {
+    PathBuf::from(format!("/proc/{}/exe", std::process::id()))
+}
+
 /// A path of a file here, as opposed to a word, a folder, or one of the kernel's files that L1 has too.
 pub fn is_file_to_carry(word: &str) -> bool {
     let path = Path::new(word);
