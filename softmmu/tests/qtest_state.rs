@@ -235,7 +235,18 @@ const KEPT: &[(&str, &[&str])] = &[
         ],
     ),
     ("isa-pcspk", &["data_on", "refresh"]),
-    ("mc146818rtc", &["cmos", "index", "origin_ns", "offset_ns", "origin_seconds", "periodic_base"]),
+    (
+        "mc146818rtc",
+        &[
+            "cmos",
+            "index",
+            "origin_ns",
+            "offset_ns",
+            "origin_seconds",
+            "periodic_base",
+            "periodic_after_reset",
+        ],
+    ),
     ("pc-testdev", &["iomem", "word"]),
     // What no device of QEMU's resets: most of what is behind the header.
     ("pci-device", &["config"]),

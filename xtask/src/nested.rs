@@ -246,10 +246,9 @@ for module in $(cat /{MODULES}); do insmod $module; done
 echo 1 > /proc/sys/vm/overcommit_memory
 cd /{WORKING_FOLDER}
 stty -F /dev/ttyS1 {stty}
-setsid -c sh /{SCRIPT} <>/dev/ttyS1 >&0 2>&1
+# stty waits until all output is sent: what is not when the session's leader ends is lost.
+setsid -c sh -c 'sh /{SCRIPT}; status=$?; stty sane; exit $status' <>/dev/ttyS1 >&0 2>&1
 status=$?
-# stty waits until all output is sent.
-stty -F /dev/ttyS1 sane
 echo '{END_MARK}'$status
 poweroff -f
 "
