@@ -1,6 +1,8 @@
 //! Many may be at work together, or one alone: as a lock for readers and writers, but whoever is in may leave on another
 //! thread.
 
+use std::sync::Arc;
+
 use parking_lot::{Condvar, Mutex};
 
 /// The gate; nobody is in at first.
@@ -16,28 +18,36 @@ struct State {
     alone: bool,
 }
 
+/// One who is in together with others, until this is dropped.
+pub struct Entered(Arc<Gate>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.state.lock().together -= 1;
+        self.0.left.notify_all();
+    }
+}
+
 impl Gate {
-    /// Lets one more in if nobody is alone there, who must [`Gate::leave`].
-    pub fn try_enter(&self) -> bool {
+    /// Lets one more in, if nobody is alone there.
+    pub fn try_enter(self: &Arc<Self>) -> Option<Entered> {
         let mut state = self.state.lock();
-        state.together += u32::from(!state.alone);
-        !state.alone
-    }
-
-    /// One of those is through.
-    pub fn leave(&self) {
-        self.state.lock().together -= 1;
-        self.left.notify_all();
-    }
-
-    /// Runs `work` together with others.
-    pub fn together<R>(&self, work: impl FnOnce() -> R) -> R {
-        while !self.try_enter() {
-            self.left.wait_while(&mut self.state.lock(), |state| state.alone);
+        if state.alone {
+            return None;
         }
-        let result = work();
-        self.leave();
-        result
+        state.together += 1;
+        Some(Entered(self.clone()))
+    }
+
+    /// Runs `work` together with others. Who is in already must not wait for that.
+    pub fn together<R>(self: &Arc<Self>, work: impl FnOnce() -> R) -> R {
+        let _entered = loop {
+            match self.try_enter() {
+                Some(entered) => break entered,
+                None => self.left.wait_while(&mut self.state.lock(), |state| state.alone),
+            }
+        };
+        work()
     }
 
     /// Runs `work` when nobody else is in, and lets nobody in until it is done.
@@ -63,7 +73,7 @@ mod tests {
 
     #[test]
     fn nobody_is_in_with_the_one_who_is_alone() {
-        let (gate, inside) = (Gate::default(), AtomicU32::new(0));
+        let (gate, inside) = (Arc::new(Gate::default()), AtomicU32::new(0));
         thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
@@ -76,8 +86,10 @@ mod tests {
                 });
                 scope.spawn(|| {
                     for _ in 0..2000 {
-                        gate.alone(|| assert_eq!(inside.fetch_add(100, Ordering::SeqCst), 0));
-                        inside.fetch_sub(100, Ordering::SeqCst);
+                        gate.alone(|| {
+                            assert_eq!(inside.fetch_add(100, Ordering::SeqCst), 0);
+                            inside.fetch_sub(100, Ordering::SeqCst);
+                        });
                     }
                 });
             }
@@ -86,12 +98,12 @@ mod tests {
 
     #[test]
     fn one_may_leave_on_another_thread() {
-        let gate = Gate::default();
-        assert!(gate.try_enter() && gate.try_enter());
+        let gate = Arc::new(Gate::default());
+        let (one, other) = (gate.try_enter().unwrap(), gate.try_enter().unwrap());
         thread::scope(|scope| {
-            scope.spawn(|| gate.leave());
-            scope.spawn(|| gate.leave());
+            scope.spawn(|| drop(one));
+            scope.spawn(|| drop(other));
         });
-        gate.alone(|| assert!(!gate.try_enter()));
+        gate.alone(|| assert!(gate.try_enter().is_none()));
     }
 }

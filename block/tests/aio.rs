@@ -4,6 +4,7 @@ use std::any::Any;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use block::backend::{self, BlockBackend, Op, Request, RequestMemory};
 use block::node;
@@ -172,4 +173,30 @@ fn native_needs_a_file_that_is_opened_around_the_cache() {
         error.message,
         "aio=native was specified, but it requires cache.direct=on, which was not specified."
     );
+}
+
+/// Those that the queue does not take wait for nobody who waits for them.
+#[test]
+fn parts_of_sectors_come_between_more_requests_than_a_queue_takes() {
+    const REQUESTS: usize = 600;
+    // Large ones, which come faster than they end.
+    const BYTES: usize = 64 * PAGE;
+    for aio in ["io_uring", "native"] {
+        let file = file(BYTES + PAGE);
+        let backend = open(on_file(&file, aio, true)).expect(aio);
+        let (to, from) = mpsc::channel();
+        let is_part = |n: usize| n > REQUESTS / 2 && n.is_multiple_of(2);
+        let place = |n| if is_part(n) { (BYTES + 100, 50) } else { (0, BYTES) };
+        let memories: Vec<_> = (0..REQUESTS).map(|n| Memory::new(0, place(n).1, 0xaa)).collect();
+        for (n, memory) in memories.into_iter().enumerate() {
+            submit(&backend, Op::Write, place(n).0 as u64, memory, &to);
+        }
+        for _ in 0..REQUESTS {
+            let (_, result) = from.recv_timeout(Duration::from_secs(60)).expect("none is waited for in vain");
+            result.expect("a write");
+        }
+        let contents = std::fs::read(file.path()).expect("the file");
+        let (whole, part) = (&contents[..BYTES], &contents[BYTES + 100..BYTES + 150]);
+        assert!(whole.iter().chain(part).all(|byte| *byte == 0xaa), "{aio}");
+    }
 }

@@ -70,11 +70,15 @@ struct State {
     closed: bool,
 }
 
+/// What comes before a request's end is told; with a request that is not taken it is dropped.
+pub(crate) type AtEnd = Box<dyn FnOnce(&io::Result<()>) + Send>;
+
 /// A request in the kernel's hands.
 struct UnderWay {
     /// The kernel reads them, too.
     entry: Entry,
     request: Request,
+    at_end: AtEnd,
     done: Completion,
 }
 
@@ -98,9 +102,9 @@ impl Queue {
         Ok(Some(Queue(Arc::new(Shared { ring, file, state }))))
     }
 
-    /// Has the kernel carry out a read or write at `offset`, and `done` called when it is; gives both back where it does not take
-    /// it.
-    pub fn submit(&self, offset: u64, request: Request, done: Completion) -> Submitted {
+    /// Has the kernel carry out a read or write at `offset`, and `at_end` and `done` called when it is; gives request and
+    /// `done` back where it does not take it.
+    pub fn submit(&self, offset: u64, request: Request, at_end: AtEnd, done: Completion) -> Submitted {
         let is_write = match request.op {
             Op::Read => false,
             Op::Write => true,
@@ -117,7 +121,7 @@ impl Queue {
         // Under the lock, so that its end is heard of when it is known.
         match self.0.ring.submit(&entry) {
             Ok(()) => {
-                state.under_way.insert(id, UnderWay { entry, request, done });
+                state.under_way.insert(id, UnderWay { entry, request, at_end, done });
                 Ok(())
             }
             Err(_) => Err((request, done)),
@@ -149,8 +153,9 @@ impl Shared {
             self.ring.wait(&mut completed);
             for (id, moved) in completed.drain(..) {
                 let found = self.state.lock().under_way.remove(&id);
-                if let Some(UnderWay { entry, request, done }) = found {
+                if let Some(UnderWay { entry, request, at_end, done }) = found {
                     let result = self.complete(entry.offset, &request, moved);
+                    at_end(&result);
                     done(request, result);
                 }
             }

@@ -51,7 +51,7 @@ pub struct FilePosix {
 struct Extent {
     length: AtomicU64,
     /// Writes of parts of sectors are reads and writes of whole ones, which other writes must not come between.
-    writes: Gate,
+    writes: Arc<Gate>,
 }
 
 impl Extent {
@@ -103,7 +103,7 @@ impl FilePosix {
             is_device,
             locking,
             queue,
-            extent: Arc::new(Extent { length: AtomicU64::new(length), writes: Gate::default() }),
+            extent: Arc::new(Extent { length: AtomicU64::new(length), writes: Arc::default() }),
             in_memory: is_in_memory(&file),
             read_waits: AtomicBool::new(mode.cache.direct),
             write_waits: AtomicBool::new(mode.cache.direct),
@@ -305,20 +305,18 @@ impl BlockDriver for FilePosix {
             return Err((request, done));
         }
         if request.op != Op::Write {
-            return queue.submit(offset, request, done);
+            return queue.submit(offset, request, Box::new(|_| {}), done);
         }
-        if !self.extent.writes.try_enter() {
-            return Err((request, done));
-        }
-        let extent = self.extent.clone();
-        let written = move |request: Request, result: io::Result<()>| {
-            extent.writes.leave();
+        // One that the queue does not take is out again before somebody carries it out who enters anew.
+        let Some(entered) = self.extent.writes.try_enter() else { return Err((request, done)) };
+        let (extent, end) = (self.extent.clone(), offset + request.bytes);
+        let written = move |result: &io::Result<()>| {
             if result.is_ok() {
-                extent.grown(offset + request.bytes);
+                extent.grown(end);
             }
-            done(request, result);
+            drop(entered);
         };
-        queue.submit(offset, request, Box::new(written))
+        queue.submit(offset, request, Box::new(written), done)
     }
 
     fn pwrite_zeroes(&self, offset: u64, bytes: u64, may_unmap: bool) -> io::Result<()> {
