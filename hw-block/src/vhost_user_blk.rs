@@ -8,8 +8,8 @@ use hw_core::boot_order::add_bootindex_property;
 use hw_core::{CharProperty, DeviceCategory, DeviceClass, DeviceImpl};
 use hw_pci::spec::CLASS_STORAGE_SCSI;
 use hw_virtio::pci::{VECTORS_UNSPECIFIED, VirtioPciType, optimal_num_queues};
-use hw_virtio::spec::{QUEUE_MAX, QUEUE_SIZE_MAX, Status, feature, id, pci::DEVICE_ID_BLOCK};
-use hw_virtio::vhost::VhostRemote;
+use hw_virtio::spec::{QUEUE_MAX, QUEUE_SIZE_MAX, Status, id, pci::DEVICE_ID_BLOCK};
+use hw_virtio::vhost::{ITS_FEATURES, VhostRemote};
 use hw_virtio::{VirtIODevice, VirtQueue, VirtioDeviceImpl};
 use parking_lot::Mutex;
 use qom::{Class, Error, Object, Property, Result, bail};
@@ -19,8 +19,8 @@ use crate::virtio_blk::spec::{config, f};
 const NAME: &str = "vhost-user-blk";
 /// The number of queues that leaves it to the transport.
 const QUEUES_AUTO: u16 = u16::MAX;
-/// Features that are the other program's to offer.
-const ITS_FEATURES: u64 = f::SIZE_MAX
+/// Features of a disk that are the other program's to offer.
+const ITS_DISK_FEATURES: u64 = f::SIZE_MAX
     | f::SEG_MAX
     | f::GEOMETRY
     | f::BLK_SIZE
@@ -30,13 +30,7 @@ const ITS_FEATURES: u64 = f::SIZE_MAX
     | f::FLUSH
     | f::CONFIG_WCE
     | f::DISCARD
-    | f::WRITE_ZEROES
-    | feature::VERSION_1
-    | feature::INDIRECT_DESC
-    | feature::EVENT_IDX
-    | feature::NOTIFY_ON_EMPTY
-    | feature::ACCESS_PLATFORM
-    | feature::RING_RESET;
+    | f::WRITE_ZEROES;
 
 /// The device.
 #[derive(Object)]
@@ -130,17 +124,9 @@ impl DeviceImpl for VhostUserBlk {
         let config = user.config(config_len).map_err(|error| Error::new(format!("{NAME}: {error}")));
         *self.config.lock() = config.inspect_err(|_| self.remote.detach())?;
         self.init(id::BLOCK, config_len);
-        for _ in 0..self.num_queues.get() {
-            // It was checked to fit.
-            self.add_queue(self.queue_size.get() as u16).inspect_err(|_| self.remote.detach())?;
-        }
-        let weak = Arc::downgrade(self);
-        self.remote.watch(move || {
-            if let Some(blk) = weak.upgrade() {
-                blk.remote.hung_up(NAME, &blk);
-            }
-        });
-        Ok(())
+        // It was checked to fit.
+        let size = self.queue_size.get() as u16;
+        VhostRemote::attach(NAME, self, |blk| &blk.remote, self.num_queues.get(), size)
     }
 
     fn unrealize(self: &Arc<Self>) {
@@ -162,7 +148,7 @@ impl VirtioDeviceImpl for VhostUserBlk {
             | of(self.discard.get(), f::DISCARD)
             | of(self.write_zeroes.get(), f::WRITE_ZEROES);
         let its = self.remote.user().map_or(0, |user| user.features());
-        Ok(all & (!ITS_FEATURES | its))
+        Ok(all & (!(ITS_FEATURES | ITS_DISK_FEATURES) | its))
     }
 
     fn read_config(&self, config: &mut [u8]) {

@@ -133,9 +133,8 @@ impl RegionOps for TableRegion {
 
 impl RegionOps for PbaRegion {
     fn read(&self, offset: u64, _size: u8) -> u64 {
-        let pending = self.0.pending();
-        let bits = pending.iter().skip(8 * offset as usize).take(32);
-        bits.enumerate().fold(0, |bits, (n, pending)| bits | u64::from(*pending) << n)
+        let pending = self.0.pending(8 * offset as usize, 32);
+        pending.iter().enumerate().fold(0, |bits, (n, pending)| bits | u64::from(*pending) << n)
     }
 
     fn write(&self, _offset: u64, _value: u64, _size: u8) {}
@@ -251,12 +250,13 @@ impl MsiX {
         result
     }
 
-    /// Whether each vector is pending.
-    fn pending(&self) -> Vec<bool> {
+    /// Whether each vector from `first` on is pending, of `count` at most.
+    fn pending(&self, first: usize, count: usize) -> Vec<bool> {
         let irqfds = self.irqfds.lock();
         let by_eventfd = |vector| irqfds.as_ref().is_some_and(|irqfds| irqfds.is_pending(vector));
         let table = self.table.lock();
-        table.entries.iter().enumerate().map(|(n, entry)| entry.pending || by_eventfd(n)).collect()
+        let entries = table.entries.iter().enumerate().skip(first).take(count);
+        entries.map(|(n, entry)| entry.pending || by_eventfd(n)).collect()
     }
 
     fn send(&self, messages: Vec<MsiMessage>) {
@@ -279,7 +279,7 @@ impl MsiX {
     }
 
     pub(crate) fn save(&self) -> Vec<Entry> {
-        let pending = self.pending();
+        let pending = self.pending(0, usize::MAX);
         let mut entries = self.table.lock().entries.clone();
         entries.iter_mut().zip(pending).for_each(|(entry, pending)| entry.pending = pending);
         entries

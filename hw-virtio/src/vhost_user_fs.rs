@@ -11,21 +11,14 @@ use qom::{Class, Object, Property, PropertyType, Result, bail};
 
 use crate::pci::{VECTORS_UNSPECIFIED, VirtioPciType};
 use crate::queue::VirtQueue;
-use crate::spec::{QUEUE_MAX, QUEUE_SIZE_MAX, Status, feature, id};
-use crate::vhost::VhostRemote;
+use crate::spec::{QUEUE_MAX, QUEUE_SIZE_MAX, Status, id};
+use crate::vhost::{ITS_FEATURES, VhostRemote};
 use crate::{VirtIODevice, VirtioDeviceImpl};
 
 const NAME: &str = "vhost-user-fs";
 /// Bytes of the tag, and of the whole configuration: the tag, and the number of request queues.
 const TAG_LEN: usize = 36;
 const CONFIG_LEN: usize = 40;
-/// Features that are the other program's to offer.
-const ITS_FEATURES: u64 = feature::VERSION_1
-    | feature::INDIRECT_DESC
-    | feature::EVENT_IDX
-    | feature::NOTIFY_ON_EMPTY
-    | feature::ACCESS_PLATFORM
-    | feature::RING_RESET;
 
 /// The device.
 #[derive(Object)]
@@ -110,16 +103,7 @@ impl DeviceImpl for VhostUserFs {
         let queues = self.num_request_queues.get() + 1;
         self.remote.connect(NAME, &self.chardev, queues, false)?;
         self.init(id::FS, CONFIG_LEN);
-        for _ in 0..queues {
-            self.add_queue(self.queue_size.get()).inspect_err(|_| self.remote.detach())?;
-        }
-        let weak = Arc::downgrade(self);
-        self.remote.watch(move || {
-            if let Some(fs) = weak.upgrade() {
-                fs.remote.hung_up(NAME, &fs);
-            }
-        });
-        Ok(())
+        VhostRemote::attach(NAME, self, |fs| &fs.remote, queues, self.queue_size.get())
     }
 
     fn unrealize(self: &Arc<Self>) {

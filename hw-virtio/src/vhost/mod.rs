@@ -23,7 +23,7 @@ use crate::device::VirtIODevice;
 use crate::queue::{VirtQueue, VirtQueueState};
 use kernel::{Kernel, MemoryPiece, VringAddresses};
 use memory::GuestMemory;
-pub use remote::VhostRemote;
+pub use remote::{ITS_FEATURES, VhostRemote};
 pub use user::VhostUser;
 
 /// Bytes of a descriptor, of an entry of the available and of the used ring, and of what either ring has besides.

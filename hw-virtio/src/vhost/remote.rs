@@ -1,6 +1,7 @@
 //! A device whose queues another program serves at the other end of a chardev: what all such devices share.
 
 use std::io;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -11,6 +12,15 @@ use qom::{Error, Property, Result, bail};
 
 use super::{VhostDevice, VhostUser};
 use crate::device::VirtIODevice;
+use crate::spec::feature;
+
+/// Features of every device that are the other program's to offer.
+pub const ITS_FEATURES: u64 = feature::VERSION_1
+    | feature::INDIRECT_DESC
+    | feature::EVENT_IDX
+    | feature::NOTIFY_ON_EMPTY
+    | feature::ACCESS_PLATFORM
+    | feature::RING_RESET;
 
 /// The program, as a device has it.
 #[derive(Default)]
@@ -74,16 +84,35 @@ impl VhostRemote {
         self.user.get().map(|(user, _)| user)
     }
 
-    /// Has `hung_up` called when the program hangs up: it calls [`VhostRemote::hung_up`].
-    pub fn watch(&self, hung_up: impl Fn() + Send + Sync + 'static) {
-        let handlers = self.handlers.get_or_init(|| Arc::new(Handlers(Box::new(hung_up))));
-        self.frontend.set_handlers(Arc::downgrade(handlers) as Weak<dyn CharHandlers>);
-    }
-
-    /// The program has hung up; it serves nothing any more.
-    pub fn hung_up(&self, name: &str, device: &VirtIODevice) {
-        self.gone.store(true, Ordering::Release);
-        self.serve(name, device);
+    /// Adds the queues, `count` of `size` entries, and has the program serve nothing any more once it has hung up; `of`
+    /// gives what a device has of it.
+    ///
+    /// # Errors
+    /// As [`VirtIODevice::add_queue`]; the chardev is let go then.
+    pub fn attach<D>(
+        name: &'static str,
+        device: &Arc<D>,
+        of: fn(&D) -> &Self,
+        count: u16,
+        size: u16,
+    ) -> Result<()>
+    where
+        D: Deref<Target = VirtIODevice> + Send + Sync + 'static,
+    {
+        let remote = of(device);
+        for _ in 0..count {
+            device.add_queue(size).inspect_err(|_| remote.detach())?;
+        }
+        let weak = Arc::downgrade(device);
+        let hung_up = move || {
+            if let Some(device) = weak.upgrade() {
+                of(&device).gone.store(true, Ordering::Release);
+                of(&device).serve(name, &device);
+            }
+        };
+        let handlers = remote.handlers.get_or_init(|| Arc::new(Handlers(Box::new(hung_up))));
+        remote.frontend.set_handlers(Arc::downgrade(handlers) as Weak<dyn CharHandlers>);
+        Ok(())
     }
 
     /// Has the program begin or end, by what the driver and the machine are doing.
