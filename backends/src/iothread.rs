@@ -1,34 +1,71 @@
-//! `iothread`: a thread with an event loop of its own, for devices' queues (iothread.c).
-//!
-//! It sleeps until something happens and does not poll: the properties about polling say how long QEMU's would.
+//! `iothread`: a thread with an event loop of its own, for devices' queues (iothread.c). It looks for events for a moment before it sleeps, as the properties about polling say.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use qapi::QapiType;
-use qom::{Object, ObjectBase, Property, Result, UserCreatable, bail};
-use util::event_loop::EventLoop;
+use qom::property::PropertyInput;
+use qom::{Class, Object, ObjectBase, Property, PropertyType, Result, UserCreatable, Value, bail};
+use util::event_loop::{EventLoop, PollLimits};
+
+/// A property's value that is not negative.
+#[derive(Clone, Copy, Default)]
+struct Natural(i64);
+
+impl PropertyType for Natural {
+    fn type_name() -> String {
+        <i64 as PropertyType>::type_name()
+    }
+    fn parse(name: &str, input: PropertyInput<'_>) -> Result<Self> {
+        match <i64 as PropertyType>::parse(name, input)? {
+            ..0 => bail!("{name} value must be in range [0, {}]", i64::MAX),
+            value => Ok(Natural(value)),
+        }
+    }
+    fn to_value(&self) -> Value {
+        self.0.into()
+    }
+}
 
 /// The object.
 #[derive(Object)]
-#[object(name = "iothread", parent = ObjectBase, interfaces(dyn UserCreatable))]
+#[object(name = "iothread", parent = ObjectBase, interfaces(dyn UserCreatable), class_init = class_init)]
 pub struct IoThread {
     parent: ObjectBase,
-    #[property(name = "poll-max-ns", live, default = 32768)]
-    poll_max_ns: Property<i64>,
+    #[property(name = "poll-max-ns", live, default = Natural(32768))]
+    poll_max_ns: Property<Natural>,
     #[property(name = "poll-grow", live)]
-    poll_grow: Property<i64>,
+    poll_grow: Property<Natural>,
     #[property(name = "poll-shrink", live)]
-    poll_shrink: Property<i64>,
+    poll_shrink: Property<Natural>,
     #[property(name = "aio-max-batch", live)]
-    aio_max_batch: Property<i64>,
+    aio_max_batch: Property<Natural>,
     running: OnceLock<Running>,
     users: AtomicI64,
 }
 qom::type_init!(IoThread);
+
+/// What a running thread is told of polling holds from its next turn on.
+fn class_init(class: &mut Class) {
+    for name in ["poll-max-ns", "poll-grow", "poll-shrink"] {
+        let Some(mut property) = class.property(name).cloned() else { continue };
+        let Some(set) = property.set.take() else { continue };
+        property.set = Some(Arc::new(move |object, input| {
+            set(object, input)?;
+            if let Some(thread) = object.cast::<IoThread>()
+                && let Some(event_loop) = thread.event_loop()
+            {
+                event_loop.set_poll_limits(thread.poll_limits());
+            }
+            Ok(())
+        }));
+        class.add_property(property);
+    }
+}
 
 struct Running {
     event_loop: EventLoop,
@@ -47,11 +84,21 @@ impl IoThread {
     pub fn used(&self, by: i64) {
         self.users.fetch_add(by, Ordering::AcqRel);
     }
+
+    fn poll_limits(&self) -> PollLimits {
+        let factor = |property: &Property<Natural>| u32::try_from(property.get().0).unwrap_or(u32::MAX);
+        PollLimits {
+            max: Duration::from_nanos(self.poll_max_ns.get().0.unsigned_abs()),
+            grow: factor(&self.poll_grow),
+            shrink: factor(&self.poll_shrink),
+        }
+    }
 }
 
 impl UserCreatable for IoThread {
     fn complete(self: Arc<Self>) -> Result<()> {
         let event_loop = EventLoop::new();
+        event_loop.set_poll_limits(self.poll_limits());
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, receiver) = sync_channel(1);
         let (its_loop, its_stop) = (event_loop.clone(), stop.clone());
@@ -108,10 +155,10 @@ fn query_iothreads() -> Result<Vec<IOThreadInfo>> {
         Some(IOThreadInfo {
             id,
             thread_id: thread.running.get()?.thread_id,
-            poll_max_ns: thread.poll_max_ns.get(),
-            poll_grow: thread.poll_grow.get(),
-            poll_shrink: thread.poll_shrink.get(),
-            aio_max_batch: thread.aio_max_batch.get(),
+            poll_max_ns: thread.poll_max_ns.get().0,
+            poll_grow: thread.poll_grow.get().0,
+            poll_shrink: thread.poll_shrink.get().0,
+            aio_max_batch: thread.aio_max_batch.get().0,
         })
     };
     Ok(root.children().into_iter().filter_map(info).collect())

@@ -1,24 +1,29 @@
 //! The event loop (util/main-loop.c, util/async.c): file descriptors, bottom halves and timers on one thread.
 //!
 //! Handlers run with no lock held: they may add and remove watches and timers, and schedule. An idle loop
-//! sleeps in `epoll_pwait2` until something happens. Creating a loop makes no system call: the epoll
-//! instance comes with the first watch or wait.
+//! sleeps in `epoll_pwait2` until something happens; where that was soon after ([`PollLimits`]), it looks for a
+//! moment before it sleeps. Creating a loop makes no system call: the epoll instance comes with the first watch
+//! or wait.
+
+mod polling;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bitflags::bitflags;
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::io::Errno;
 
+use self::polling::Polling;
 use crate::timer;
+
+pub use self::polling::PollLimits;
 
 bitflags! {
     /// What a watch waits for. With none, a watch stays registered but is not called.
@@ -54,6 +59,8 @@ type BottomHalfFn = Box<dyn FnOnce() + Send>;
 const WAKE_TOKEN: u64 = 0;
 /// Events fetched by one wait.
 const EVENTS_PER_WAIT: usize = 32;
+const NO_EVENT: epoll::Event =
+    epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
 
 /// A handle to an event loop; clones are handles to the same loop.
 #[derive(Clone)]
@@ -63,6 +70,7 @@ struct Shared {
     poll: OnceLock<Poll>,
     watches: Mutex<Watches>,
     bottom_halves: Mutex<Vec<BottomHalfFn>>,
+    polling: Mutex<Polling>,
     /// A wake-up was asked for that the loop has not seen yet.
     notified: AtomicBool,
     /// The loop's thread sleeps or is about to: it needs the eventfd to wake.
@@ -124,6 +132,7 @@ impl EventLoop {
             poll: OnceLock::new(),
             watches: Mutex::default(),
             bottom_halves: Mutex::default(),
+            polling: Mutex::default(),
             notified: AtomicBool::new(false),
             waiting: AtomicBool::new(false),
             has_timers,
@@ -163,6 +172,12 @@ impl EventLoop {
     pub fn schedule(&self, work: impl FnOnce() + Send + 'static) {
         self.0.bottom_halves.lock().push(Box::new(work));
         self.notify();
+    }
+
+    /// Bounds how long the loop looks for events before it sleeps (aio_context_set_poll_params); at first it does
+    /// not look. On a host with one CPU it never does.
+    pub fn set_poll_limits(&self, limits: PollLimits) {
+        self.0.polling.lock().limits = limits;
     }
 
     /// Makes the loop go round once more; callable from any thread (qemu_notify_event).
@@ -229,15 +244,14 @@ impl Shared {
     }
 
     fn run_once(&self, timeout: Option<Duration>) -> io::Result<()> {
-        let mut events = [MaybeUninit::<epoll::Event>::uninit(); EVENTS_PER_WAIT];
+        let mut events = [NO_EVENT; EVENTS_PER_WAIT];
         let poll = self.poll()?;
         self.waiting.store(true, Ordering::SeqCst);
-        let timeout = self.shortened(timeout);
-        let ready = epoll::wait(&poll.epoll, &mut events, timeout.as_ref());
+        let ready = self.wait(poll, &mut events, timeout);
         self.waiting.store(false, Ordering::SeqCst);
         self.notified.store(false, Ordering::SeqCst);
         match ready {
-            Ok((ready, _)) => self.dispatch(poll, ready),
+            Ok(ready) => self.dispatch(poll, events.get(..ready).unwrap_or_default()),
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -253,15 +267,42 @@ impl Shared {
         Ok(())
     }
 
-    /// The time to wait: none when there is work already, else until the next timer.
-    fn shortened(&self, timeout: Option<Duration>) -> Option<Timespec> {
-        let busy = self.notified.load(Ordering::SeqCst)
+    /// Waits for events, looking for them first when polling is on. How many there are.
+    fn wait(
+        &self,
+        poll: &Poll,
+        events: &mut [epoll::Event],
+        timeout: Option<Duration>,
+    ) -> rustix::io::Result<usize> {
+        let time = self.time_to_wait(timeout);
+        let Some(window) = self.polling.lock().window() else {
+            return sleep(poll, events, time);
+        };
+        let start = Instant::now();
+        let look = time.map_or(window, |time| time.min(window));
+        let mut ready = 0;
+        while ready == 0 && start.elapsed() < look && !self.has_work() {
+            ready = sleep(poll, events, Some(Duration::ZERO))?;
+        }
+        if ready == 0 {
+            let timeout = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
+            ready = sleep(poll, events, self.time_to_wait(timeout))?;
+        }
+        self.polling.lock().adjust(start.elapsed());
+        Ok(ready)
+    }
+
+    /// Whether there is something to do already.
+    fn has_work(&self) -> bool {
+        self.notified.load(Ordering::SeqCst)
             || !self.bottom_halves.lock().is_empty()
-            || self.always_ready().next().is_some();
+            || self.always_ready().next().is_some()
+    }
+
+    /// The time to wait: none when there is work already, else until the next timer.
+    fn time_to_wait(&self, timeout: Option<Duration>) -> Option<Duration> {
         let timer = if self.has_timers { timer::time_to_next() } else { None };
-        let wait = if busy { Some(Duration::ZERO) } else { timeout.into_iter().chain(timer).min() };
-        // A wait too long for a timespec is forever.
-        wait.and_then(|wait| Timespec::try_from(wait).ok())
+        if self.has_work() { Some(Duration::ZERO) } else { timeout.into_iter().chain(timer).min() }
     }
 
     fn dispatch(&self, poll: &Poll, events: &[epoll::Event]) {
@@ -315,6 +356,13 @@ impl Shared {
         state.interest = interest;
         Ok(())
     }
+}
+
+/// Sleeps until there are events. How many there are.
+fn sleep(poll: &Poll, events: &mut [epoll::Event], time: Option<Duration>) -> rustix::io::Result<usize> {
+    // A time too long for a timespec is forever.
+    let time = time.and_then(|time| Timespec::try_from(time).ok());
+    epoll::wait(&poll.epoll, events, time.as_ref())
 }
 
 fn epoll_flags(interest: Interest) -> epoll::EventFlags {
