@@ -1,13 +1,16 @@
 //! `pci-bridge`: a PCI-to-PCI bridge of QEMU's own.
 //!
+//! Devices come and go behind it by the board's ACPI where that takes care of it, and by its standard hot-plug controller
+//! otherwise.
+//!
 //! Sources: QEMU `hw/pci-bridge/pci_bridge_dev.c`, `hw/pci/slotid_cap.c`, `hw/pci/pci_bridge.c`
 //! (`pci_bridge_qemu_reserve_cap_init`); PCI-to-PCI Bridge Architecture Specification 1.1, section 13.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use hw_core::{DeviceCategory, DeviceClass, DeviceImpl};
-use hw_pci::spec::{CAP_ID_SLOTID, CAP_ID_VENDOR, VENDOR_ID_REDHAT};
-use hw_pci::{PciBridge, PciDeviceClass, PciDeviceImpl};
+use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, VmState, vmstate};
+use hw_pci::spec::{CAP_ID_SLOTID, CAP_ID_VENDOR, INTERRUPT_PIN, VENDOR_ID_REDHAT};
+use hw_pci::{BarKind, PciBridge, PciDeviceClass, PciDeviceImpl, ShpcController};
 use qom::property::OnOffAuto;
 use qom::{Class, Object, Property, Result, Size, bail};
 
@@ -48,7 +51,7 @@ pub struct PciBridgeDev {
     #[property(default = OnOffAuto::Auto)]
     msi: Property<OnOffAuto>,
     /// on/off
-    #[property]
+    #[property(default = true)]
     shpc: Property<bool>,
     #[property(name = "bus-reserve", default = u32::MAX)]
     bus_reserve: Property<u32>,
@@ -60,6 +63,7 @@ pub struct PciBridgeDev {
     pref32_reserve: Property<Size>,
     #[property(name = "pref64-reserve", default = Size(UNSET))]
     pref64_reserve: Property<Size>,
+    controller: OnceLock<Arc<ShpcController>>,
 }
 
 qom::type_init!(PciBridgeDev);
@@ -77,15 +81,13 @@ fn class_init(class: &mut Class) {
     let device = class.get_mut::<DeviceClass>();
     device.desc = "Standard PCI Bridge";
     device.category = Some(DeviceCategory::Bridge);
+    vmstate::register::<PciBridgeDev>(class);
     let pci = class.get_mut::<PciDeviceClass>();
     (pci.vendor_id, pci.device_id) = (VENDOR_ID_REDHAT, DEVICE_ID);
 }
 
 impl PciBridgeDev {
     fn check(&self) -> Result<()> {
-        if self.shpc.get() {
-            bail!("shpc=on is not supported yet");
-        }
         if self.chassis_nr.get() == 0 {
             bail!(
                 "Bridge chassis not specified. Each bridge is required to be assigned a unique chassis id > 0."
@@ -101,6 +103,15 @@ impl PciBridgeDev {
         if pref32 != UNSET && pref32 >= FOUR_GIB {
             bail!("PCI resource reserve cap: pref32-reserve  must be less than 4G");
         }
+        Ok(())
+    }
+
+    /// The controller of the slots behind the bridge, with its base address register and interrupt.
+    fn add_hotplug_controller(&self) -> Result<()> {
+        let (controller, bar) = ShpcController::new(self)?;
+        self.with_config(|config| config.set_u8(INTERRUPT_PIN, 1));
+        self.register_bar(0, BarKind::Memory64, &bar);
+        let _ = self.controller.set(controller);
         Ok(())
     }
 
@@ -140,9 +151,18 @@ impl PciBridgeDev {
 impl DeviceImpl for PciBridgeDev {
     fn realize(self: &Arc<Self>) -> Result<()> {
         self.check()?;
+        self.init()?;
+        if self.shpc.get() {
+            self.add_hotplug_controller()?;
+        } else {
+            // It is the controller's only.
+            self.msi.set(OnOffAuto::Off);
+        }
         self.add_slot_numbering()?;
-        self.add_reservations()?;
-        self.init()
+        if self.msi.get() != OnOffAuto::Off {
+            self.msi_init(1, true, true)?;
+        }
+        self.add_reservations()
     }
 
     fn unrealize(self: &Arc<Self>) {
@@ -151,15 +171,44 @@ impl DeviceImpl for PciBridgeDev {
 
     fn reset_hold(&self) {
         PciBridge::reset_hold(self);
+        if let Some(controller) = self.controller.get() {
+            controller.reset();
+        }
     }
 }
 
 impl PciDeviceImpl for PciBridgeDev {
+    fn config_reading(&self, at: usize, size: u8) {
+        if let Some(controller) = self.controller.get() {
+            controller.config_reading(at, size);
+        }
+    }
+
     fn config_written(&self, at: usize, size: u8) {
         PciBridge::config_written(self, at, size);
+        if let Some(controller) = self.controller.get() {
+            controller.config_written(at, size);
+        }
     }
 
     fn config_loaded(&self) {
         PciBridge::config_loaded(self);
+    }
+}
+
+impl VmState for PciBridgeDev {
+    /// The hot-plug controller's registers, if there is one.
+    type State = Option<Vec<u8>>;
+
+    fn save(&self) -> Option<Self::State> {
+        Some(self.controller.get().map(|controller| controller.save()))
+    }
+
+    fn load(&self, registers: Self::State) -> Result<()> {
+        match (self.controller.get(), registers) {
+            (Some(controller), Some(registers)) => controller.load(&registers),
+            (None, None) => Ok(()),
+            _ => bail!("the state is of a bridge with another hot-plug controller"),
+        }
     }
 }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::bar::{Bar, BarInfo, BarKind};
 use crate::bus::PciBus;
 use crate::config::ConfigSpace;
+use crate::msi::Msi;
 use crate::msix::{Entry as MsiXEntry, MsiX};
 use crate::rom;
 use crate::spec::*;
@@ -169,6 +170,7 @@ pub struct PciDevice {
     bars: Mutex<Vec<Bar>>,
     /// What the command register says, for those who look without a lock.
     bus_master: AtomicBool,
+    pub(crate) msi: OnceLock<Msi>,
     msix: OnceLock<Arc<MsiX>>,
     /// Level of INTA# to INTD#, a bit each.
     irq_state: Mutex<u8>,
@@ -421,6 +423,7 @@ impl PciDevice {
         if ConfigSpace::touches(at, size, COMMAND, 2) {
             self.update_irq_disabled();
         }
+        self.msi_config_written(at, size);
         if let Some(msix) = self.msix() {
             msix.config_written(self, at, size);
         }
@@ -461,6 +464,9 @@ impl PciDevice {
             config.write(INTERRUPT_LINE, 0, 1);
             config.write(CACHE_LINE_SIZE, 0, 1);
             self.bars.lock().iter().for_each(|bar| bar.reset(&mut config));
+            if let Some(msi) = self.msi.get() {
+                msi.reset(&mut config);
+            }
         }
         if let Some(msix) = self.msix() {
             msix.reset(self);

@@ -15,8 +15,10 @@ mod config;
 mod device;
 mod host;
 mod irqfd;
+mod msi;
 mod msix;
 mod rom;
+mod shpc;
 pub mod spec;
 
 pub use bar::{BarInfo, BarKind, ROM_SLOT};
@@ -27,3 +29,4 @@ pub use config::ConfigSpace;
 pub use device::{PciDevice, PciDeviceClass, PciDeviceImpl, devfn};
 pub use host::PciHost;
 pub use msix::MsiX;
+pub use shpc::ShpcController;

@@ -121,8 +121,33 @@ pub const CAP_ID_SLOTID: u8 = 0x04;
 pub const CAP_ID_MSI: u8 = 0x05;
 /// Capability id: vendor-specific.
 pub const CAP_ID_VENDOR: u8 = 0x09;
+/// Capability id: standard hot-plug controller.
+pub const CAP_ID_SHPC: u8 = 0x0c;
 /// Capability id: MSI-X.
 pub const CAP_ID_MSIX: u8 = 0x11;
+
+/// MSI: message control, 16 bits, from the start of the capability (PCI 3.0, section 6.8.1).
+pub const MSI_CONTROL: usize = 2;
+/// MSI: address, 32 or 64 bits; data, masks and pending bits follow.
+pub const MSI_ADDRESS: usize = 4;
+/// MSI: the bits of the address that there are.
+pub const MSI_ADDRESS_MASK: u32 = !3;
+/// MSI message control: on.
+pub const MSI_CONTROL_ENABLE: u16 = 1 << 0;
+/// MSI message control: number of messages that the function can send, as a power of two.
+pub const MSI_CONTROL_CAPABLE: u16 = 0x7 << MSI_CONTROL_CAPABLE_SHIFT;
+/// Where these bits begin.
+pub const MSI_CONTROL_CAPABLE_SHIFT: u32 = 1;
+/// MSI message control: number of messages that the guest lets it send, as a power of two.
+pub const MSI_CONTROL_COUNT: u16 = 0x7 << MSI_CONTROL_COUNT_SHIFT;
+/// Where these bits begin.
+pub const MSI_CONTROL_COUNT_SHIFT: u32 = 4;
+/// MSI message control: the address has 64 bits.
+pub const MSI_CONTROL_64BIT: u16 = 1 << 7;
+/// MSI message control: each message has a mask and a pending bit.
+pub const MSI_CONTROL_MASKS: u16 = 1 << 8;
+/// MSI: most messages of a function.
+pub const MSI_VECTORS_MAX: u32 = 32;
 
 /// MSI-X: message control, 16 bits, from the start of the capability (PCI 3.0, section 6.8.2).
 pub const MSIX_CONTROL: usize = 2;
