@@ -15,6 +15,7 @@ use nix::sys::time::TimeValLike;
 
 use crate::args::Args;
 use crate::bench_block;
+use crate::bench_net;
 use crate::guest;
 use crate::initramfs::Initramfs;
 use crate::kernel::{Flavour, Kernel};
@@ -157,8 +158,13 @@ const LINUX: &[Row] = &[
 ];
 
 /// The table's rows, by what `--only` calls them.
-const GROUPS: [(&str, &[Row]); 4] =
-    [("start", START), ("linux", LINUX), ("trips", round_trip::ROWS), ("block", bench_block::ROWS)];
+const GROUPS: [(&str, &[Row]); 5] = [
+    ("start", START),
+    ("linux", LINUX),
+    ("trips", round_trip::ROWS),
+    ("block", bench_block::ROWS),
+    ("net", bench_net::ROWS),
+];
 
 /// A VMM with a machine.
 pub struct Subject {
@@ -264,7 +270,8 @@ Measures this project's VMM and QEMU's `pc` and `microvm` in turn, by a clock th
 nested machines), and their CPU time on the local KVM; prints medians and ratios to `pc`.
   --runs N                  how often each is measured (5)
   --quick                   3 runs, and one of the Linux guests
-  --only GROUP              only start (start-up, exits), linux (boots, memory), trips (QMP, qtest) or block
+  --only GROUP              only start (start-up, exits), linux (boots, memory), trips (QMP, qtest), block or
+                            net
   --vmm FILE                measures another VMM instead of this project's release build
 ";
 
@@ -291,6 +298,7 @@ pub fn command(mut args: Args) -> Result<u8> {
             "start" => bench.start(runs, &mut samples),
             "linux" => (0..if quick { 1 } else { runs }).for_each(|_| bench.linux(&mut samples)),
             "trips" => round_trip::measure(&bench.subjects, runs, &mut samples),
+            "net" => bench_net::measure(&bench, runs, &mut samples),
             _ => bench_block::measure(&bench, runs, &mut samples),
         }
     }
@@ -320,7 +328,7 @@ impl Bench {
     fn new(vmm: Option<&str>) -> Result<Self> {
         let (ours, qemu) = (Vmm::chosen(vmm)?, Vmm::qemu()?);
         let guests = tempfile::tempdir()?;
-        guest::pack(&["first", "bench", "disk"], guests.path())?;
+        guest::pack(&["first", "bench", "disk", "net"], guests.path())?;
         let nest = || -> Result<Nest> {
             let mut nest = Nest::new()?;
             nest.timeout(TIMEOUT);
@@ -342,6 +350,7 @@ impl Bench {
         tree.text("init", &format!("#!/bin/sh\necho {IN_USERSPACE}\npoweroff -f\n"));
         carry(&tree.into_lz4()?.path(), "poweroff")?;
         bench_block::carry(&mut clocked, guests.path())?;
+        bench_net::carry(&mut clocked, guests.path())?;
         bench_block::carry_linux(&mut plain)?;
         clocked.icount();
         let subject = |name, vmm: &Vmm, machine| Subject {

@@ -4,6 +4,7 @@
 mod args;
 mod bench;
 mod bench_block;
+mod bench_net;
 mod boot;
 mod clock;
 mod console;
