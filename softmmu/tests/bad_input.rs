@@ -211,6 +211,7 @@ fn an_object_that_cannot_be_is_refused_with_the_option() {
         ("memory-backend-ram,id=a,size=1M,share=maybe", "Parameter 'share' expects 'on' or 'off'"),
         ("memory-backend-ram,id=a", "Parameter 'size' is missing"),
         ("memory-backend-file,id=a,size=1M", "Parameter 'mem-path' is missing"),
+        ("iothread,id=a,poll-grow=-1", "poll-grow value must be in range [0, 9223372036854775807]"),
     ] {
         refused(&["-object", object], &[&format!("softmmu: -object {object}: {why}")]);
     }

@@ -283,6 +283,8 @@ impl Shared {
         let mut ready = 0;
         while ready == 0 && start.elapsed() < look && !self.has_work() {
             ready = sleep(poll, events, Some(Duration::ZERO))?;
+            // Whoever makes the events may need this CPU.
+            rustix::thread::sched_yield();
         }
         if ready == 0 {
             let timeout = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));

@@ -124,10 +124,11 @@ const ATTEMPTS: u32 = 3;
 /// The shell function that debugs a guest with the kernel of the machine it runs in.
 const GDB: &str = r#"debug() {
     symbol() { awk -v name=$1 '$3 == name { print "0x" $1; exit }' /proc/kallsyms; }
-    until [ -s /tmp/ready ]; do sleep 1; done
     # Without KASLR a kernel is where it was linked.
-    gdb -nx -batch -ex "set \$utsname = $(symbol init_uts_ns) - $(symbol _text) + 0xffffffff81000000" \
-        -x /guest/kernel.gdb </dev/null
+    linked() { echo "$(symbol $1) - $(symbol _text) + 0xffffffff81000000"; }
+    until [ -s /tmp/ready ]; do sleep 1; done
+    gdb -nx -batch -ex "set \$utsname = $(linked init_uts_ns)" -ex "set \$jiffies = $(linked jiffies)" \
+        -ex "set \$write_cr4 = $(linked native_write_cr4)" -x /guest/kernel.gdb </dev/null
 }
 "#;
 

@@ -294,7 +294,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             "file:/tmp/ready",
         ],
         append: "nokaslr",
-        // No breakpoints: the emulated processor that the nested machine runs on does not report them to KVM.
+        // The emulated processor that the nested machine runs on reports no breakpoints to KVM; KVM looks for those of
+        // debug registers itself when it carries out an instruction for the guest, such as one that writes CR4.
         steps: &[
             Expect(PROMPT),
             Type("hostname one; taskset -c 1 sh -c 'echo ready > /dev/ttyS1; while :; do :; done'\n"),
@@ -304,11 +305,17 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             Expect("[ PG AM WP NE ET "),
             Expect("GDB stack 1"),
             Expect("GDB hardware 4"),
+            Expect("GDB watches 1"),
             Expect("GDB writes"),
+            Expect("GDB waits"),
             Type("\x03"),
             Expect(PROMPT),
             Type("hostname\n"),
             Expect("Tne"),
+            Type("cd /sys/devices/system/cpu/cpu1; echo 0 > online; echo 1 > online; echo up-$((40 + 2))\n"),
+            Expect("GDB stops CPU 1 there: 1"),
+            Expect("GDB goes on after it: 1"),
+            Expect("up-42"),
             Type("poweroff\n"),
         ],
         gdb: true,
