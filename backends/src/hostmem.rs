@@ -120,7 +120,7 @@ pub struct HostMemory {
     #[property]
     host_nodes: Property<HostNodes>,
     /// The memory's name is the object's path, not its id
-    #[property(default = true)]
+    #[property]
     x_use_canonical_path_for_ramblock_id: Property<bool>,
     region: OnceLock<MemoryRegion>,
 }
@@ -426,7 +426,6 @@ pub fn find_memory_backend(id: &str) -> Result<Arc<dyn Object>> {
 pub fn default_memory_backend(name: &str, size: u64) -> Result<Arc<dyn Object>> {
     let object = object_new("memory-backend-ram")?;
     object.property_set_value("size", size)?;
-    object.property_set_value("x-use-canonical-path-for-ramblock-id", false)?;
     qom::object_get_objects_root().property_add_child(name, &object)?;
     match object.interface::<dyn UserCreatable>() {
         Some(backend) => backend.complete()?,

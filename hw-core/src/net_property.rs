@@ -52,6 +52,10 @@ impl PropertyType for MacProperty {
         "str".to_owned()
     }
 
+    fn has_default() -> bool {
+        false
+    }
+
     fn parse(name: &str, input: PropertyInput<'_>) -> Result<Self> {
         let text = String::parse(name, input)?;
         match MacAddr::parse(&text) {

@@ -182,7 +182,7 @@ pub struct MouseInfo {
     pub absolute: bool,
 }
 
-/// All pointing devices, the one that gets the events first.
+/// All pointing devices, the one that gets the events last, as QEMU has them.
 pub fn mice() -> Vec<MouseInfo> {
     let handlers = HANDLERS.lock();
     let mut mice: Vec<MouseInfo> = handlers
@@ -192,9 +192,8 @@ pub fn mice() -> Vec<MouseInfo> {
             Some(MouseInfo { name: handler.name().to_owned(), index: *index, current: false, absolute })
         })
         .collect();
-    mice.reverse();
-    if let Some(first) = mice.first_mut() {
-        first.current = true;
+    if let Some(last) = mice.last_mut() {
+        last.current = true;
     }
     mice
 }

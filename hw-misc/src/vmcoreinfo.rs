@@ -34,11 +34,29 @@ fn class_init(class: &mut Class) {
     vmstate::register::<VmCoreInfo>(class);
 }
 
+/// The machine's device, if it has one (`vmcoreinfo_find`).
+pub fn find() -> Option<Arc<VmCoreInfo>> {
+    devices().find_map(qom::downcast)
+}
+
+impl VmCoreInfo {
+    /// What the guest has said: the format of its note, and its size and physical address in bytes.
+    pub fn guest_info(&self) -> Option<(u16, u32, u64)> {
+        let [_, _, f0, f1, s0, s1, s2, s3, address @ ..] = *self.file.lock();
+        let format = u16::from_le_bytes([f0, f1]);
+        (format != 0).then(|| (format, u32::from_le_bytes([s0, s1, s2, s3]), u64::from_le_bytes(address)))
+    }
+}
+
+fn devices() -> impl Iterator<Item = Arc<dyn Object>> {
+    let places = ["peripheral", "peripheral-anon"].into_iter();
+    let places = places.filter_map(|place| current_machine()?.child(place));
+    let objects = places.flat_map(|place| place.children()).map(|(_, object)| object);
+    objects.filter(|object| object.is_a("vmcoreinfo"))
+}
+
 fn others(this: &Arc<dyn Object>) -> bool {
-    let Some(machine) = current_machine() else { return false };
-    let places = ["peripheral", "peripheral-anon"].into_iter().filter_map(|place| machine.child(place));
-    let mut all = places.flat_map(|place| place.children()).map(|(_, object)| object);
-    all.any(|object| object.is_a("vmcoreinfo") && !Arc::ptr_eq(&object, this))
+    devices().any(|object| !Arc::ptr_eq(&object, this))
 }
 
 impl DeviceImpl for VmCoreInfo {

@@ -155,8 +155,13 @@ fn register_pci() {
     .register();
 }
 
+/// The machine's memory, that of plugged modules with it (get_current_ram_size).
 fn ram_size() -> u64 {
-    current_machine().and_then(|m| Some(m.cast::<Machine>()?.config().ram_size)).unwrap_or_default()
+    let Some(machine) = current_machine() else { return 0 };
+    let Some(machine) = machine.cast::<Machine>() else { return 0 };
+    let plugged = machine.device_memory().map(|place| place.region.subregions()).unwrap_or_default();
+    let plugged = plugged.iter().map(|region| u64::try_from(region.size()).unwrap_or_default());
+    plugged.fold(machine.config().ram_size, u64::saturating_add)
 }
 
 /// What the guest has when it gave so many pages.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod dump;
 pub mod hmp;
 pub mod qmp;
 

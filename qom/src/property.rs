@@ -26,6 +26,10 @@ pub enum PropertyInput<'a> {
 pub trait PropertyType: Clone + Send + Sync + 'static {
     /// QAPI's name of the type.
     fn type_name() -> String;
+    /// Whether the value of a new object is worth telling: a reference has none.
+    fn has_default() -> bool {
+        true
+    }
     /// Reads a value for the property `name`.
     fn parse(name: &str, input: PropertyInput<'_>) -> Result<Self>;
     /// The same for a property of an object of type `owner`, which some errors name.
@@ -239,6 +243,9 @@ impl<T: ObjectType> PropertyType for Link<T> {
     fn type_name() -> String {
         format!("link<{}>", T::TYPE_NAME)
     }
+    fn has_default() -> bool {
+        false
+    }
     fn parse(name: &str, input: PropertyInput<'_>) -> Result<Self> {
         let path = String::parse(name, input)?;
         if path.is_empty() {
@@ -327,7 +334,7 @@ pub fn field<O: Object, T: PropertyType>(
         name: name.to_owned(),
         type_name: T::type_name(),
         description: description.to_owned(),
-        default: Some(default.get().to_value()),
+        default: T::has_default().then(|| default.get().to_value()),
         get: Some(Arc::new(move |object| match object.cast::<O>() {
             Some(object) => Ok(cell(object).get().to_value()),
             None => bail!("Property '{}.{}' not found", object.type_name(), name),

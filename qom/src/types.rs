@@ -92,7 +92,8 @@ pub struct Class {
     abstract_: bool,
     data: Vec<(TypeId, Data)>,
     interfaces: Vec<(TypeId, &'static str, Arc<dyn Any + Send + Sync>)>,
-    properties: BTreeMap<String, PropertyInfo>,
+    /// With the number of those that were there before.
+    properties: BTreeMap<String, (usize, PropertyInfo)>,
     late_properties: Option<LateProperties>,
     instance_new: Option<fn() -> Arc<dyn Object>>,
     instance_init: Option<Hook>,
@@ -157,12 +158,13 @@ impl Class {
 
     /// Adds a property of this class, or replaces an inherited one.
     pub fn add_property(&mut self, property: PropertyInfo) {
-        self.properties.insert(property.name.clone(), property);
+        let before = self.properties.len();
+        self.properties.insert(property.name.clone(), (before, property));
     }
 
     /// Changes the description of a property of this very class.
     pub fn set_property_description(&mut self, name: &str, text: &str) {
-        if let Some(p) = self.properties.get_mut(name) {
+        if let Some((_, p)) = self.properties.get_mut(name) {
             p.description = text.to_owned();
         }
     }
@@ -175,7 +177,7 @@ impl Class {
 
     /// The same, but for late ones, which it does not make.
     pub(crate) fn early_property(&self, name: &str) -> Option<&PropertyInfo> {
-        self.ancestry().find_map(|c| c.properties.get(name))
+        self.ancestry().find_map(|c| Some(&c.properties.get(name)?.1))
     }
 
     /// Names the function that makes the rest of the properties, called when one is first looked for.
@@ -187,12 +189,20 @@ impl Class {
     pub fn properties(&self) -> Vec<&PropertyInfo> {
         let mut all: Vec<&PropertyInfo> = Vec::new();
         let late = self.ancestry().filter_map(|c| c.late_properties.as_ref()).flat_map(|l| l.get().values());
-        for property in self.ancestry().flat_map(|c| c.properties.values()).chain(late) {
+        let early = self.ancestry().flat_map(|c| c.properties.values().map(|(_, property)| property));
+        for property in early.chain(late) {
             if !all.iter().any(|p| p.name == property.name) {
                 all.push(property);
             }
         }
         all
+    }
+
+    /// The properties that this very class adds or overrides, but for late ones, in the order that they were added.
+    pub fn own_properties(&self) -> Vec<&PropertyInfo> {
+        let mut own: Vec<_> = self.properties.values().collect();
+        own.sort_by_key(|(before, _)| *before);
+        own.into_iter().map(|(_, property)| property).collect()
     }
 
     /// Declares that instances implement `I`, and how they become one.

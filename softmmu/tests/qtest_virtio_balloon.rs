@@ -57,6 +57,19 @@ fn a_target_reaches_the_guest_and_its_answer_the_user() {
 }
 
 #[test]
+fn memory_that_was_plugged_counts() {
+    let program = QTest::builder(env!("CARGO_BIN_EXE_softmmu")).with_qmp();
+    let mut vm = program
+        .args(["-nodefaults", "-m", "128M,slots=1,maxmem=1G", "-device", "virtio-balloon-pci,addr=4"])
+        .args(["-object", "memory-backend-ram,id=m,size=128M", "-device", "pc-dimm,memdev=m"])
+        .start();
+    let (device, _) = driven(&mut vm, 0, 2);
+    assert_eq!(vm.qmp("{'execute': 'query-balloon'}"), json!({"actual": 256 << 20}));
+    vm.qmp("{'execute': 'balloon', 'arguments': {'value': 134217728}}");
+    assert_eq!(vm.readl(device.device), (128 << 20) / 4096);
+}
+
+#[test]
 fn pages_that_are_given_are_empty_when_they_come_back() {
     let mut vm = machine("");
     let (device, mut queues) = driven(&mut vm, 0, 2);

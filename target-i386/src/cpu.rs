@@ -21,10 +21,11 @@ use crate::expand::{CpuError, Expanded, expand_features};
 use crate::features::{ALIASES, FeatureWord};
 use crate::gdbstub::GDB_CLASS;
 use crate::host::CpuidEntry;
+use crate::hyperv::Enlightenments;
 use crate::models::{CpuModel, DefaultVersion};
 use crate::msrs::MsrValue;
 use crate::option::CpuOption;
-use crate::props::{HOST_PROPERTIES, PROPERTIES, PropertyValue, SIGNATURE_PROPERTIES};
+use crate::props::{HOST_PROPERTIES, PROPERTIES, PropertyValue, Props, SIGNATURE_PROPERTIES};
 use crate::reset::X86State;
 use crate::topology::Topology;
 use crate::{hyperv, kvm, report};
@@ -146,7 +147,25 @@ fn properties() -> Vec<PropertyInfo> {
     let settings = PROPERTIES.iter().chain(SIGNATURE_PROPERTIES).chain(HOST_PROPERTIES);
     let settings = settings.map(|(name, kind, text)| (*name, kind.name(), *text));
     let own = words.chain(settings).map(|(name, kind, text)| property(name, kind, text));
-    own.chain(report::properties()).collect()
+    own.chain(report::properties()).map(with_default).collect()
+}
+
+/// What a setting is in every new CPU, where that is one value; features depend on the model.
+fn with_default(mut property: PropertyInfo) -> PropertyInfo {
+    let name = property.name.as_str();
+    property.default = match Props::default().get(name) {
+        Some(PropertyValue::Bool(value)) => Some(value.into()),
+        Some(PropertyValue::Int(value)) => Some(value.into()),
+        Some(PropertyValue::Uint(value)) if name != "lbr-fmt" => Some(value.into()),
+        Some(PropertyValue::Str(value)) if !value.is_empty() => Some(value.into()),
+        None if Enlightenments::position(name).is_some() => Some(false.into()),
+        _ => None,
+    };
+    // They are properties of the object model's own, not of devices.
+    if matches!(name, "vendor" | "model-id") {
+        property.type_name = "string".to_owned();
+    }
+    property
 }
 
 /// A value as text, as which all properties are read. JSON must be of the property's own type.

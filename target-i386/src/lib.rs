@@ -27,4 +27,4 @@ pub mod xsave;
 
 pub use cpu::{CpuPlace, X86Cpu, set_cpu_option, set_default_version};
 pub use current::{current_tsc_khz, with_current_cpu};
-pub use kvm::{IDENTITY_MAP_BASE, IDENTITY_MAP_SIZE, enable_cpu_pm, registers};
+pub use kvm::{IDENTITY_MAP_BASE, IDENTITY_MAP_SIZE, enable_cpu_pm, registers, segment_flags};

@@ -7,7 +7,6 @@ use std::io::Write;
 
 use hw_core::debug::cpu_memory_read_debug;
 use memory::address_space_memory;
-use qapi::QapiType;
 use qom::{Error, Result, bail};
 
 use super::cpu_of;
@@ -74,45 +73,4 @@ fn pmemsave(
         let _ = address_space_memory().read(address, chunk);
         Ok(())
     })
-}
-
-#[derive(QapiType)]
-enum DumpStatus {
-    None,
-    Active,
-    Completed,
-    Failed,
-}
-
-#[derive(QapiType)]
-struct DumpQueryResult {
-    status: DumpStatus,
-    completed: i64,
-    total: i64,
-}
-
-/// Tells how far a dump of the guest's memory is.
-#[qapi::command("query-dump")]
-fn query_dump() -> Result<DumpQueryResult> {
-    Ok(DumpQueryResult { status: DumpStatus::None, completed: 0, total: 0 })
-}
-
-#[derive(QapiType)]
-enum DumpGuestMemoryFormat {
-    Elf,
-    KdumpZlib,
-    KdumpLzo,
-    KdumpSnappy,
-    WinDmp,
-}
-
-#[derive(QapiType)]
-struct DumpGuestMemoryCapability {
-    formats: Vec<DumpGuestMemoryFormat>,
-}
-
-/// Lists the formats that the guest's memory can be dumped in: none yet.
-#[qapi::command("query-dump-guest-memory-capability")]
-fn query_dump_guest_memory_capability() -> Result<DumpGuestMemoryCapability> {
-    Ok(DumpGuestMemoryCapability { formats: Vec::new() })
 }

@@ -126,7 +126,9 @@ fn device_list_properties(typename: String) -> Result<Vec<ObjectPropertyInfo>> {
     if !class.is_a(<Device as qom::ObjectType>::TYPE_NAME) || class.is_abstract() {
         bail!("Parameter 'typename' expects a non-abstract device type");
     }
-    let properties = class.properties().into_iter().filter(|p| !FRAMEWORK.contains(&p.name.as_str()));
+    // QEMU has names of this kind for older forms of others, and leaves them out.
+    let is_told = |p: &&PropertyInfo| !FRAMEWORK.contains(&p.name.as_str()) && !p.name.starts_with("legacy-");
+    let properties = class.properties().into_iter().filter(is_told);
     let with_default = |p: &PropertyInfo| {
         let default_value = p.default.clone().filter(|value| p.type_name != "str" || *value != "");
         ObjectPropertyInfo { default_value, ..ObjectPropertyInfo::of(p) }

@@ -39,6 +39,9 @@ fn stop() -> Result<()> {
 /// Lets the machine go on.
 #[qapi::command("cont")]
 fn cont() -> Result<()> {
+    if crate::dump::in_progress() {
+        bail!("There is a dump in process, please wait.");
+    }
     if runstate::needs_reset() {
         bail!("Resetting the Virtual Machine is required");
     }

@@ -124,8 +124,13 @@ pub(crate) fn memory_devices(mon: &mut Session, _: &Args) -> Result<(), String> 
     for device in qmp::list("query-memory-devices")? {
         let data = device.get("data").cloned().unwrap_or_default();
         out!(mon, "Memory device [{}]: \"{}\"\n", qmp::text(&device, "type"), qmp::text(&data, "id"));
-        for (name, value) in data.as_object().into_iter().flatten().filter(|(name, _)| *name != "id") {
-            out!(mon, "  {name}: {}\n", value.to_string().trim_matches('"'));
+        out!(mon, "  addr: {:#x}\n", number(&data, "addr"));
+        for name in ["slot", "node", "size"] {
+            out!(mon, "  {name}: {}\n", number(&data, name));
+        }
+        out!(mon, "  memdev: {}\n", qmp::text(&data, "memdev"));
+        for name in ["hotplugged", "hotpluggable"] {
+            out!(mon, "  {name}: {}\n", qmp::flag(&data, name));
         }
     }
     Ok(())

@@ -3,8 +3,8 @@
 use super::command::Action::{Run, Text};
 use super::command::{Command, command};
 use super::{
-    absent, block, completion, cpus, info, input, interrupts, mtree, networks, objects, page_tables, pci,
-    qtree, stats, x86,
+    absent, block, completion, cpus, info, input, interrupts, memory_commands, mtree, networks, objects,
+    page_tables, pci, qtree, stats, x86,
 };
 
 /// In order of name, as `help` lists them.
@@ -16,7 +16,7 @@ pub(crate) const INFO_COMMANDS: &[Command] = &[
     command("capture", "", "", "show capture information", Text("")),
     command("chardev", "", "", "show the character devices", Run(info::chardev)).preconfig(),
     command("cpus", "", "", "show infos for each CPU", Run(cpus::info_cpus)),
-    command("dump", "", "", "Display the latest dump status", Text("Status: none\n")),
+    command("dump", "", "", "Display the latest dump status", Run(memory_commands::info_dump)),
     command("history", "", "", "show the command line history", Run(info::history)).preconfig(),
     command("hotpluggable-cpus", "", "", "Show information about hotpluggable CPUs", Run(cpus::hotpluggable_cpus)).preconfig(),
     command("iothreads", "", "", "show iothreads", Run(info::iothreads)).preconfig(),

@@ -120,6 +120,35 @@ fn save(command: &str, args: &Args, cpu: serde_json::Value) -> Result<(), String
     qmp::carry_out(command, arguments)
 }
 
+pub(crate) fn dump_guest_memory(_: &mut Session, args: &Args) -> Result<(), String> {
+    const FORMATS: [(&str, &str); 4] =
+        [("windmp", "win-dmp"), ("zlib", "kdump-zlib"), ("lzo", "kdump-lzo"), ("snappy", "kdump-snappy")];
+    let mut formats = FORMATS.iter().filter(|(option, _)| args.is_set(option)).map(|(_, format)| *format);
+    let format = formats.next().unwrap_or("elf");
+    if formats.next().is_some() {
+        return Err("Error: only one of '-z|-l|-s|-w' can be set".to_owned());
+    }
+    let arguments = [
+        ("paging", json!(args.is_set("paging"))),
+        ("protocol", json!(format!("file:{}", args.word("filename")))),
+        ("detach", json!(args.is_set("detach"))),
+        ("begin", json!(args.number("begin"))),
+        ("length", json!(args.number("length"))),
+        ("format", json!(format)),
+    ];
+    qmp::carry_out("dump-guest-memory", arguments)
+}
+
+pub(crate) fn info_dump(mon: &mut Session, _: &Args) -> Result<(), String> {
+    let dump = qmp::run("query-dump", [])?;
+    out!(mon, "Status: {}\n", qmp::text(&dump, "status"));
+    if qmp::text(&dump, "status") == "active" {
+        let bytes = |member: &str| dump.get(member).and_then(serde_json::Value::as_f64).unwrap_or_default();
+        out!(mon, "Finished: {:.2} %\n", 100.0 * bytes("completed") / bytes("total").max(1.0));
+    }
+    Ok(())
+}
+
 /// The most bytes that `sum` adds up: the monitor must not stand still for minutes.
 const MAX_SUM: u64 = 1 << 30;
 

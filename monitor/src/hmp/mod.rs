@@ -29,7 +29,7 @@ mod monitor;
 mod mtree;
 mod networks;
 mod objects;
-mod page_tables;
+pub(crate) mod page_tables;
 mod pci;
 mod qmp;
 mod qtree;
@@ -37,7 +37,7 @@ mod readline;
 mod session;
 mod stats;
 mod table;
-mod x86;
+pub(crate) mod x86;
 
 pub use machine::{GdbServer, set_gdb_server};
 pub use monitor::monitor_init_hmp;

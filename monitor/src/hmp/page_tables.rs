@@ -1,5 +1,6 @@
 //! `info mem` and `info tlb`: where the page tables of a CPU lead (target/i386/monitor.c; Intel SDM volume 3A, 4).
 
+use accel_kvm::kvm_bindings::kvm_sregs;
 use memory::{MemTxResult, address_space_memory};
 
 use super::args::Args;
@@ -212,6 +213,42 @@ impl Visitor for Ranges<'_> {
     fn wants_more(&self) -> bool {
         !self.mon.is_full()
     }
+}
+
+/// Tells of each page: its address, where it leads, and its size; whether to go on.
+type Tell<'a> = &'a mut dyn FnMut(u64, u64, u64) -> bool;
+
+/// For a dump: where pages lead.
+struct Places<'a> {
+    paging: Paging,
+    tell: Tell<'a>,
+    more: bool,
+}
+
+impl Visitor for Places<'_> {
+    fn page(&mut self, address: u64, entry: u64, level: u32, _rights: u64) {
+        let size = 1 << self.paging.shift(level);
+        // Large pages of the 386's tables can lie above 4 GiB (PSE-36).
+        let high = if self.paging.entry == 4 && level == 1 { (entry & 0x1f_e000) << 19 } else { 0 };
+        let mask = if self.paging.entry == 4 { 0xffff_f000 } else { ADDRESS };
+        self.more &= (self.tell)(self.paging.canonical(address), high | entry & mask & !(size - 1), size);
+    }
+    fn hole(&mut self, _address: u64) {}
+    fn wants_more(&self) -> bool {
+        self.more
+    }
+}
+
+/// Tells `tell` of each page of a CPU with these registers; `None` without paging, and whether those were all.
+pub(crate) fn mappings(sregs: &kvm_sregs, tell: Tell<'_>) -> Option<bool> {
+    let paging = Paging::of(sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer)?;
+    let mut places = Places { paging, tell, more: true };
+    Some(walk(paging, &read, &mut places) && places.more)
+}
+
+/// Whether a CPU with these registers is in long mode.
+pub(crate) fn is_long_mode(sregs: &kvm_sregs) -> bool {
+    sregs.efer & spec::EFER_LMA != 0
 }
 
 /// How the monitor's CPU has paging set up.

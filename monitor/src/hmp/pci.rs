@@ -35,7 +35,7 @@ impl Identity {
     }
 
     pub fn class_name(&self) -> String {
-        class_desc(self.class).map_or_else(|| format!("Class {:04}", self.class), str::to_owned)
+        class_desc(self.class).map_or_else(|| format!("Class {:04x}", self.class), str::to_owned)
     }
 }
 
@@ -113,17 +113,24 @@ fn print_bar(mon: &mut Session, bar: &BarInfo) {
     out!(mon, "{kind} memory at 0x{first:08x} [0x{last:08x}].\n");
 }
 
-/// The line of `info qtree` about `device`'s bus, where its bus has one.
-pub(crate) fn qtree_line(device: &Arc<dyn Object>) -> Option<String> {
+/// The lines of `info qtree` about `device`'s bus, where its bus has some.
+pub(crate) fn qtree_lines(device: &Arc<dyn Object>) -> Option<Vec<String>> {
     let function = device.cast::<PciDevice>()?;
     let identity = Identity::of(function);
     let bus = function.parent_bus()?;
     let number = bus.cast::<PciBus>()?.number();
     let ((vendor, id), (sub_vendor, sub_id)) = (identity.id, identity.subsystem);
-    Some(format!(
+    let mut lines = vec![format!(
         "class {}, addr {number:02x}:{:02x}.{:x}, pci id {vendor:04x}:{id:04x} (sub {sub_vendor:04x}:{sub_id:04x})",
         identity.class_name(),
         function.devfn() >> 3,
         function.devfn() & 7,
-    ))
+    )];
+    lines.extend(function.bars().iter().map(|bar| {
+        let kind = if bar.kind == BarKind::Io { "i/o" } else { "mem" };
+        let first = bar.address.unwrap_or(u64::MAX);
+        let last = first.wrapping_add(bar.size).wrapping_sub(1);
+        format!("bar {}: {kind} at {first:#x} [{last:#x}]", bar.number)
+    }));
+    Some(lines)
 }

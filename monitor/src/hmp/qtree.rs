@@ -7,7 +7,7 @@ use hw_core::sysbus::sysbus_get_default;
 use hw_core::{Bus, Device, SysBusDevice};
 use hw_pci::PciDevice;
 use memory::get_system_memory;
-use qom::{Object, PropertyInfo, Value};
+use qom::{Class, Object, PropertyInfo, Value};
 
 use super::args::Args;
 use super::session::{Session, out};
@@ -40,8 +40,12 @@ fn print_device(mon: &mut Session, object: &Arc<dyn Object>, indent: usize) {
     for (name, pins) in device.gpio_outs() {
         out!(mon, "{:indent$}gpio-out \"{name}\" {}\n", "", pins.len());
     }
-    for property in object.class().properties() {
-        if property.set.is_some() && !INTERNAL.contains(&property.name.as_str()) {
+    // What a virtio device shows, its function on the PCI bus only passes on.
+    let behind = object.child("virtio-backend");
+    let passed_on =
+        |name: &str| behind.as_ref().is_some_and(|behind| behind.class().property(name).is_some());
+    for property in object.class().ancestry().flat_map(Class::own_properties) {
+        if is_setting(property) && !passed_on(&property.name) {
             let value = value_of(object, property);
             out!(mon, "{:indent$}{} = {value}\n", "", property.name);
         }
@@ -52,12 +56,19 @@ fn print_device(mon: &mut Session, object: &Arc<dyn Object>, indent: usize) {
             out!(mon, "{:indent$}mmio {:016x}/{:016x}\n", "", region.address(), region.size());
         }
     }
-    if let Some(line) = pci::qtree_line(object) {
+    for line in pci::qtree_lines(object).into_iter().flatten() {
         out!(mon, "{:indent$}{line}\n", "");
     }
     for bus in device.child_buses().iter().rev() {
         print_bus(mon, bus, indent);
     }
+}
+
+/// Whether it is one of those that a device's type declares, which have a default or lead to another object
+/// (`qdev_print_props`).
+fn is_setting(property: &PropertyInfo) -> bool {
+    let declared = property.default.is_some() || property.type_name.starts_with("link<");
+    declared && property.set.is_some() && !INTERNAL.contains(&property.name.as_str())
 }
 
 fn value_of(object: &Arc<dyn Object>, property: &PropertyInfo) -> String {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use accel_kvm::kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
+use accel_kvm::kvm_bindings::{Msrs, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs};
 use accel_kvm::kvm_ioctls::VcpuFd;
 use accel_kvm::{KvmArchCpu, with_current_vcpu};
 use hw_core::cpu::cpu_list;
@@ -32,6 +32,8 @@ pub(crate) mod spec {
     pub const CR4_LA57: u64 = 1 << 12;
     /// EFER: long mode.
     pub const EFER_LMA: u64 = 1 << 10;
+    /// The MSR whose value `swapgs` gives GS.
+    pub const MSR_KERNEL_GS_BASE: u32 = 0xc000_0102;
 }
 
 /// Calls `work` with KVM's vCPU of `cpu`, which has by then what was changed outside the guest
@@ -49,19 +51,31 @@ fn with_vcpu<R: Send + 'static>(
     })??
 }
 
-fn get_registers(cpu: &Arc<dyn Object>) -> Option<(kvm_regs, kvm_sregs)> {
+/// The registers of `cpu`; none where the accelerator has none.
+pub(crate) fn registers(cpu: &Arc<dyn Object>) -> Option<(kvm_regs, kvm_sregs)> {
     let this = cpu.clone();
     on_cpu(cpu, move || target_i386::registers(this.cast()?))?
 }
 
 /// The control registers of `cpu`; none where the accelerator has none.
 pub(crate) fn system_registers(cpu: &Arc<dyn Object>) -> Option<kvm_sregs> {
-    get_registers(cpu).map(|(_, sregs)| sregs)
+    registers(cpu).map(|(_, sregs)| sregs)
+}
+
+/// The base of GS that the guest's kernel has, while a program runs.
+pub(crate) fn kernel_gs_base(cpu: &Arc<dyn Object>) -> Option<u64> {
+    let entry = kvm_msr_entry { index: spec::MSR_KERNEL_GS_BASE, ..Default::default() };
+    let read = move |vcpu: &mut VcpuFd| {
+        let mut msrs = Msrs::from_entries(&[entry]).ok()?;
+        let count = vcpu.get_msrs(&mut msrs).unwrap_or_default();
+        msrs.as_slice().first().filter(|_| count == 1).map(|msr| msr.data)
+    };
+    with_vcpu(cpu, read)?
 }
 
 /// The value of a register by the name that expressions have it by.
 pub(crate) fn register(cpu: &Arc<dyn Object>, name: &str) -> Option<u64> {
-    let (regs, sregs) = get_registers(cpu)?;
+    let (regs, sregs) = registers(cpu)?;
     Some(match name {
         "eax" => regs.rax,
         "ecx" => regs.rcx,

@@ -216,16 +216,21 @@ fn is_64bit_code(sregs: &kvm_sregs) -> bool {
     sregs.cs.l != 0 && sregs.efer & EFER_LMA != 0
 }
 
-fn dump_segment(out: &mut String, name: &str, segment: &kvm_segment, sregs: &kvm_sregs) -> std::fmt::Result {
-    let s = segment;
-    let flags = u32::from(s.type_) << 8
+/// The second word of a segment's descriptor, without parts of its address (QEMU's `SegmentCache::flags`).
+pub fn segment_flags(s: &kvm_segment) -> u32 {
+    u32::from(s.type_) << 8
         | u32::from(s.s) << 12
         | u32::from(s.dpl) << 13
         | u32::from(s.present) << 15
         | u32::from(s.avl) << 20
         | u32::from(s.l) << 21
         | u32::from(s.db) << 22
-        | u32::from(s.g) << 23;
+        | u32::from(s.g) << 23
+}
+
+fn dump_segment(out: &mut String, name: &str, segment: &kvm_segment, sregs: &kvm_sregs) -> std::fmt::Result {
+    let s = segment;
+    let flags = segment_flags(s);
     let width = if is_64bit_code(sregs) { 16 } else { 8 };
     write!(out, "{name:<3}={:04x} {:0width$x} {:08x} {flags:08x}", s.selector, s.base, s.limit)?;
     if sregs.cr0 & CR0_PE == 0 || s.present == 0 {

@@ -32,6 +32,7 @@ use crate::msrs::{self, Available};
 use crate::reset::{MpState, Registers};
 
 pub use cpu_pm::enable_cpu_pm;
+pub use dump::segment_flags;
 pub(crate) use host::host;
 pub(crate) use user_irq::UserIrq;
 
