@@ -117,8 +117,8 @@ fn devices_buses_memory_and_cpus_can_be_looked_at() {
          PCI subsystem 1af4:1100\n      id \"\"\n"
     );
     let tree = command(&mut stream, "info qtree");
-    let host = "bus: main-system-bus\n  type System\n  dev: test-pcihost, id \"\"\n    fast = true\n    \
-        lanes = 5 (0x5)\n    mmio 00000000fe000000/0000000000001000\n    bus: pci.0\n      type PCI\n      \
+    let host = "bus: main-system-bus\n  type System\n  dev: test-pcihost, id \"\"\n    lanes = 5 (0x5)\n    \
+        fast = true\n    mmio 00000000fe000000/0000000000001000\n    bus: pci.0\n      type PCI\n      \
         dev: test-pci, id \"\"\n";
     assert!(tree.starts_with(host), "{tree}");
     assert!(tree.contains("\n        addr = 03.0\n"), "{tree}");

@@ -155,7 +155,7 @@ pub(super) fn clip(mappings: &[Mapping], blocks: &[Block]) -> Vec<Mapping> {
 
 #[cfg(test)]
 mod tests {
-    use memory::{AddressSpace, MemoryRegion};
+    use memory::{AddressSpace, MemTxResult, MemoryRegion};
 
     use super::*;
 
@@ -191,7 +191,7 @@ mod tests {
         let some = filter(&all, 0xb000, 0xf6000);
         assert_eq!(places(&some), [(0xb000, 0x1000), (0x10_0000, 0x1000)]);
         assert!(filter(&all, 0xc000, 0x1000).is_empty());
-        space.write(0xb004, b"here");
+        assert_eq!(space.write(0xb004, b"here"), MemTxResult::Ok);
         let mut bytes = [0; 4];
         some[0].copy_to(4, &mut bytes);
         assert_eq!(&bytes, b"here");
