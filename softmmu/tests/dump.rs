@@ -5,8 +5,6 @@ mod common;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::thread;
-use std::time::Duration;
 
 use common::{guest, wait_until};
 use libqtest::QTest;
@@ -36,6 +34,18 @@ fn dump(vm: &mut QTest, file: &Path, mut more: Value) -> Value {
         more["paging"] = false.into();
     }
     command(vm, "dump-guest-memory", more)
+}
+
+/// Waits until the guest is past its start.
+fn run_to_long_mode(vm: &mut QTest) {
+    const LMA: u64 = 1 << 10;
+    wait_until("long mode", || {
+        let line = json!({ "command-line": "info registers" });
+        let answer = command(vm, "human-monitor-command", line);
+        let text = answer["return"].as_str().unwrap_or_default();
+        let efer = text.split("EFER=").nth(1).and_then(|rest| rest.get(..16));
+        efer.and_then(|digits| u64::from_str_radix(digits, 16).ok()).is_some_and(|efer| efer & LMA != 0)
+    });
 }
 
 fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
@@ -73,7 +83,7 @@ fn a_dump_has_all_memory_and_the_guest_goes_on() {
     assert_eq!(command(&mut vm, "query-dump", json!({}))["return"]["status"], "none");
     let formats = command(&mut vm, "query-dump-guest-memory-capability", json!({}));
     assert_eq!(formats["return"]["formats"], json!(["elf"]));
-    thread::sleep(Duration::from_millis(20));
+    run_to_long_mode(&mut vm);
     assert_eq!(dump(&mut vm, &file, json!({}))["return"], json!({}));
     let names: Vec<_> = vm.take_events().iter().map(|e| e["event"].clone()).collect();
     assert_eq!(names, ["STOP", "DUMP_COMPLETED", "RESUME"]);
@@ -104,7 +114,7 @@ fn a_dump_has_all_memory_and_the_guest_goes_on() {
 fn a_range_and_the_guests_own_addresses() {
     let (mut vm, folder) = start(&[]);
     let file = folder.path().join("core");
-    thread::sleep(Duration::from_millis(20));
+    run_to_long_mode(&mut vm);
     let range = json!({ "begin": 0x10_0000, "length": 0x2000 });
     assert_eq!(dump(&mut vm, &file, range)["return"], json!({}));
     let core = fs::read(&file).expect("the dump");
@@ -134,7 +144,7 @@ fn gdb(core: &Path, commands: &[&str]) -> String {
 fn debians_gdb_reads_it() {
     let (mut vm, folder) = start(&["-smp", "2"]);
     let file = folder.path().join("core");
-    thread::sleep(Duration::from_millis(100));
+    run_to_long_mode(&mut vm);
     command(&mut vm, "stop", json!({}));
     vm.memwrite(0x90_0000, &0x1234_5678_u32.to_le_bytes());
     assert_eq!(dump(&mut vm, &file, json!({}))["return"], json!({}));
