@@ -271,9 +271,16 @@ impl PciBus {
             *count = if level { *count + 1 } else { count.saturating_sub(1) };
             *count == u32::from(level)
         };
-        if changed {
-            controller.set_irq(input, level);
+        // Another thread may change the input meanwhile, and its word may come first: the last one counts.
+        let mut told = !level;
+        while changed && told != self.is_raised(input) {
+            told = !told;
+            controller.set_irq(input, told);
         }
+    }
+
+    fn is_raised(&self, input: usize) -> bool {
+        self.lines.lock().count.get(input).is_some_and(|count| *count != 0)
     }
 
     /// A guest's read of configuration space; all ones where nothing sits.

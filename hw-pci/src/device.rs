@@ -477,7 +477,7 @@ impl PciDevice {
     /// Sets the level of an interrupt pin (0 for INTA#).
     pub fn set_irq(&self, pin: u8, level: bool) {
         let bit = 1u8 << (pin & 3);
-        let disabled = {
+        {
             let mut state = self.irq_state.lock();
             if (*state & bit != 0) == level {
                 return;
@@ -486,21 +486,32 @@ impl PciDevice {
             let mut config = self.config.lock();
             let status = config.u16(STATUS) & !STATUS_INTERRUPT;
             config.set_u16(STATUS, if *state != 0 { status | STATUS_INTERRUPT } else { status });
-            config.u16(COMMAND) & COMMAND_INTX_DISABLE != 0
-        };
-        if !disabled && let Some(bus) = self.bus::<PciBus>() {
-            bus.change_irq(self.devfn(), pin, level);
         }
+        self.drive_pin(pin);
     }
 
     /// Levels as the bus shall see them after INTx was enabled or disabled.
     fn update_irq_disabled(&self) {
+        (0..4).for_each(|pin| self.drive_pin(pin));
+    }
+
+    /// Tells the bus the pin's level, until that is the last one: another thread may have changed it meanwhile, and
+    /// its word may have come first.
+    fn drive_pin(&self, pin: u8) {
         let Some(bus) = self.bus::<PciBus>() else { return };
-        let disabled = self.config.lock().u16(COMMAND) & COMMAND_INTX_DISABLE != 0;
-        let state = *self.irq_state.lock();
-        for pin in (0..4).filter(|pin| state & 1 << pin != 0) {
-            bus.change_irq(self.devfn(), pin, !disabled);
+        loop {
+            let level = self.drives(pin);
+            bus.change_irq(self.devfn(), pin, level);
+            if self.drives(pin) == level {
+                return;
+            }
         }
+    }
+
+    /// Whether the pin is raised and INTx is not disabled.
+    fn drives(&self, pin: u8) -> bool {
+        let raised = *self.irq_state.lock() & 1 << (pin & 3) != 0;
+        raised && self.config.lock().u16(COMMAND) & COMMAND_INTX_DISABLE == 0
     }
 }
 

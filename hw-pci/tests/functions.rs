@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 
 use common::{Inputs, Setup, TestPci};
 use hw_core::qdev_unparent;
@@ -196,6 +196,31 @@ fn an_input_is_high_while_any_device_on_it_is() {
     // Two pins of one device that lead to one input count, too.
     other.pci().set_irq(3, true);
     assert_eq!(inputs.take(), [(1, true)]);
+}
+
+#[test]
+fn the_last_level_is_right_however_threads_interleave() {
+    let setup = Setup::new();
+    let inputs = Arc::new(Inputs::default());
+    setup.pci().set_irq_controller(inputs.clone());
+    let (slot, other) = (setup.at(1), setup.at(5));
+    let mut at_input = false;
+    for _ in 0..2000 {
+        let start = Barrier::new(3);
+        std::thread::scope(|scope| {
+            for (slot, level) in [(&slot, true), (&slot, false), (&other, false)] {
+                let start = &start;
+                scope.spawn(move || {
+                    start.wait();
+                    slot.pci().set_irq(0, level);
+                });
+            }
+        });
+        at_input = inputs.take().last().map_or(at_input, |(_, level)| *level);
+        assert_eq!(at_input, slot.read(STATUS, 2) & u32::from(STATUS_INTERRUPT) != 0);
+        other.pci().set_irq(0, true);
+        at_input = inputs.take().last().map_or(at_input, |(_, level)| *level);
+    }
 }
 
 #[test]
