@@ -9,7 +9,7 @@ use std::time::Duration;
 use block::pool::ThreadPool;
 use block::throttle_group::ThrottleGroup;
 use hw_core::{DeviceCategory, DeviceClass, DeviceImpl};
-use hw_virtio::pci::VirtioPciType;
+use hw_virtio::pci::{Variants, VirtioPciType};
 use hw_virtio::spec::{id, pci::DEVICE_ID_P9};
 use hw_virtio::{QueueWork, VirtIODevice, VirtQueue, VirtQueueElement, VirtioDeviceImpl};
 use parking_lot::{Condvar, Mutex};
@@ -60,7 +60,7 @@ fn register_pci() {
         device_id: DEVICE_ID_P9,
         class_id: CLASS,
         category: DeviceCategory::Storage,
-        variants: true,
+        variants: Variants::All,
         ioeventfd: Some(true),
         vectors: Some(2),
         has_class: false,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hw_core::boot_order::add_bootindex_property;
 use hw_core::{CharProperty, DeviceCategory, DeviceClass, DeviceImpl};
 use hw_pci::spec::CLASS_STORAGE_SCSI;
-use hw_virtio::pci::{VECTORS_UNSPECIFIED, VirtioPciType, optimal_num_queues};
+use hw_virtio::pci::{VECTORS_UNSPECIFIED, Variants, VirtioPciType, optimal_num_queues};
 use hw_virtio::spec::{QUEUE_MAX, QUEUE_SIZE_MAX, Status, id, pci::DEVICE_ID_BLOCK};
 use hw_virtio::vhost::{ITS_FEATURES, VhostRemote};
 use hw_virtio::{VirtIODevice, VirtQueue, VirtioDeviceImpl};
@@ -71,7 +71,7 @@ fn register_pci() {
         device_id: DEVICE_ID_BLOCK,
         class_id: CLASS_STORAGE_SCSI,
         category: DeviceCategory::Storage,
-        variants: true,
+        variants: Variants::All,
         ioeventfd: Some(true),
         vectors: Some(VECTORS_UNSPECIFIED),
         has_class: true,

@@ -15,7 +15,7 @@ use block::backend::{BlockDevice, BlockErrorAction, BlockdevOnError, Request};
 use hw_core::boot_order::add_bootindex_property;
 use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, DriveProperty};
 use hw_pci::spec::CLASS_STORAGE_SCSI;
-use hw_virtio::pci::{VECTORS_UNSPECIFIED, VirtioPciType, optimal_num_queues};
+use hw_virtio::pci::{VECTORS_UNSPECIFIED, Variants, VirtioPciType, optimal_num_queues};
 use hw_virtio::spec::{Status, feature, id, pci::DEVICE_ID_BLOCK};
 use hw_virtio::{VirtIODevice, VirtQueue, VirtioDeviceClass, VirtioDeviceImpl};
 use parking_lot::Mutex;
@@ -132,7 +132,7 @@ fn register_pci() {
         device_id: DEVICE_ID_BLOCK,
         class_id: CLASS_STORAGE_SCSI,
         category: DeviceCategory::Storage,
-        variants: true,
+        variants: Variants::All,
         ioeventfd: Some(true),
         vectors: Some(VECTORS_UNSPECIFIED),
         has_class: true,

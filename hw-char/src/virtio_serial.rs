@@ -6,7 +6,8 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use hw_core::{Bus, DeviceCategory, DeviceClass, DeviceImpl, HotplugHandler, qbus_new};
-use hw_virtio::pci::{VirtIOPciProxy, VirtioPciType};
+use hw_pci::spec::CLASS_COMMUNICATION_OTHER;
+use hw_virtio::pci::{Variants, VirtIOPciProxy, VirtioPciType};
 use hw_virtio::spec::{QUEUE_MAX, Status, id, pci::DEVICE_ID_CONSOLE};
 use hw_virtio::{VirtIODevice, VirtQueue, VirtioDeviceImpl};
 use parking_lot::Mutex;
@@ -40,7 +41,6 @@ pub(crate) mod spec {
     pub const CONTROL_RX: u16 = 2;
     pub const CONTROL_TX: u16 = 3;
     /// PCI classes: other communication controller; other display, of old; none.
-    pub const CLASS_COMMUNICATION_OTHER: u16 = 0x0780;
     pub const CLASSES: [u32; 3] = [0x0780, 0x0380, 0x00ff];
 }
 use spec::*;
@@ -90,7 +90,7 @@ fn register_pci() {
         device_id: DEVICE_ID_CONSOLE,
         class_id: CLASS_COMMUNICATION_OTHER,
         category: DeviceCategory::Input,
-        variants: true,
+        variants: Variants::All,
         ioeventfd: Some(true),
         vectors: Some(2),
         has_class: true,

@@ -5,7 +5,7 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use hw_core::{DeviceCategory, DeviceClass, DeviceImpl};
-use hw_virtio::pci::VirtioPciType;
+use hw_virtio::pci::{Variants, VirtioPciType};
 use hw_virtio::spec::{Status, id};
 use hw_virtio::{VirtIODevice, VirtQueue, VirtioDeviceImpl};
 use parking_lot::Mutex;
@@ -122,7 +122,7 @@ fn register_types() {
             device_id: 0,
             class_id,
             category: DeviceCategory::Input,
-            variants: false,
+            variants: Variants::None,
             ioeventfd: None,
             vectors: Some(2),
             has_class: false,

@@ -189,6 +189,8 @@ pub const BAR_PREFETCH: u32 = 1 << 3;
 pub const CLASS_OTHERS: u16 = 0x00ff;
 /// Base class network, Ethernet.
 pub const CLASS_NETWORK_ETHERNET: u16 = 0x0200;
+/// Base class communication, of another kind.
+pub const CLASS_COMMUNICATION_OTHER: u16 = 0x0780;
 /// SCSI controller, which QEMU's virtio disks say they are.
 pub const CLASS_STORAGE_SCSI: u16 = 0x0100;
 /// Mass storage of another kind.

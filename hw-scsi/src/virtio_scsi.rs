@@ -14,7 +14,7 @@ use backends::IoThread;
 use hw_core::reset::cold_reset;
 use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, HotplugHandler, VmState, vmstate};
 use hw_pci::spec::CLASS_STORAGE_SCSI;
-use hw_virtio::pci::{VECTORS_UNSPECIFIED, VirtIOPciProxy, VirtioPciType, optimal_num_queues};
+use hw_virtio::pci::{VECTORS_UNSPECIFIED, Variants, VirtIOPciProxy, VirtioPciType, optimal_num_queues};
 use hw_virtio::spec::{QUEUE_MAX, QUEUE_SIZE_MAX, Status, id, pci::DEVICE_ID_SCSI};
 use hw_virtio::{QueueWork, VirtIODevice, VirtQueue, VirtioDeviceImpl};
 use parking_lot::Mutex;
@@ -86,7 +86,7 @@ fn register_pci() {
         device_id: DEVICE_ID_SCSI,
         class_id: CLASS_STORAGE_SCSI,
         category: DeviceCategory::Storage,
-        variants: true,
+        variants: Variants::All,
         ioeventfd: Some(true),
         vectors: Some(VECTORS_UNSPECIFIED),
         has_class: false,

@@ -5,19 +5,20 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
+use backends::IoThread;
 use hw_core::balloon::{BalloonHandler, add_balloon_handler, remove_balloon_handler};
 use hw_core::machine::current_machine;
 use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, Machine, VmState, vmstate};
 use hw_pci::spec::CLASS_OTHERS;
 use parking_lot::Mutex;
 use qapi::{QapiEvent, QapiType};
-use qom::{Class, Object, Property, PropertyInfo, PropertyType, Result, Value, bail};
+use qom::{Class, Link, Object, Property, PropertyInfo, PropertyType, Result, Value, bail};
 use serde::{Deserialize, Serialize};
 use util::clock::{ClockType, now_ns};
 use util::timer::Timer;
 
-use crate::pci::VirtioPciType;
-use crate::spec::{id, pci::DEVICE_ID_BALLOON};
+use crate::pci::{Variants, VirtioPciType};
+use crate::spec::{QUEUE_SIZE_MAX, id, pci::DEVICE_ID_BALLOON};
 use crate::{VirtIODevice, VirtQueue, VirtQueueElement, VirtioDeviceImpl};
 
 /// Numbers of the specification.
@@ -26,6 +27,8 @@ mod spec {
     pub const F_STATS_VQ: u64 = 1 << 1;
     /// The guest takes pages back when it runs out of memory.
     pub const F_DEFLATE_ON_OOM: u64 = 1 << 2;
+    /// The guest tells which pages are free while the machine migrates.
+    pub const F_FREE_PAGE_HINT: u64 = 1 << 3;
     /// The guest says what it fills free pages with.
     pub const F_PAGE_POISON: u64 = 1 << 4;
     /// The guest reports free pages.
@@ -37,16 +40,20 @@ mod spec {
     pub const ACTUAL: usize = 4;
     /// What the guest fills free pages with.
     pub const POISON_VAL: usize = 12;
-    /// Bytes of the configuration without hints and poison, and with all.
+    /// Bytes of a request's number, by which the guest begins and ends to tell of free pages.
+    pub const HINT_ID_SIZE: usize = 4;
+    /// Bytes of the configuration without hints and poison, with hints, and with all.
     pub const CONFIG_SIZE_SHORT: usize = 8;
+    pub const CONFIG_SIZE_HINTS: usize = 12;
     pub const CONFIG_SIZE: usize = 16;
     /// Bytes of a statistic: a tag of 16 bits, a value of 64.
     pub const STAT_SIZE: usize = 10;
 }
 use spec::*;
 
-/// Entries of queues, and of the one for reports.
+/// Entries of queues, of the one for hints and of the one for reports.
 const QUEUE_SIZE: u16 = 128;
+const HINT_QUEUE_SIZE: u16 = QUEUE_SIZE_MAX;
 const REPORTING_QUEUE_SIZE: u16 = 32;
 /// How many pages one element may name; the rest is not looked at. Drivers send 256.
 const MAX_PFNS: u64 = 64 << 10;
@@ -96,8 +103,13 @@ pub struct VirtIOBalloon {
     free_page_reporting: Property<bool>,
     #[property(name = "qemu-4-0-config-size")]
     long_config: Property<bool>,
+    /// The I/O thread that takes what the guest tells of free pages
+    #[property]
+    iothread: Property<Link<IoThread>>,
     state: Mutex<State>,
     stats_timer: OnceLock<Timer>,
+    thread: OnceLock<Arc<dyn Object>>,
+    hint_queue: OnceLock<Arc<VirtQueue>>,
 }
 qom::type_init!(VirtIOBalloon);
 qom::type_init!(fn register_pci);
@@ -145,7 +157,7 @@ fn register_pci() {
         device_id: DEVICE_ID_BALLOON,
         class_id: CLASS_OTHERS,
         category: DeviceCategory::Misc,
-        variants: true,
+        variants: Variants::All,
         ioeventfd: None,
         vectors: None,
         has_class: false,
@@ -272,6 +284,44 @@ impl VirtIOBalloon {
         }
     }
 
+    /// The guest tells of a page that is free. Nobody has asked: that is what a migration does.
+    fn take_hint(&self, element: &VirtQueueElement) {
+        let is_id = element.readable_len() > 0;
+        if is_id && element.readable_len() < HINT_ID_SIZE as u64 {
+            self.set_broken("received an incorrect cmd id");
+        }
+    }
+
+    /// The queue for hints, which has a thread of its own (`free-page-hint=on`).
+    fn add_hint_queue(&self) -> Result<()> {
+        let Some(object) = self.iothread.get().object() else {
+            bail!("'free-page-hint' requires 'iothread' to be set");
+        };
+        let queue = self.add_queue(HINT_QUEUE_SIZE)?;
+        if let Some(thread) = object.cast::<IoThread>()
+            && let Some(event_loop) = thread.event_loop()
+        {
+            queue.set_event_loop(&event_loop);
+            thread.used(1);
+            let _ = self.thread.set(object.clone());
+        }
+        let _ = self.hint_queue.set(queue);
+        Ok(())
+    }
+
+    fn add_queues(&self) -> Result<()> {
+        for _ in 0..3 {
+            self.add_queue(QUEUE_SIZE)?;
+        }
+        if self.free_page_hint.get() {
+            self.add_hint_queue()?;
+        }
+        if self.free_page_reporting.get() {
+            self.add_queue(REPORTING_QUEUE_SIZE)?;
+        }
+        Ok(())
+    }
+
     /// The guest reports free pages, which it may use again without a word.
     fn report(&self, element: &VirtQueueElement) {
         // What is given back reads as zero, which is not what the guest filled it with.
@@ -299,24 +349,23 @@ impl BalloonHandler for Handler {
 
 impl DeviceImpl for VirtIOBalloon {
     fn realize(self: &Arc<Self>) -> Result<()> {
-        if self.free_page_hint.get() {
-            bail!("free-page-hint=on is not supported yet");
-        }
-        let long = self.page_poison.get() || self.long_config.get();
-        self.init(id::BALLOON, if long { CONFIG_SIZE } else { CONFIG_SIZE_SHORT });
-        for _ in 0..3 {
-            self.add_queue(QUEUE_SIZE)?;
-        }
-        if self.free_page_reporting.get() {
-            self.add_queue(REPORTING_QUEUE_SIZE)?;
-        }
+        let config_len = match (self.page_poison.get() || self.long_config.get(), self.free_page_hint.get()) {
+            (true, _) => CONFIG_SIZE,
+            (_, true) => CONFIG_SIZE_HINTS,
+            _ => CONFIG_SIZE_SHORT,
+        };
+        self.init(id::BALLOON, config_len);
         self.state.lock().stats = [UNKNOWN; STAT_NAMES.len()];
-        add_balloon_handler(Arc::new(Handler(Arc::downgrade(self))))
+        add_balloon_handler(Arc::new(Handler(Arc::downgrade(self))))?;
+        self.add_queues().inspect_err(|_| remove_balloon_handler())
     }
 
     fn unrealize(self: &Arc<Self>) {
         if let Some(timer) = self.stats_timer.get() {
             timer.del();
+        }
+        if let Some(thread) = self.thread.get().and_then(|object| object.cast::<IoThread>()) {
+            thread.used(-1);
         }
         remove_balloon_handler();
     }
@@ -331,9 +380,11 @@ impl VirtioDeviceImpl for VirtIOBalloon {
             self.receive_stats(queue);
             return;
         }
+        let is_hint_queue = self.hint_queue.get().is_some_and(|hints| Arc::ptr_eq(hints, queue));
         for _ in 0..BATCH {
             let Some(element) = queue.pop() else { return };
             match queue.index() {
+                _ if is_hint_queue => self.take_hint(&element),
                 0 => Self::inflate(&element),
                 // The guest uses pages again that it gave: there is nothing to do before it does.
                 1 => {}
@@ -348,6 +399,7 @@ impl VirtioDeviceImpl for VirtIOBalloon {
     fn features(&self, offered: u64) -> Result<u64> {
         let chosen = [
             (&self.deflate_on_oom, F_DEFLATE_ON_OOM),
+            (&self.free_page_hint, F_FREE_PAGE_HINT),
             (&self.page_poison, F_PAGE_POISON),
             (&self.free_page_reporting, F_PAGE_REPORTING),
         ];

@@ -20,6 +20,7 @@ mod shared;
 pub mod spec;
 pub mod vhost;
 pub mod vhost_user_fs;
+pub mod vhost_vsock;
 mod work;
 
 pub use bus::{VirtioBus, VirtioPciBus, VirtioTransport};

@@ -12,7 +12,7 @@ use qom::{Class, Link, Object, Property, Result, UserCreatable, bail, object_new
 use util::clock::{ClockType, now_ns};
 use util::timer::Timer;
 
-use crate::pci::{VECTORS_UNSPECIFIED, VirtioPciType};
+use crate::pci::{VECTORS_UNSPECIFIED, Variants, VirtioPciType};
 use crate::spec::{Status, id, pci::DEVICE_ID_RNG};
 use crate::{VirtIODevice, VirtQueue, VirtQueueElement, VirtioDeviceImpl};
 
@@ -55,7 +55,7 @@ fn register_pci() {
         device_id: DEVICE_ID_RNG,
         class_id: CLASS_OTHERS,
         category: DeviceCategory::Misc,
-        variants: true,
+        variants: Variants::All,
         ioeventfd: Some(true),
         vectors: Some(VECTORS_UNSPECIFIED),
         has_class: false,

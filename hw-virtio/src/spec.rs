@@ -101,6 +101,8 @@ pub mod pci {
     pub const DEVICE_ID_RNG: u16 = 0x1005;
     /// 9P transport.
     pub const DEVICE_ID_P9: u16 = 0x1009;
+    /// Socket device.
+    pub const DEVICE_ID_VSOCK: u16 = 0x1012;
 
     /// Capability types (section 4.1.4).
     pub const CAP_COMMON: u8 = 1;

@@ -9,7 +9,7 @@ use hw_core::{CharProperty, DeviceCategory, DeviceClass, DeviceImpl};
 use hw_pci::spec::CLASS_STORAGE_OTHER;
 use qom::{Class, Object, Property, PropertyType, Result, bail};
 
-use crate::pci::{VECTORS_UNSPECIFIED, VirtioPciType};
+use crate::pci::{VECTORS_UNSPECIFIED, Variants, VirtioPciType};
 use crate::queue::VirtQueue;
 use crate::spec::{QUEUE_MAX, QUEUE_SIZE_MAX, Status, id};
 use crate::vhost::{ITS_FEATURES, VhostRemote};
@@ -52,7 +52,7 @@ fn register_pci() {
         device_id: 0,
         class_id: CLASS_STORAGE_OTHER,
         category: DeviceCategory::Storage,
-        variants: false,
+        variants: Variants::None,
         ioeventfd: Some(true),
         vectors: Some(VECTORS_UNSPECIFIED),
         has_class: false,

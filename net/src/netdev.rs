@@ -378,13 +378,7 @@ pub fn net_check_clients(is_test: bool) -> Vec<String> {
 /// # Errors
 /// When there is none.
 pub(crate) fn fd_param(text: &str) -> Result<OwnedFd> {
-    let is_number = text.starts_with(|c: char| c.is_ascii_digit());
-    if !is_number && let Some(taken) = util::fdset::take_named(text) {
-        return taken.map_err(Error::new);
-    }
-    let Ok(number) = text.parse() else { bail!("Invalid file descriptor number '{text}'") };
-    util::sockets::duplicate_fd(number)
-        .map_err(|error| Error::new(format!("fd {text}: {}", util::log::OsError(error))))
+    util::fdset::fd_param(text).map_err(Error::new)
 }
 
 fn netdev_add_checked(netdev: &Netdev) -> Result<()> {

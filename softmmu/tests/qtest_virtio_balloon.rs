@@ -7,6 +7,7 @@ use serde_json::json;
 
 const BALLOON: PciFunction = PciFunction(4 << 3);
 const STATS_VQ: u64 = 1 << 1;
+const FREE_PAGE_HINT: u64 = 1 << 3;
 const PAGE_POISON: u64 = 1 << 4;
 const QUEUES: u64 = 0x10_0000;
 const BUFFER: u64 = 0x30_0000;
@@ -129,6 +130,48 @@ fn free_pages_go_unless_the_guest_needs_what_they_hold() {
         assert_eq!(vm.memread(PAGES, 4096), [expected; 4096]);
         assert_eq!(vm.memread(PAGES + 4096, 4096), [0xaa; 4096]);
     }
+}
+
+#[test]
+fn a_guest_may_tell_of_free_pages_and_is_not_asked_to() {
+    let program = QTest::builder(env!("CARGO_BIN_EXE_softmmu")).with_qmp();
+    let device = "virtio-balloon-pci,addr=4,free-page-hint=on,free-page-reporting=on,iothread=io0";
+    let mut vm =
+        program.args(["-nodefaults", "-m", "128M", "-object", "iothread,id=io0", "-device", device]).start();
+    let (device, mut queues) = driven(&mut vm, FREE_PAGE_HINT, 5);
+    // The request's number: the guest is to stop.
+    assert_eq!(vm.readl(device.device + 8), 0);
+    vm.memset(PAGES, 0xaa, 4096);
+    vm.writel(BUFFER, 0x8000_0000);
+    queues[3].add(&mut vm, &[(BUFFER, 4, false)]);
+    queues[3].add(&mut vm, &[(PAGES, 4096, true)]);
+    queues[3].kick(&mut vm);
+    for _ in 0..2 {
+        queues[3].wait_used(&mut vm);
+    }
+    assert_eq!(vm.memread(PAGES, 4096), [0xaa; 4096], "they are the guest's");
+    queues[4].add(&mut vm, &[(PAGES, 4096, true)]);
+    queues[4].kick(&mut vm);
+    queues[4].wait_used(&mut vm);
+    assert_eq!(vm.memread(PAGES, 4096), [0; 4096], "the next queue is for reports");
+    queues[3].add(&mut vm, &[(BUFFER, 3, false)]);
+    queues[3].kick(&mut vm);
+    while vm.readb(device.common + common::STATUS) & NEEDS_RESET == 0 {}
+    let refused =
+        "{'execute': 'device_add', 'arguments': {'driver': 'virtio-balloon-pci', 'free-page-hint': true}}";
+    assert_eq!(vm.qmp_raw(refused)["error"]["desc"], "Only one balloon device is supported");
+}
+
+#[test]
+fn hints_need_a_thread() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_softmmu"))
+        .args(["-accel", "qtest", "-display", "none", "-nodefaults"])
+        .args(["-device", "virtio-balloon-pci,free-page-hint=on"])
+        .output()
+        .expect("the program runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("'free-page-hint' requires 'iothread' to be set"), "{error}");
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]

@@ -57,6 +57,20 @@ pub fn take_named(name: &str) -> Option<Result<OwnedFd, String>> {
     NAMED.get().and_then(|take| take(name))
 }
 
+/// The descriptor that `text` names: its number, of which a copy is given, or the name under which the monitor's client
+/// whose command is carried out has passed it (`monitor_fd_param`).
+///
+/// # Errors
+/// For the user, when there is none.
+pub fn fd_param(text: &str) -> Result<OwnedFd, String> {
+    let is_number = text.starts_with(|c: char| c.is_ascii_digit());
+    if !is_number && let Some(taken) = take_named(text) {
+        return taken;
+    }
+    let Ok(number) = text.parse() else { return Err(format!("Invalid file descriptor number '{text}'")) };
+    crate::sockets::duplicate_fd(number).map_err(|error| format!("fd {text}: {}", crate::log::OsError(error)))
+}
+
 /// Adds a descriptor to set `id`, or to a new one; gives the set's number and the descriptor's
 /// (`monitor_fdset_add_fd`).
 pub fn add(fd: OwnedFd, id: Option<i64>, opaque: Option<String>) -> (i64, i64) {

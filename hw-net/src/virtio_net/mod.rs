@@ -18,7 +18,7 @@ use std::sync::{Arc, OnceLock};
 use hw_core::boot_order::add_bootindex_property;
 use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, MacProperty, NetdevProperty, vmstate};
 use hw_pci::spec::CLASS_NETWORK_ETHERNET;
-use hw_virtio::pci::{VECTORS_UNSPECIFIED, VirtIOPciProxy, VirtioPciType};
+use hw_virtio::pci::{VECTORS_UNSPECIFIED, Variants, VirtIOPciProxy, VirtioPciType};
 use hw_virtio::spec::{QUEUE_MAX, QUEUE_SIZE_MAX, Status, id, pci::DEVICE_ID_NET};
 use hw_virtio::{VirtIODevice, VirtQueue, VirtioDeviceClass, VirtioDeviceImpl};
 use net::{MacAddr, NetClientState, Offload, del_nic, macaddr_default_if_unset, macaddr_set_free};
@@ -192,7 +192,7 @@ fn register_pci() {
         device_id: DEVICE_ID_NET,
         class_id: CLASS_NETWORK_ETHERNET,
         category: DeviceCategory::Network,
-        variants: true,
+        variants: Variants::All,
         ioeventfd: Some(true),
         vectors: Some(VECTORS_UNSPECIFIED),
         has_class: false,

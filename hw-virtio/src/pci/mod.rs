@@ -27,7 +27,7 @@ use crate::spec::{NO_VECTOR, Status, feature};
 
 use legacy::LegacyRegion;
 use modern::{ModernBar, Registers};
-pub use types::{VECTORS_UNSPECIFIED, VirtioPciType, optimal_num_queues};
+pub use types::{VECTORS_UNSPECIFIED, Variants, VirtioPciType, optimal_num_queues};
 
 /// Base address registers: the legacy interface's ports, MSI-X, notification by port, the modern interface.
 const LEGACY_BAR: usize = 0;
@@ -126,6 +126,11 @@ impl VirtIOPciProxy {
     pub fn force_virtio_1(&self) {
         self.disable_modern.set(false);
         self.disable_legacy.set(OnOffAuto::On);
+    }
+
+    /// Notifications come by eventfds, for others who wait for them, before it is realized.
+    pub fn force_ioeventfd(&self) {
+        self.ioeventfd.set(true);
     }
 
     /// The PCI class that the user chose; 0 for none.

@@ -17,6 +17,30 @@ use crate::spec::QUEUE_MAX;
 /// The number of vectors that leaves it to the device.
 pub const VECTORS_UNSPECIFIED: u32 = u32::MAX;
 
+/// Types that have a choice of interfaces in their names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variants {
+    /// There are none.
+    None,
+    /// `NAME-non-transitional`: the modern interface only.
+    NonTransitional,
+    /// `NAME-transitional`, which has both interfaces, too.
+    All,
+}
+
+impl Variants {
+    /// The ends of the types' names, and what their property `disable-legacy` is.
+    fn suffixes(self) -> &'static [(&'static str, OnOffAuto)] {
+        const BOTH: [(&str, OnOffAuto); 2] =
+            [("transitional", OnOffAuto::Off), ("non-transitional", OnOffAuto::On)];
+        match self {
+            Variants::None => &[],
+            Variants::NonTransitional => &BOTH[1..],
+            Variants::All => &BOTH,
+        }
+    }
+}
+
 /// What [`VirtioPciType::register`] makes PCI functions of.
 #[derive(Clone, Copy)]
 pub struct VirtioPciType {
@@ -30,8 +54,8 @@ pub struct VirtioPciType {
     pub class_id: u16,
     /// Where `-device help` lists it.
     pub category: DeviceCategory,
-    /// Whether there are the types `NAME-transitional` and `NAME-non-transitional`, too.
-    pub variants: bool,
+    /// Which types there are beside it.
+    pub variants: Variants,
     /// The default of the property `ioeventfd`; without the property it is off.
     pub ioeventfd: Option<bool>,
     /// The default of the property `vectors`; without the property there is no MSI-X.
@@ -49,25 +73,21 @@ impl VirtioPciType {
     pub fn register(self) {
         let name = self.name;
         let base: &'static str = match self.variants {
-            true => format!("{name}-base").leak(),
-            false => format!("{name}-base-type").leak(),
+            Variants::None => format!("{name}-base-type").leak(),
+            _ => format!("{name}-base").leak(),
         };
         qom::type_register(
             TypeInfo::new(base, "virtio-pci", move |c| self.base_class_init(c)).with_abstract(),
         );
         qom::type_register(TypeInfo::new(name, base, generic_class_init));
-        if self.variants {
-            for (suffix, disable_legacy) in
-                [("transitional", OnOffAuto::Off), ("non-transitional", OnOffAuto::On)]
-            {
-                qom::type_register(TypeInfo::new(format!("{name}-{suffix}"), base, move |class| {
-                    class.set_instance_init(move |object| {
-                        if let Some(proxy) = object.cast::<VirtIOPciProxy>() {
-                            proxy.disable_legacy.set(disable_legacy);
-                        }
-                    });
-                }));
-            }
+        for (suffix, disable_legacy) in self.variants.suffixes() {
+            qom::type_register(TypeInfo::new(format!("{name}-{suffix}"), base, move |class| {
+                class.set_instance_init(move |object| {
+                    if let Some(proxy) = object.cast::<VirtIOPciProxy>() {
+                        proxy.disable_legacy.set(*disable_legacy);
+                    }
+                });
+            }));
         }
     }
 

@@ -32,6 +32,8 @@ const SET_VRING_KICK: Opcode = opcode::write::<VringFile>(GROUP, 0x20);
 const SET_VRING_CALL: Opcode = opcode::write::<VringFile>(GROUP, 0x21);
 const SET_VRING_BUSYLOOP_TIMEOUT: Opcode = opcode::write::<VringState>(GROUP, 0x23);
 const NET_SET_BACKEND: Opcode = opcode::write::<VringFile>(GROUP, 0x30);
+const VSOCK_SET_GUEST_CID: Opcode = opcode::write::<u64>(GROUP, 0x60);
+const VSOCK_SET_RUNNING: Opcode = opcode::write::<i32>(GROUP, 0x61);
 
 /// `struct vhost_vring_state`: the size, the base or the busy-loop timeout of a ring.
 #[repr(C)]
@@ -210,4 +212,16 @@ pub fn net_set_backend(fd: &OwnedFd, index: u32, backend: Option<BorrowedFd<'_>>
     let file = VringFile { index, fd: backend.map_or(-1, |backend| backend.as_raw_fd()) };
     // SAFETY: VHOST_NET_SET_BACKEND reads a `struct vhost_vring_file`; the driver takes a reference to the open file.
     unsafe { ioctl(fd, Setter::<NET_SET_BACKEND, VringFile>::new(file)) }
+}
+
+/// The guest's address among the sockets; no other guest has it.
+pub fn vsock_set_guest_cid(fd: &OwnedFd, cid: u64) -> Result<()> {
+    // SAFETY: VHOST_VSOCK_SET_GUEST_CID reads a u64.
+    unsafe { ioctl(fd, Setter::<VSOCK_SET_GUEST_CID, u64>::new(cid)) }
+}
+
+/// Has the driver take packets between the rings and sockets, or not any more.
+pub fn vsock_set_running(fd: &OwnedFd, running: bool) -> Result<()> {
+    // SAFETY: VHOST_VSOCK_SET_RUNNING reads an int.
+    unsafe { ioctl(fd, Setter::<VSOCK_SET_RUNNING, i32>::new(running.into())) }
 }

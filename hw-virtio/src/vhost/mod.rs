@@ -204,6 +204,30 @@ impl VhostDevice {
         Ok(kernel::net_set_backend(fd, index, backend)?)
     }
 
+    /// Says which address the guest has among the kernel's sockets (`vhost_vsock_set_guest_cid`).
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_guest_cid(&self, cid: u64) -> io::Result<()> {
+        let fd = self.fd.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        Ok(kernel::vsock_set_guest_cid(fd, cid)?)
+    }
+
+    /// Has the kernel take packets between the rings, which it has, and sockets, or not any more
+    /// (`vhost_vsock_set_running`).
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_running(&self, running: bool) -> io::Result<()> {
+        let fd = self.fd.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        kernel::vsock_set_running(fd, running)?;
+        // What it was told of before it ran it did not look at.
+        self.rings.lock().iter().filter(|_| running).for_each(|ring| {
+            ring.queue.notifier.signal();
+        });
+        Ok(())
+    }
+
     /// The device goes on with the queues itself (`vhost_dev_stop`).
     pub fn stop(&self, device: &VirtIODevice) {
         let rings = std::mem::take(&mut *self.rings.lock());

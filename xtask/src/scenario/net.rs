@@ -12,9 +12,11 @@ use crate::nested::Nest;
 
 /// The initramfs with the programs of [`GUEST_PROGRAMS`] and the network's module.
 const WITH_PROGRAMS: &str = "initrd-network";
-const GUEST_PROGRAMS: [&str; 3] = ["/usr/sbin/dropbear", "/usr/bin/scp", "/usr/bin/iperf3"];
+const GUEST_PROGRAMS: [&str; 4] = ["/usr/sbin/dropbear", "/usr/bin/scp", "/usr/bin/iperf3", "/usr/bin/socat"];
+const GUEST_MODULES: [&str; 3] = ["virtio_pci", "virtio_net", "vmw_vsock_virtio_transport"];
 /// What the machine around the guests runs.
-const L1_PROGRAMS: [&str; 4] = ["/usr/bin/dbclient", "/usr/bin/scp", "/usr/bin/iperf3", "/usr/bin/tcpdump"];
+const L1_PROGRAMS: [&str; 5] =
+    ["/usr/bin/dbclient", "/usr/bin/scp", "/usr/bin/iperf3", "/usr/bin/tcpdump", "/usr/bin/socat"];
 /// Nobody has a password: all machines are ours.
 const USERS: &str = "root::0:0:root:/root:/bin/sh\nnobody::65534:65534:nobody:/:/bin/sh\n";
 
@@ -50,11 +52,12 @@ pub(super) fn carry(nest: &mut Nest, scenarios: &[&Scenario]) -> Result<()> {
         return Ok(());
     }
     nest.modules("vhost_net");
+    nest.modules("vhost_vsock");
     for program in L1_PROGRAMS {
         nest.carry(Path::new(program), None)?;
     }
     nest.text("/etc/passwd", USERS)?;
-    let modules = Kernel::fetch(Flavour::Cloud)?.modules(&["virtio_pci", "virtio_net"].map(str::to_owned))?;
+    let modules = Kernel::fetch(Flavour::Cloud)?.modules(&GUEST_MODULES.map(str::to_owned))?;
     let mut tree = guest::tree(&[], &modules)?;
     for program in GUEST_PROGRAMS {
         let name = program.rsplit('/').next().unwrap_or(program);
@@ -84,6 +87,23 @@ const L1_MEASURES_TAP: &str = "
 printf '#!/bin/sh\\nip address add 192.168.7.1/24 dev $1; ip link set $1 up; iperf3 -s -D\\n' > /tmp/ifup
 chmod +x /tmp/ifup
 ";
+
+/// L1 listens for the guest, to whom it sends and from whom it takes a file, and sends it as soon as the guest listens. To
+/// another connection it answers by giving the device the state that it has.
+const L1_TALKS_VSOCK: &str = r#"seq 100000 > /tmp/numbers; rm -f /tmp/back
+socat -u FILE:/tmp/numbers VSOCK-LISTEN:1024 &
+socat -u VSOCK-LISTEN:1025 CREATE:/tmp/back &
+for n in $(seq 200); do socat -u FILE:/tmp/numbers VSOCK-CONNECT:42:1026 2>/dev/null && break; sleep 1; done &
+cat > /tmp/restore <<'END'
+ask() { (echo '{"execute": "qmp_capabilities"}'; echo "$@") | socat -t 20 - UNIX:/tmp/vsock.qmp; }
+PLACE='"path": "/machine/peripheral/v0/virtio-backend", "property": "state"'
+STATE=$(ask '{"execute": "stop"}' "{\"execute\": \"qom-get\", \"arguments\": {$PLACE}}" |
+    sed -n 's/^{"return": \({.*vhost-vsock-device.*}\)}.*/\1/p')
+ask "{\"execute\": \"qom-set\", \"arguments\": {$PLACE, \"value\": $STATE}}" '{"execute": "cont"}' > /tmp/restored
+sleep 1000
+END
+socat VSOCK-LISTEN:1027 EXEC:'sh /tmp/restore' &
+"#;
 
 /// Configures the interface as the DHCP server says.
 const DHCP: &str = "printf '#!/bin/sh\\n[ $1 = bound ] || exit 0\\nip a add $ip/$mask dev $interface\\n\
@@ -223,6 +243,37 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         initrd: WITH_PROGRAMS,
         steps: PING_AND_IPERF,
         after: "[ -e /tmp/served ] || STATUS=98\n",
+        ..PLAIN
+    },
+    Scenario {
+        name: "vsock",
+        arguments: &[
+            "-device",
+            "vhost-vsock-pci,guest-cid=42,id=v0",
+            "-qmp",
+            "unix:/tmp/vsock.qmp,server=on,wait=off",
+        ],
+        before: L1_TALKS_VSOCK,
+        initrd: WITH_PROGRAMS,
+        steps: &[
+            Expect(PROMPT),
+            Type("load; seq 100000 > /tmp/numbers; socat -u VSOCK-CONNECT:2:1024 CREATE:/tmp/got; "),
+            Type("cmp /tmp/numbers /tmp/got && echo taken-$((40 + 2))\n"),
+            Expect("taken-42"),
+            Expect(PROMPT),
+            Type("socat -u FILE:/tmp/numbers VSOCK-CONNECT:2:1025 && echo sent-$((40 + 2))\n"),
+            Expect("sent-42"),
+            Expect(PROMPT),
+            // The queues are the program's for a moment, which restores the state; then there are no connections.
+            Type("socat -u VSOCK-CONNECT:2:1027 -; echo ended-$((40 + 2))\n"),
+            Expect("ended-42"),
+            Expect(PROMPT),
+            Type("socat -u VSOCK-LISTEN:1026 CREATE:/tmp/heard; "),
+            Type("cmp /tmp/numbers /tmp/heard && echo heard-$((40 + 2))\n"),
+            Expect("heard-42"),
+            Type("poweroff\n"),
+        ],
+        after: "cmp /tmp/numbers /tmp/back && [ $(grep -c '\"return\": {}' /tmp/restored) = 3 ] || STATUS=97\n",
         ..PLAIN
     },
 ];
