@@ -9,7 +9,7 @@ use hw_core::{CharProperty, DeviceCategory, DeviceClass, DeviceImpl};
 use hw_pci::spec::CLASS_STORAGE_SCSI;
 use hw_virtio::pci::{VECTORS_UNSPECIFIED, Variants, VirtioPciType, optimal_num_queues};
 use hw_virtio::spec::{QUEUE_MAX, QUEUE_SIZE_MAX, Status, id, pci::DEVICE_ID_BLOCK};
-use hw_virtio::vhost::{ITS_FEATURES, VhostRemote};
+use hw_virtio::vhost::{ITS_FEATURES, RemoteTerms, VhostRemote};
 use hw_virtio::{VirtIODevice, VirtQueue, VirtioDeviceImpl};
 use parking_lot::Mutex;
 use qom::{Class, Error, Object, Property, Result, bail};
@@ -120,13 +120,14 @@ impl DeviceImpl for VhostUserBlk {
     fn realize(self: &Arc<Self>) -> Result<()> {
         self.check()?;
         let config_len = self.config_len();
-        let user = self.remote.connect(NAME, &self.chardev, self.num_queues.get(), true)?;
+        // It was checked to fit.
+        let (queues, queue_size) = (self.num_queues.get(), self.queue_size.get() as u16);
+        let terms = RemoteTerms { name: NAME, queues, queue_size, has_config: true, returns: true };
+        let user = self.remote.connect(terms, &self.chardev)?;
         let config = user.config(config_len).map_err(|error| Error::new(format!("{NAME}: {error}")));
         *self.config.lock() = config.inspect_err(|_| self.remote.detach())?;
         self.init(id::BLOCK, config_len);
-        // It was checked to fit.
-        let size = self.queue_size.get() as u16;
-        VhostRemote::attach(NAME, self, |blk| &blk.remote, self.num_queues.get(), size)
+        VhostRemote::attach(self, |blk| &blk.remote)
     }
 
     fn unrealize(self: &Arc<Self>) {
@@ -171,10 +172,10 @@ impl VirtioDeviceImpl for VhostUserBlk {
     }
 
     fn set_status(&self, _status: Status) {
-        self.remote.serve(NAME, self);
+        self.remote.serve(self);
     }
 
     fn device_reset(&self) {
-        self.remote.serve(NAME, self);
+        self.remote.reset(self);
     }
 }

@@ -298,12 +298,13 @@ impl VirtQueue {
         self.guest_notifier.store(eventfd);
     }
 
-    /// Goes on where somebody else has left off, who would have looked at entry `next` of the available ring next.
-    pub(crate) fn resume(&self, next: u16) {
+    /// Goes on where somebody else has left off, who would have looked at entry `next` of the available ring next; where that
+    /// is not known, with all that was not given back.
+    pub(crate) fn resume(&self, next: Option<u16>) {
         self.with_ring(|ring, memory| {
             let used =
                 ring.queue.used_idx(&**memory, Ordering::Acquire).map_err(|error| error.to_string())?;
-            ring.queue.set_next_avail(next);
+            ring.queue.set_next_avail(next.unwrap_or(used.0));
             ring.queue.set_next_used(used.0);
             (ring.in_use, ring.signalled) = (0, None);
             Ok(())

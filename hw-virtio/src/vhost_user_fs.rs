@@ -12,7 +12,7 @@ use qom::{Class, Object, Property, PropertyType, Result, bail};
 use crate::pci::{VECTORS_UNSPECIFIED, Variants, VirtioPciType};
 use crate::queue::VirtQueue;
 use crate::spec::{QUEUE_MAX, QUEUE_SIZE_MAX, Status, id};
-use crate::vhost::{ITS_FEATURES, VhostRemote};
+use crate::vhost::{ITS_FEATURES, RemoteTerms, VhostRemote};
 use crate::{VirtIODevice, VirtioDeviceImpl};
 
 const NAME: &str = "vhost-user-fs";
@@ -101,9 +101,11 @@ impl DeviceImpl for VhostUserFs {
     fn realize(self: &Arc<Self>) -> Result<()> {
         self.check()?;
         let queues = self.num_request_queues.get() + 1;
-        self.remote.connect(NAME, &self.chardev, queues, false)?;
+        let queue_size = self.queue_size.get();
+        let terms = RemoteTerms { name: NAME, queues, queue_size, has_config: false, returns: false };
+        self.remote.connect(terms, &self.chardev)?;
         self.init(id::FS, CONFIG_LEN);
-        VhostRemote::attach(NAME, self, |fs| &fs.remote, queues, self.queue_size.get())
+        VhostRemote::attach(self, |fs| &fs.remote)
     }
 
     fn unrealize(self: &Arc<Self>) {
@@ -129,10 +131,10 @@ impl VirtioDeviceImpl for VhostUserFs {
     }
 
     fn set_status(&self, _status: Status) {
-        self.remote.serve(NAME, self);
+        self.remote.serve(self);
     }
 
     fn device_reset(&self) {
-        self.remote.serve(NAME, self);
+        self.remote.reset(self);
     }
 }

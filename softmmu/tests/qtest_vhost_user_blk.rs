@@ -24,7 +24,11 @@ impl Drop for Daemon {
 fn daemon(folder: &TempDir, queues: u32) -> (Daemon, String) {
     let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
     let (image, socket) = (path("image"), path("socket"));
-    std::fs::write(&image, vec![0; 1 << 20]).expect("the image");
+    if !std::path::Path::new(&image).exists() {
+        std::fs::write(&image, vec![0; 1 << 20]).expect("the image");
+    }
+    // One that is gone may have left it.
+    let _ = std::fs::remove_file(&socket);
     let node = format!("driver=file,node-name=f,filename={image},discard=unmap");
     let export = "type=vhost-user-blk,id=e,node-name=f,writable=on,addr.type=unix";
     let export = format!("{export},addr.path={socket},num-queues={queues}");
@@ -44,7 +48,7 @@ const SHARED: [&str; 4] =
     ["-object", "memory-backend-memfd,id=m,size=128M,share=on", "-machine", "memory-backend=m"];
 
 fn machine(socket: &str, device: &str, memory: &[&str]) -> Disk {
-    let chardev = format!("socket,id=c,path={socket}");
+    let chardev = format!("socket,id=c,path={socket},reconnect=1");
     let device = format!("vhost-user-blk-pci,addr=4,chardev=c{device}");
     let vm = QTest::builder(env!("CARGO_BIN_EXE_softmmu"))
         .args(["-nodefaults", "-m", "128M", "-chardev", &chardev, "-device", &device])
@@ -99,6 +103,22 @@ fn a_program_that_goes_away_takes_nobody_along() {
     disk.begin(IN, 0, &[], &[(DATA, 512, true)]);
     assert_eq!(disk.qmp("query-status", json!({}))["running"], true);
     disk.device.set_status(&mut disk.vm, 0);
+    assert!(disk.vm.quit().success());
+}
+
+#[test]
+fn a_program_that_comes_again_goes_on_with_what_waits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (first, socket) = daemon(&folder, 1);
+    let mut disk = machine(&socket, "", &SHARED);
+    assert_eq!(disk.write(0, &[1; 512]), 0);
+    drop(first);
+    disk.begin(IN, 0, &[], &[(DATA, 512, true)]);
+    assert_eq!(disk.qmp("query-status", json!({}))["running"], true);
+    let _second = daemon(&folder, 1);
+    assert_eq!((disk.end(), disk.vm.memread(DATA, 512)), (0, vec![1; 512]));
+    assert_eq!(disk.write(1, &[2; 512]), 0);
+    assert_eq!(disk.read(1, 512), (0, vec![2; 512]));
     assert!(disk.vm.quit().success());
 }
 

@@ -23,7 +23,7 @@ use crate::device::VirtIODevice;
 use crate::queue::{VirtQueue, VirtQueueState};
 use kernel::{Kernel, MemoryPiece, VringAddresses};
 use memory::GuestMemory;
-pub use remote::{ITS_FEATURES, VhostRemote};
+pub use remote::{ITS_FEATURES, RemoteTerms, VhostRemote};
 pub use user::VhostUser;
 
 /// Bytes of a descriptor, of an entry of the available and of the used ring, and of what either ring has besides.
@@ -232,9 +232,8 @@ impl VhostDevice {
     pub fn stop(&self, device: &VirtIODevice) {
         let rings = std::mem::take(&mut *self.rings.lock());
         for (index, ring) in (0..).zip(&rings) {
-            if let Ok(next) = self.backend.vring_base(index) {
-                ring.queue.resume(next);
-            }
+            // A program that is gone does not say.
+            ring.queue.resume(self.backend.vring_base(index).ok());
             device.take_back_notifier(&ring.queue);
             // What the main loop has not come to.
             if ring.call.read().is_ok() {

@@ -10,6 +10,7 @@ use hw_core::CharProperty;
 use parking_lot::Mutex;
 use qom::{Error, Property, Result, bail};
 
+use super::user::Inflight;
 use super::{VhostDevice, VhostUser};
 use crate::device::VirtIODevice;
 use crate::spec::feature;
@@ -22,49 +23,67 @@ pub const ITS_FEATURES: u64 = feature::VERSION_1
     | feature::ACCESS_PLATFORM
     | feature::RING_RESET;
 
+/// What a device asks of the program.
+#[derive(Clone, Copy)]
+pub struct RemoteTerms {
+    /// What begins all that is told.
+    pub name: &'static str,
+    /// How many queues there are, and their entries.
+    pub queues: u16,
+    /// See [`RemoteTerms::queues`].
+    pub queue_size: u16,
+    /// The program has the device's configuration.
+    pub has_config: bool,
+    /// When it has gone, it may come again.
+    pub returns: bool,
+}
+
+/// The program while it is there.
+#[derive(Clone)]
+struct Link {
+    user: Arc<VhostUser>,
+    vhost: Arc<VhostDevice>,
+}
+
 /// The program, as a device has it.
 #[derive(Default)]
 pub struct VhostRemote {
     frontend: CharFrontend,
-    user: OnceLock<(Arc<VhostUser>, VhostDevice)>,
+    terms: OnceLock<RemoteTerms>,
+    /// The one that was there last.
+    link: Mutex<Option<Link>>,
     /// Whether it serves the queues; held while it begins or ends.
     served: Mutex<bool>,
     /// It has hung up.
     gone: AtomicBool,
+    /// What it notes of requests that it has begun with, for the one that comes after it.
+    inflight: Mutex<Option<Inflight>>,
     handlers: OnceLock<Arc<Handlers>>,
 }
 
-/// Hears of the connection's end.
-struct Handlers(Box<dyn Fn() + Send + Sync>);
+/// Hears of the connection's end and of another's beginning.
+struct Handlers(Box<dyn Fn(Event) + Send + Sync>);
 
 impl CharHandlers for Handlers {
     fn event(&self, event: Event) {
-        if event == Event::Closed {
-            (self.0)();
-        }
+        (self.0)(event);
     }
 }
 
 impl VhostRemote {
-    /// Meets the program at the other end of the chardev that `property` names, for `queues` queues of a device whose
-    /// configuration it has, if `has_config` says so. `name` begins what is told.
+    /// Meets the program at the other end of the chardev that `property` names.
     ///
     /// # Errors
     /// For the user: no chardev, no connection, or what the program does wrong.
-    pub fn connect(
-        &self,
-        name: &str,
-        property: &Property<CharProperty>,
-        queues: u16,
-        has_config: bool,
-    ) -> Result<Arc<VhostUser>> {
+    pub fn connect(&self, terms: RemoteTerms, property: &Property<CharProperty>) -> Result<Arc<VhostUser>> {
         if !CharProperty::attach(property, &self.frontend)? {
             bail!("chardev is mandatory");
         }
-        self.meet(name, queues, has_config).inspect_err(|_| self.frontend.detach())
+        let _ = self.terms.set(terms);
+        self.meet(&terms).inspect_err(|_| self.frontend.detach())
     }
 
-    fn meet(&self, name: &str, queues: u16, has_config: bool) -> Result<Arc<VhostUser>> {
+    fn meet(&self, terms: &RemoteTerms) -> Result<Arc<VhostUser>> {
         let label = self.frontend.chardev().map(|chardev| chardev.label().to_owned()).unwrap_or_default();
         let stream = self.frontend.unix_stream().map_err(|error| {
             Error::new(match error.kind() {
@@ -72,52 +91,62 @@ impl VhostRemote {
                 _ => format!("chardev '{label}' is not connected"),
             })
         })?;
-        let user = VhostUser::new(stream, queues, has_config)
-            .map_err(|error| Error::new(format!("{name}: {error}")))?;
-        let device = VhostDevice::of_user(&user);
-        let _ = self.user.set((user.clone(), device));
+        let user = VhostUser::new(stream, terms.queues, terms.has_config)
+            .map_err(|error| Error::new(format!("{}: {error}", terms.name)))?;
+        let vhost = Arc::new(VhostDevice::of_user(&user));
+        *self.link.lock() = Some(Link { user: user.clone(), vhost });
         Ok(user)
     }
 
     /// The program, once it was met.
-    pub fn user(&self) -> Option<&Arc<VhostUser>> {
-        self.user.get().map(|(user, _)| user)
+    pub fn user(&self) -> Option<Arc<VhostUser>> {
+        self.link.lock().as_ref().map(|link| link.user.clone())
     }
 
-    /// Adds the queues, `count` of `size` entries, and has the program serve nothing any more once it has hung up; `of`
-    /// gives what a device has of it.
+    /// Adds the queues, and has the program serve nothing any more once it has hung up; `of` gives what a device has of
+    /// it, which is connected.
     ///
     /// # Errors
     /// As [`VirtIODevice::add_queue`]; the chardev is let go then.
-    pub fn attach<D>(
-        name: &'static str,
-        device: &Arc<D>,
-        of: fn(&D) -> &Self,
-        count: u16,
-        size: u16,
-    ) -> Result<()>
+    pub fn attach<D>(device: &Arc<D>, of: fn(&D) -> &Self) -> Result<()>
     where
         D: Deref<Target = VirtIODevice> + Send + Sync + 'static,
     {
         let remote = of(device);
-        for _ in 0..count {
-            device.add_queue(size).inspect_err(|_| remote.detach())?;
+        let Some(terms) = remote.terms.get() else { return Ok(()) };
+        for _ in 0..terms.queues {
+            device.add_queue(terms.queue_size).inspect_err(|_| remote.detach())?;
         }
         let weak = Arc::downgrade(device);
-        let hung_up = move || {
+        let changed = move |event| {
             if let Some(device) = weak.upgrade() {
-                of(&device).gone.store(true, Ordering::Release);
-                of(&device).serve(name, &device);
+                of(&device).connection_changed(event, &device);
             }
         };
-        let handlers = remote.handlers.get_or_init(|| Arc::new(Handlers(Box::new(hung_up))));
+        let handlers = remote.handlers.get_or_init(|| Arc::new(Handlers(Box::new(changed))));
         remote.frontend.set_handlers(Arc::downgrade(handlers) as Weak<dyn CharHandlers>);
         Ok(())
     }
 
+    fn connection_changed(&self, event: Event, device: &VirtIODevice) {
+        let Some(terms) = self.terms.get() else { return };
+        match event {
+            Event::Closed => self.gone.store(true, Ordering::Release),
+            Event::Opened if terms.returns && self.gone.load(Ordering::Acquire) => {
+                if let Err(error) = self.meet(terms) {
+                    util::error_report!("{error}");
+                    return self.frontend.disconnect();
+                }
+                self.gone.store(false, Ordering::Release);
+            }
+            _ => return,
+        }
+        self.serve(device);
+    }
+
     /// Has the program begin or end, by what the driver and the machine are doing.
-    pub fn serve(&self, name: &str, device: &VirtIODevice) {
-        let Some((_, vhost)) = self.user.get() else { return };
+    pub fn serve(&self, device: &VirtIODevice) {
+        let (Some(terms), Some(link)) = (self.terms.get(), self.link.lock().clone()) else { return };
         let mut served = self.served.lock();
         let wanted = device.is_running() && !self.gone.load(Ordering::Acquire);
         if wanted == *served {
@@ -125,14 +154,22 @@ impl VhostRemote {
         }
         *served = wanted;
         if !wanted {
-            return vhost.stop(device);
+            return link.vhost.stop(device);
         }
         let queues: Vec<_> = device.queues().into_iter().take_while(|queue| queue.is_ready()).collect();
-        if let Err(error) = vhost.start(device, &queues, 0, 0) {
+        let mut inflight = self.inflight.lock();
+        let tracked = link.user.track(&mut inflight, terms.queues, terms.queue_size);
+        if let Err(error) = tracked.and_then(|()| link.vhost.start(device, &queues, 0, 0)) {
             *served = false;
-            util::error_report!("{name}: vhost start failed: {error}");
+            util::error_report!("{}: vhost start failed: {error}", terms.name);
             self.frontend.disconnect();
         }
+    }
+
+    /// The driver resets the device: the program ends, and nothing is left to be done.
+    pub fn reset(&self, device: &VirtIODevice) {
+        self.serve(device);
+        *self.inflight.lock() = None;
     }
 
     /// Lets go of the chardev.

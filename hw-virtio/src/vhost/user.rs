@@ -1,5 +1,6 @@
 //! Another program that serves queues, over a unix socket: vhost-user (QEMU `hw/virtio/vhost-user.c`).
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -8,7 +9,8 @@ use std::sync::Arc;
 use ::memory::RamBlock;
 use parking_lot::Mutex;
 use vhost::vhost_user::message::{
-    VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserProtocolFeatures, VhostUserVirtioFeatures,
+    VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserInflight, VhostUserProtocolFeatures,
+    VhostUserVirtioFeatures,
 };
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostBackend as _, VhostUserMemoryRegionInfo, VringConfigData};
@@ -21,7 +23,12 @@ use super::kernel::{MemoryPiece, VringAddresses};
 pub struct VhostUser {
     frontend: Mutex<Frontend>,
     features: u64,
+    /// It notes which requests it has begun with where another program can go on from.
+    tracks: bool,
 }
+
+/// Where a program notes what it has begun with: memory that it shares and nobody else looks at.
+pub(super) type Inflight = (VhostUserInflight, File);
 
 fn failed(error: vhost::Error) -> io::Error {
     io::Error::other(error.to_string())
@@ -62,7 +69,8 @@ impl VhostUser {
         if has_config && !offered.contains(config) {
             return Err(io::Error::other("vhost-user backend doesn't support config space"));
         }
-        let wanted = offered & (config | many | VhostUserProtocolFeatures::REPLY_ACK);
+        let tracks = VhostUserProtocolFeatures::INFLIGHT_SHMFD;
+        let wanted = offered & (config | many | tracks | VhostUserProtocolFeatures::REPLY_ACK);
         frontend.set_protocol_features(wanted).map_err(failed)?;
         let most = if wanted.contains(many) { frontend.get_queue_num().map_err(failed)? } else { 1 };
         if u64::from(queues) > most {
@@ -72,7 +80,24 @@ impl VhostUser {
         frontend.set_owner().map_err(failed)?;
         // From now on it says whether it has done what it was asked.
         frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
-        Ok(Arc::new(VhostUser { frontend: Mutex::new(frontend), features }))
+        let tracks = wanted.contains(tracks);
+        Ok(Arc::new(VhostUser { frontend: Mutex::new(frontend), features, tracks }))
+    }
+
+    /// Has the program note in `inflight` which requests it has begun with, and first carry out what an earlier one noted
+    /// there (`vhost_dev_prepare_inflight`).
+    pub(super) fn track(&self, inflight: &mut Option<Inflight>, queues: u16, size: u16) -> io::Result<()> {
+        if !self.tracks {
+            return Ok(());
+        }
+        let mut frontend = self.frontend.lock();
+        let (area, file) = match inflight.take() {
+            Some(inflight) => inflight,
+            None => frontend.get_inflight_fd(&VhostUserInflight::new(0, 0, queues, size)).map_err(failed)?,
+        };
+        let told = frontend.set_inflight_fd(&area, file.as_raw_fd()).map_err(failed);
+        *inflight = Some((area, file));
+        told
     }
 
     /// The virtio features that it knows.
