@@ -74,12 +74,14 @@ pub struct HostMemoryDefaults {
     pub merge: bool,
     /// Core dumps have it.
     pub dump: bool,
+    /// It is touched from the start.
+    pub prealloc: bool,
     /// Threads that touch it, where it is to be touched.
     pub prealloc_threads: u32,
 }
 
 static DEFAULTS: Mutex<HostMemoryDefaults> =
-    Mutex::new(HostMemoryDefaults { merge: true, dump: true, prealloc_threads: 1 });
+    Mutex::new(HostMemoryDefaults { merge: true, dump: true, prealloc: false, prealloc_threads: 1 });
 
 /// For the backends that are made from now on.
 pub fn set_host_memory_defaults(defaults: HostMemoryDefaults) {
@@ -200,9 +202,10 @@ impl HostMemory {
     }
 
     fn take_defaults(&self) {
-        let HostMemoryDefaults { merge, dump, prealloc_threads } = *DEFAULTS.lock();
+        let HostMemoryDefaults { merge, dump, prealloc, prealloc_threads } = *DEFAULTS.lock();
         self.merge.set(merge);
         self.dump.set(dump);
+        self.prealloc.set(prealloc);
         self.prealloc_threads.set(prealloc_threads);
     }
 
@@ -423,13 +426,17 @@ pub fn find_memory_backend(id: &str) -> Result<Arc<dyn Object>> {
 ///
 /// # Errors
 /// When the host has no room for it.
-pub fn default_memory_backend(name: &str, size: u64) -> Result<Arc<dyn Object>> {
-    let object = object_new("memory-backend-ram")?;
+pub fn default_memory_backend(name: &str, size: u64, path: Option<&str>) -> Result<Arc<dyn Object>> {
+    let kind = if path.is_some() { "memory-backend-file" } else { "memory-backend-ram" };
+    let object = object_new(kind)?;
+    if let Some(path) = path {
+        object.property_set_value("mem-path", path)?;
+    }
     object.property_set_value("size", size)?;
     qom::object_get_objects_root().property_add_child(name, &object)?;
     match object.interface::<dyn UserCreatable>() {
         Some(backend) => backend.complete()?,
-        None => bail!("memory-backend-ram cannot be completed"),
+        None => bail!("{kind} cannot be completed"),
     }
     Ok(object)
 }

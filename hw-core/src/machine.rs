@@ -181,6 +181,10 @@ pub struct MachineConfig {
     pub maxram_size: u64,
     /// Slots for DIMMs.
     pub ram_slots: u32,
+    /// `-mem-path`: the file, or the folder for one, that memory without a backend of its own is in.
+    pub mem_path: Option<String>,
+    /// `-mem-prealloc`: the host gives all memory from the start.
+    pub mem_prealloc: bool,
     /// CPUs.
     pub smp: CpuTopology,
     /// The type of the CPUs.
@@ -312,6 +316,7 @@ impl Machine {
         backends::set_host_memory_defaults(backends::HostMemoryDefaults {
             merge: self.mem_merge.get(),
             dump: self.dump_guest_core.get(),
+            prealloc: self.config().mem_prealloc,
             prealloc_threads: self.config().smp.cpus.max(1),
         });
     }
@@ -324,7 +329,9 @@ impl Machine {
         }
         let backend = match (self.memory_backend.get(), class.default_ram_id) {
             (Some(id), _) => backends::find_memory_backend(&id)?,
-            (None, Some(name)) if size > 0 => backends::default_memory_backend(name, size)?,
+            (None, Some(name)) if size > 0 => {
+                backends::default_memory_backend(name, size, self.config().mem_path.as_deref())?
+            }
             _ => return Ok(()),
         };
         let region = backends::memory_region(&backend)?;

@@ -5,6 +5,7 @@
 //! [`CommandLine::smp`], [`CommandLine::memory`], [`CommandLine::machine`] and so on.
 
 mod action;
+mod add_fd;
 mod boot;
 mod config;
 mod device;
@@ -25,6 +26,7 @@ mod smp;
 mod tests;
 
 pub use action::{OvercommitOptions, PanicAction, RebootAction, ShutdownAction, WatchdogAction};
+pub use add_fd::AddFdOptions;
 pub use device::GlobalProperty;
 pub use firmware::{FwCfgContent, FwCfgOptions};
 pub use machine::AcceleratorOptions;

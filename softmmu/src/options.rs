@@ -79,6 +79,12 @@ pub struct Options {
     pub watchdog_action: Option<WatchdogAction>,
     pub boot: BootConfig,
     pub overcommit: OvercommitOptions,
+    /// `-mem-path`.
+    pub mem_path: Option<String>,
+    /// `-mem-prealloc`.
+    pub mem_prealloc: bool,
+    /// `-add-fd`.
+    pub add_fds: Vec<cli::AddFdOptions>,
     /// `-sandbox`.
     pub sandbox: Option<cli::SandboxOptions>,
     /// `-fw_cfg`.
@@ -229,6 +235,9 @@ impl Options {
         let numa = self.command_line.numa().map_err(wrong)?;
         self.numa = numa.into_iter().map(|(options, location)| (options, location.to_string())).collect();
         self.overcommit = self.command_line.overcommit().map_err(wrong)?;
+        self.mem_path = self.last(OptionId::MemPath);
+        self.mem_prealloc = self.command_line.has(OptionId::MemPrealloc);
+        self.add_fds = self.command_line.add_fds().map_err(wrong)?;
         self.reboot_action = Some(match action.reboot {
             cli::RebootAction::Reset => RebootAction::Reset,
             cli::RebootAction::Shutdown => RebootAction::Shutdown,
@@ -277,6 +286,9 @@ impl Options {
             _ => {}
         }
         self.machine_type = machine.name;
+        if self.mem_path.is_some() && machine.properties.iter().any(|(name, _)| name == "memory-backend") {
+            bail!("'-mem-path' can't be used together with'-machine memory-backend'");
+        }
         for (name, from) in machine.properties {
             let name = name.replace('_', "-");
             match ACCELERATOR_PROPERTIES.contains(&name.as_str()) {

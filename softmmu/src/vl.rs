@@ -60,6 +60,7 @@ pub fn qemu_init(arguments: &[String]) -> Result<Init> {
         return Ok(Init::Done);
     }
     let daemon = if options.daemonize { Some(daemonize()?) } else { None };
+    add_fds(&options)?;
     // Before the file that tells others whom to signal.
     let signals = signals::setup()?;
     options.sandbox.as_ref().map_or(Ok(()), sandbox::start)?;
@@ -186,6 +187,16 @@ pub fn select_machine(options: &Options) -> Result<&'static Class> {
     }
 }
 
+/// Takes the descriptors of `-add-fd` (`parse_add_fd`). What the program was started with stays open besides.
+fn add_fds(options: &Options) -> Result<()> {
+    for option in &options.add_fds {
+        let fd = util::fdset::inherited(option.fd);
+        let fd = fd.map_err(|error| Error::new(error).prepend(format!("{}: ", option.location)))?;
+        util::fdset::add(fd, Some(option.set), option.opaque.clone());
+    }
+    Ok(())
+}
+
 /// Makes the machine object (`qemu_create_machine`).
 fn qemu_create_machine(options: &mut Options) -> Result<Arc<dyn Object>> {
     let _span = span("qemu_create_machine");
@@ -206,6 +217,8 @@ fn qemu_create_machine(options: &mut Options) -> Result<Arc<dyn Object>> {
         ram_size: memory.size,
         maxram_size: memory.maximum,
         ram_slots: memory.slots,
+        mem_path: options.mem_path.clone(),
+        mem_prealloc: options.mem_prealloc,
         smp,
         cpu_type,
         uuid: options.uuid,

@@ -346,6 +346,53 @@ fn the_guests_memory_is_what_the_user_made() {
     assert_eq!((ended.complaints(), ended.status), (vec![line], Some(1)));
 }
 
+#[test]
+fn memory_is_in_the_file_that_the_user_names_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("memory");
+    let memory = ["-m", "32M", "-mem-prealloc", "-serial", "stdio", "-mem-path"];
+    assert_hello(&run(hello().args(memory).arg(&path)).stdout);
+    assert_eq!(fs::metadata(&path).unwrap().len(), 32 << 20);
+    fs::remove_file(&path).unwrap();
+    assert_hello(&run(hello().args(memory).arg(directory.path())).stdout);
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+
+    let ended = run(hello().args(memory).args(["/nonexistent/x"]));
+    let line = "softmmu: can't open backing store /nonexistent/x for guest RAM: No such file or directory";
+    assert_eq!((ended.complaints(), ended.status), (vec![line], Some(1)));
+    let ended = run(hello().args(memory).arg(&path).args(["-machine", "memory-backend=m"]));
+    let line = "softmmu: '-mem-path' can't be used together with'-machine memory-backend'";
+    assert_eq!((ended.complaints(), ended.status), (vec![line], Some(1)));
+}
+
+#[test]
+fn descriptors_of_the_start_are_opened_by_their_set() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("out");
+    let start = |options: &[&str]| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "exec 7>\"$0\" 8<\"$0\"; exec \"$@\""]).arg(&path);
+        let program = hello();
+        run(shell.arg(program.get_program()).args(program.get_args()).args(options))
+    };
+    // The set has two, of which one can be written.
+    let set =
+        ["-add-fd", "fd=8,set=2", "-add-fd", "fd=7,set=2,opaque=serial", "-serial", "file:/dev/fdset/2"];
+    let ended = start(&set);
+    assert_hello(&fs::read_to_string(&path).unwrap());
+    assert_eq!(ended.complaints(), [""; 0]);
+    for (option, why) in [
+        ("set=2", "fd option is required and must be non-negative"),
+        ("fd=2,set=2", "fd cannot be a standard I/O stream"),
+        ("fd=7", "set option is required and must be non-negative"),
+        ("fd=99,set=2", "fd is not valid or already in use"),
+    ] {
+        let ended = start(&["-add-fd", option]);
+        assert_eq!(ended.complaints(), [format!("softmmu: -add-fd {option}: {why}")]);
+        assert_eq!(ended.status, Some(1));
+    }
+}
+
 /// The first segment of a 64-bit ELF file: of a guest the one at 1 MiB.
 fn image(elf: &[u8]) -> &[u8] {
     let at = |offset: usize| u64::from_le_bytes(elf[offset..][..8].try_into().unwrap()) as usize;

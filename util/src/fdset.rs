@@ -71,6 +71,21 @@ pub fn fd_param(text: &str) -> Result<OwnedFd, String> {
     crate::sockets::duplicate_fd(number).map_err(|error| format!("fd {text}: {}", crate::log::OsError(error)))
 }
 
+/// A copy of a descriptor that the program was started with; not one of its own, which other programs do not inherit.
+///
+/// # Errors
+/// For the user, when there is none.
+pub fn inherited(number: i32) -> Result<OwnedFd, String> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap_or_default();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+    if flags.is_none_or(|flags| flags & OFlags::CLOEXEC.bits() != 0) {
+        return Err("fd is not valid or already in use".to_owned());
+    }
+    let copy = crate::sockets::duplicate_fd(number);
+    copy.map_err(|error| format!("error duplicating fd: {}", crate::log::OsError(error)))
+}
+
 /// Adds a descriptor to set `id`, or to a new one; gives the set's number and the descriptor's
 /// (`monitor_fdset_add_fd`).
 pub fn add(fd: OwnedFd, id: Option<i64>, opaque: Option<String>) -> (i64, i64) {

@@ -79,6 +79,7 @@ const GROUPS: &[(&str, &[Parameter])] = &[
     ("name", &[("debug-threads", Boolean), ("process", Text), ("guest", Text)]),
     ("overcommit", &[("cpu-pm", Boolean), ("mem-lock", Boolean)]),
     ("object", &[]),
+    ("add-fd", &[("opaque", Text), ("set", Number), ("fd", Number)]),
     (
         "boot-opts",
         &[

@@ -154,15 +154,15 @@ options! {
             "number of processors (1) and their topology; what is not given is worked out,\ncores before sockets before threads";
         Numa "numa" arg Full "node[,memdev=ID][,cpus=FIRST[-LAST]][,nodeid=N][,initiator=N]|cpu,node-id=N[,socket-id=N][,...]|dist,src=N,dst=N,val=N|hmat-lb,...|hmat-cache,..."
             "NUMA nodes, their CPUs, how far they are apart and how fast their memory is";
-        AddFd "add-fd" arg Later "fd=FD,set=SET[,opaque=TEXT]" "add a file descriptor to a set";
+        AddFd "add-fd" arg Full "fd=FD,set=SET[,opaque=TEXT]" "add a file descriptor to a set";
         Set "set" arg Full "GROUP.ID.ARG=VALUE" "change the option ARG of an earlier option that has an id";
         Global "global" arg Full "DRIVER.PROPERTY=VALUE" "a new default for a property of a type of devices";
         Boot "boot" arg Full "[order=DRIVES][,once=DRIVES][,menu=on|off][,splash=FILE][,splash-time=MS][,reboot-timeout=MS][,strict=on|off]"
             "what firmware boots from: floppy (a), hard disk (c), CD-ROM (d), network (n)";
         Memory "m" arg Full "[size=]MIB[,slots=N,maxmem=SIZE]"
             "guest memory (128 MiB), in MiB or with a suffix b, k, M, G, T, P, E;\nslots and maxmem leave room for more";
-        MemPath "mem-path" arg Later "FILE" "keep guest memory in a file, or in files of a directory";
-        MemPrealloc "mem-prealloc" flag Later "" "have all guest memory from the start";
+        MemPath "mem-path" arg Full "FILE" "keep guest memory in a file, or in files of a directory";
+        MemPrealloc "mem-prealloc" flag Full "" "have all guest memory from the start";
         Keyboard "k" arg Later "LANGUAGE" "keyboard layout";
         AudioHelp "audio-help" flag Later "" "print the audio options that stand for the environment's";
         Audio "audio" arg Later "[driver=]DRIVER,model=MODEL[,PROP=VALUE[,...]]" "an audio backend and its device";
