@@ -7,43 +7,15 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use crate::driver::IoVec;
+use memory::IoVecs;
 
-/// Most parts that one call takes (`IOV_MAX`).
-const IOV_MAX: usize = 1024;
+use crate::driver::IoVec;
 
 /// Which way data goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     In,
     Out,
-}
-
-/// The host's description of parts, the first [`IOV_MAX`] of them; of use only while they stay where they are.
-pub struct IoVecs(Vec<libc::iovec>);
-
-// SAFETY: it holds addresses and does nothing with them.
-unsafe impl Send for IoVecs {}
-
-impl IoVecs {
-    /// Describes `parts`.
-    pub fn new(parts: IoVec<'_, '_>) -> IoVecs {
-        let describe = |part: &vm_memory::VolatileSlice<'_>| libc::iovec {
-            iov_base: part.ptr_guard_mut().as_ptr().cast(),
-            iov_len: part.len(),
-        };
-        IoVecs(parts.iter().take(IOV_MAX).map(describe).collect())
-    }
-
-    /// The first one, as the kernel's calls take them.
-    pub fn as_ptr(&self) -> *const libc::iovec {
-        self.0.as_ptr()
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
 }
 
 fn transfer(

@@ -20,7 +20,8 @@
 //! region alive until it is done.
 //!
 //! Guest RAM is reached through vm-memory's volatile slices only; a view is that crate's
-//! [`GuestMemory`](vm_memory::GuestMemory). `unsafe` is used for such mappings, and to lend an eventfd's descriptor.
+//! [`GuestMemory`](vm_memory::GuestMemory). `unsafe` is used for such mappings, to name them to
+//! the host, and to lend an eventfd's descriptor.
 //!
 //! Source followed: QEMU `softmmu/memory.c`, `softmmu/physmem.c`, `docs/devel/memory.rst`.
 #![deny(unsafe_code)]
@@ -31,6 +32,7 @@ mod attrs;
 mod flat_view;
 mod guest_memory;
 mod io;
+mod iovec;
 mod listener;
 mod program;
 mod ram;
@@ -42,6 +44,7 @@ pub use address_space::{
 };
 pub use attrs::{access_is_secure, with_secure_access};
 pub use flat_view::{FlatRange, FlatView};
+pub use iovec::IoVecs;
 pub use listener::{EventNotifier, IoEventFd, MemoryListener};
 pub use program::release_program_code;
 pub use ram::{MAX_HOST_NODES, NumaPolicy, RamBlock, RamSource};

@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
+use memory::vm_memory::VolatileSlice;
 use parking_lot::Mutex;
 use qapi::QapiType;
 
@@ -70,6 +71,13 @@ pub trait NetClient: Send + Sync {
     }
     /// Takes a packet.
     fn receive(&self, queue: usize, packet: &[u8]) -> Received;
+    /// Takes a packet that lies in guest memory, in parts, if it can do so without a copy, and now. `false`: it is to
+    /// come by [`receive`](Self::receive).
+    fn receive_parts(&self, _queue: usize, _parts: &[VolatileSlice<'_>]) -> bool {
+        false
+    }
+    /// Several packets are about to come at once, or have come: it may wait until then with telling others of them.
+    fn batch(&self, _queue: usize, _begins: bool) {}
     /// A packet that this client sent, and that was queued, has been taken.
     fn sent(&self, _queue: usize) {}
     /// What waited for the client's peer may be taken now; for hubs, whose ports have peers of their own.
@@ -436,6 +444,24 @@ impl NetClientState {
     /// [`NetClient::sent`] is called (`qemu_send_packet_async`).
     pub fn send_async(&self, packet: &[u8]) -> bool {
         self.send_to_peer(packet, true)
+    }
+
+    /// Sends a packet that lies in guest memory, in parts. `false`: this does not work here or now, and it is to be sent
+    /// as one piece.
+    pub fn send_parts(&self, parts: &[VolatileSlice<'_>]) -> bool {
+        let Some(peer) = self.peer() else { return false };
+        let filters = [self, &*peer].iter().any(|nc| nc.has_filters.load(Ordering::Acquire));
+        !filters && !self.link_down() && !peer.link_down() && peer.incoming.send_parts(&peer, parts)
+    }
+
+    /// Has `send` send packets of which the peer may tell others when all have come.
+    pub(crate) fn batch<T>(&self, send: impl FnOnce() -> T) -> T {
+        let peer = self.peer();
+        let tell = |begins| peer.iter().for_each(|peer| peer.info.batch(peer.queue_index, begins));
+        tell(true);
+        let result = send();
+        tell(false);
+        result
     }
 
     fn send_to_peer(&self, packet: &[u8], tell: bool) -> bool {

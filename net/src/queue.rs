@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
+use memory::vm_memory::VolatileSlice;
 use parking_lot::Mutex;
 
 use crate::client::{NetClientState, Received};
@@ -32,6 +33,16 @@ struct State {
 }
 
 impl State {
+    /// Begins to hand a packet over, if nothing waits before it.
+    fn begin(&mut self, can_receive: bool) -> bool {
+        if self.delivering || !self.packets.is_empty() || !can_receive {
+            return false;
+        }
+        self.delivering = true;
+        self.again = false;
+        true
+    }
+
     fn push(&mut self, packet: Packet) {
         self.bytes += packet.data.len();
         self.packets.push_back(packet);
@@ -64,7 +75,7 @@ impl NetQueue {
     ) -> bool {
         let can_receive = receiver.can_receive();
         let mut state = self.0.lock();
-        if state.delivering || !state.packets.is_empty() || !can_receive {
+        if !state.begin(can_receive) {
             let kept = Self::keep(&mut state, sender, data, tell);
             let waits = state.delivering || state.blocked;
             drop(state);
@@ -74,24 +85,36 @@ impl NetQueue {
             }
             return !(kept && tell);
         }
-        state.delivering = true;
-        state.again = false;
         drop(state);
-        let received = receiver.deliver(data);
+        let blocked = receiver.deliver(data) == Received::Blocked;
+        // Others may have come meanwhile, but after it.
+        self.end(receiver, blocked.then(|| Packet { sender: sender.clone(), data: data.into(), tell }));
+        !(blocked && tell)
+    }
+
+    /// Hands a packet in parts to `receiver`, who may take none so, and only where nothing waits before it. `false`: it was
+    /// not taken.
+    pub fn send_parts(&self, receiver: &Arc<NetClientState>, parts: &[VolatileSlice<'_>]) -> bool {
+        let can_receive = receiver.can_receive();
+        if !self.0.lock().begin(can_receive) {
+            return false;
+        }
+        let taken = receiver.info().receive_parts(receiver.queue_index(), parts);
+        self.end(receiver, None);
+        taken
+    }
+
+    /// Ends what [`State::begin`] began; a packet that was refused waits.
+    fn end(&self, receiver: &Arc<NetClientState>, refused: Option<Packet>) {
         let mut state = self.0.lock();
         state.delivering = false;
-        let blocked = received == Received::Blocked;
-        if blocked {
-            // Others may have come meanwhile, but after it.
-            state.push_front(Packet { sender: sender.clone(), data: data.into(), tell });
-        }
-        state.blocked = blocked && !state.again;
+        state.blocked = refused.is_some() && !state.again;
+        refused.into_iter().for_each(|packet| state.push_front(packet));
         let go_on = !state.blocked && !state.packets.is_empty();
         drop(state);
         if go_on {
             self.flush(receiver);
         }
-        !(blocked && tell)
     }
 
     fn keep(state: &mut State, sender: &Weak<NetClientState>, data: &[u8], tell: bool) -> bool {

@@ -485,6 +485,17 @@ fn the_gateway_answers_arp_and_pings() {
 }
 
 #[test]
+fn the_answers_to_what_a_guest_sends_at_one_go_come_at_once() {
+    let nic = TestNic::new("user,id=n");
+    // An echo request whose checksum is that of its type alone.
+    let echo = packet(1, HOST, &[8, 0, 0xf7, 0xff, 0, 0, 0, 0]);
+    (0..5).for_each(|_| nic.send(&echo));
+    assert_eq!(nic.frames.lock().len(), 0);
+    wait_for("an answer", || nic.frames.lock().pop_front());
+    assert_eq!((&nic.batches.lock()[..], nic.frames.lock().len()), (&[5][..], 4));
+}
+
+#[test]
 fn tftp_serves_one_folder_and_nothing_outside() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root");

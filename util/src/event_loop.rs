@@ -249,13 +249,14 @@ impl Shared {
         self.waiting.store(true, Ordering::SeqCst);
         let ready = self.wait(poll, &mut events, timeout);
         self.waiting.store(false, Ordering::SeqCst);
-        self.notified.store(false, Ordering::SeqCst);
         match ready {
             Ok(ready) => self.dispatch(poll, events.get(..ready).unwrap_or_default()),
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         self.dispatch_always_ready();
+        // What was said until here ends this turn, and needs no other.
+        self.notified.store(false, Ordering::SeqCst);
         // One scheduled by one of these runs at the next turn.
         let bottom_halves = std::mem::take(&mut *self.bottom_halves.lock());
         for bottom_half in bottom_halves {

@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use memory::IoVecs;
 use parking_lot::Mutex;
 use qom::{Error, Result};
 use util::log::OsError;
@@ -19,7 +20,7 @@ use util::log::OsError;
 use crate::backend::{Completion, Op, Request, Submitted};
 use crate::driver::{IoVec, iov_size, iov_slice, iov_zero};
 use crate::options::BlockdevAioOptions;
-use crate::sys::{self, IoVecs};
+use crate::sys;
 
 /// Most requests under way in a file's queue; what comes besides is for threads.
 const MAX_REQUESTS: u32 = 128;

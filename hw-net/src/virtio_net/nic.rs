@@ -49,6 +49,14 @@ impl NetClient for Nic {
         device.receive(queue, packet)
     }
 
+    fn batch(&self, queue: usize, begins: bool) {
+        if let Some(device) = self.device()
+            && let Some(pair) = device.pair(queue)
+        {
+            pair.batch(begins);
+        }
+    }
+
     fn sent(&self, queue: usize) {
         if let Some(device) = self.device()
             && let Some(pair) = device.pair(queue)

@@ -1,10 +1,10 @@
 //! A pair of queues: packets to and from the guest (virtio 1.2, sections 5.1.6.1 to 5.1.6.4).
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use hw_virtio::{VirtQueue, VirtQueueElement};
-use net::{NET_BUFSIZE, Received};
+use net::{NET_BUFSIZE, NetClientState, Received};
 use parking_lot::Mutex;
 use util::clock::{ClockType, now_ns};
 use util::event_loop::{BottomHalf, EventLoop};
@@ -25,6 +25,10 @@ pub(super) struct Pair {
     /// The packet that waits for the backend.
     pending: Mutex<Option<VirtQueueElement>>,
     buffer: Mutex<Vec<u8>>,
+    /// Senders that have more for the guest at once.
+    batches: AtomicUsize,
+    /// The guest got packets that it was not told of.
+    untold: AtomicBool,
     /// Goes on sending.
     again: BottomHalf,
     /// With `tx=timer`: how long to wait for more.
@@ -66,6 +70,8 @@ impl Pair {
             sending: Mutex::new(()),
             pending: Mutex::new(None),
             buffer: Mutex::default(),
+            batches: AtomicUsize::new(0),
+            untold: AtomicBool::new(false),
             again: BottomHalf::new(EventLoop::main(), move || send(&on_again)),
             timer: timer.map(|ns| (Timer::new(ClockType::Virtual, move || send(&on_timer)), ns)),
         })
@@ -88,6 +94,24 @@ impl Pair {
         let _sending = self.sending.lock();
         let _receiving = self.receiving.lock();
         *self.pending.lock() = None;
+    }
+
+    /// Several packets for the guest begin to come at once, or have come.
+    pub fn batch(&self, begins: bool) {
+        if begins {
+            self.batches.fetch_add(1, Ordering::SeqCst);
+        } else {
+            self.batches.fetch_sub(1, Ordering::SeqCst);
+            self.tell();
+        }
+    }
+
+    /// Tells the guest of what it got, unless more is about to come. Of two threads, one that ends a batch and one that
+    /// has just added to it, one at least sees what the other did.
+    fn tell(&self) {
+        if self.batches.load(Ordering::SeqCst) == 0 && self.untold.swap(false, Ordering::SeqCst) {
+            self.rx.notify();
+        }
     }
 
     /// The driver has packets to send.
@@ -135,7 +159,7 @@ impl Pair {
     fn send_burst(&self, device: &VirtIONet) -> Stopped {
         let Some(client) = device.client(self.n) else { return Stopped::Waits };
         let burst = device.tx_burst.get().max(1);
-        let mut packet = std::mem::take(&mut *self.buffer.lock());
+        let mut buffer = std::mem::take(&mut *self.buffer.lock());
         let mut sent = 0;
         let stopped = loop {
             if self.pending.lock().is_some() {
@@ -146,9 +170,13 @@ impl Pair {
             }
             let Some(element) = self.tx.pop() else { break Stopped::Empty };
             sent += 1;
-            match device.read_packet(&element, &mut packet) {
-                Ok(true) => {}
-                Ok(false) => {
+            if device.send_as_it_lies(client, &element) {
+                self.tx.push(element, 0);
+                continue;
+            }
+            let packet = match device.read_packet(&element, &mut buffer) {
+                Ok(Some(packet)) => packet,
+                Ok(None) => {
                     self.tx.push(element, 0);
                     continue;
                 }
@@ -157,16 +185,16 @@ impl Pair {
                     self.tx.forget(&element);
                     break Stopped::Waits;
                 }
-            }
+            };
             // Before it is sent: the backend may have taken it before `send_async` returns.
             *self.pending.lock() = Some(element);
-            if !client.send_async(&packet) {
+            if !client.send_async(packet) {
                 break Stopped::Waits;
             }
             let element = self.pending.lock().take();
             element.into_iter().for_each(|element| self.tx.push(element, 0));
         };
-        *self.buffer.lock() = packet;
+        *self.buffer.lock() = buffer;
         if sent > 0 {
             self.tx.notify();
         }
@@ -185,25 +213,44 @@ impl Pair {
 }
 
 impl VirtIONet {
-    /// Copies a packet of the guest's, with the header that the backend wants; `false` for one that is too long, and so
-    /// lost.
-    fn read_packet(&self, element: &VirtQueueElement, packet: &mut Vec<u8>) -> Result<bool, &'static str> {
+    /// Sends a packet from where the guest has it, if the backend wants its header as it is and takes it so.
+    fn send_as_it_lies(&self, client: &NetClientState, element: &VirtQueueElement) -> bool {
+        let header = self.guest_header.load(Ordering::Acquire);
+        let length = element.readable_len();
+        let fits = (header as u64..=NET_BUFSIZE as u64).contains(&length);
+        if !fits || header != self.host_header.load(Ordering::Acquire) {
+            return false;
+        }
+        let parts: Vec<_> = element.readable_slices(0, length).collect();
+        client.send_parts(&parts)
+    }
+
+    /// Copies a packet of the guest's to `buffer`, with the header that the backend wants; none for one that is too long,
+    /// and so lost.
+    fn read_packet<'a>(
+        &self,
+        element: &VirtQueueElement,
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<Option<&'a [u8]>, &'static str> {
         let (guest, host) =
             (self.guest_header.load(Ordering::Acquire), self.host_header.load(Ordering::Acquire));
         let length = element.readable_len();
         if length < guest as u64 {
             return Err("virtio-net header incorrect");
         }
-        packet.clear();
         let data = length - guest as u64;
         if data > (NET_BUFSIZE - HDR_MRG_LEN) as u64 {
-            return Ok(false);
+            return Ok(None);
         }
-        packet.resize(host + data as usize, 0);
+        let needed = host + data as usize;
+        // Never made smaller: what is new must be cleared.
+        buffer.resize(needed.max(buffer.len()), 0);
+        let Some(packet) = buffer.get_mut(..needed) else { return Ok(None) };
         let (header, body) = packet.split_at_mut(host);
+        header.fill(0);
         element.read(0, header);
         element.read(guest as u64, body);
-        Ok(true)
+        Ok(Some(packet))
     }
 
     /// A packet for the guest.
@@ -226,7 +273,8 @@ impl VirtIONet {
         let filled = fill(elements, guest, header, body);
         pair.rx.push_all(filled);
         drop(receiving);
-        pair.rx.notify();
+        pair.untold.store(true, Ordering::SeqCst);
+        pair.tell();
         Received::Done
     }
 

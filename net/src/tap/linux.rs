@@ -1,11 +1,15 @@
-//! The requests of Linux's TUN/TAP driver (net/tap-linux.c; Linux `linux/if_tun.h`, `linux/if.h`).
+//! The requests of Linux's TUN/TAP driver (net/tap-linux.c; Linux `linux/if_tun.h`, `linux/if.h`), and packets from
+//! guest memory.
 //!
-//! They are the only `unsafe` of this crate: no crate at hand has those that set offloads and header lengths.
+//! They are the only `unsafe` of this crate: no crate at hand has those that set offloads and header lengths, and the
+//! libraries' calls want `&[u8]`, which guest memory must never be.
 #![allow(unsafe_code)]
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::io::Result;
+use memory::IoVecs;
+use memory::vm_memory::VolatileSlice;
+use rustix::io::{Errno, Result, retry_on_intr};
 use rustix::ioctl::{Getter, IntegerSetter, Opcode, Setter, Updater, ioctl, opcode};
 
 /// The bytes of an interface's name, its end among them.
@@ -105,4 +109,20 @@ pub fn set_queue(fd: &OwnedFd, attach: bool) -> Result<()> {
     let flags = if attach { IFF_ATTACH_QUEUE } else { IFF_DETACH_QUEUE };
     // SAFETY: TUNSETQUEUE reads a `struct ifreq`, whose layout `IfReq` has.
     unsafe { ioctl(fd, Setter::<TUNSETQUEUE, IfReq>::new(IfReq { flags, ..IfReq::default() })) }
+}
+
+/// Sends a packet that lies in guest memory.
+pub fn write_parts(fd: &OwnedFd, parts: &[VolatileSlice<'_>]) -> Result<usize> {
+    let iov = IoVecs::new(parts);
+    if iov.len() < parts.len() {
+        // The kernel takes no more.
+        return Err(Errno::INVAL);
+    }
+    retry_on_intr(|| {
+        // SAFETY: each iovec is a `VolatileSlice` that `parts` borrows, so its memory is mapped and readable until this
+        // returns. The kernel accesses it as a guest does; no reference to it exists.
+        let written = unsafe { libc::writev(fd.as_raw_fd(), iov.as_ptr(), iov.len() as i32) };
+        usize::try_from(written)
+            .map_err(|_| Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
+    })
 }

@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::sync::{Arc, Weak};
 
+use memory::vm_memory::VolatileSlice;
 use parking_lot::Mutex;
 use qapi::QapiType;
 use qom::{Error, Result, bail};
@@ -122,8 +123,13 @@ impl Tap {
     fn read(&self, nc: &Arc<NetClientState>) {
         let mut buffer = std::mem::take(&mut self.state.lock().buffer);
         buffer.resize(NET_BUFSIZE, 0);
+        nc.batch(|| self.read_batch(nc, &mut buffer));
+        self.state.lock().buffer = buffer;
+    }
+
+    fn read_batch(&self, nc: &Arc<NetClientState>, buffer: &mut [u8]) {
         for _ in 0..BATCH {
-            let Ok(size) = rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut buffer)) else {
+            let Ok(size) = rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut *buffer)) else {
                 break;
             };
             let skip = {
@@ -142,7 +148,6 @@ impl Tap {
             }
             self.state.lock().read = true;
         }
-        self.state.lock().buffer = buffer;
     }
 
     fn offload_bits(offload: Offload) -> usize {
@@ -181,6 +186,15 @@ impl NetClient for Tap {
             // A packet that the host refuses (the interface is down) is lost.
             _ => Received::Done,
         }
+    }
+
+    fn receive_parts(&self, _: usize, parts: &[VolatileSlice<'_>]) -> bool {
+        let whole = {
+            let state = self.state.lock();
+            state.using_header || state.host_header == 0
+        };
+        // One that the host refuses is lost, as above; one that it has no room for comes again in one piece.
+        whole && linux::write_parts(&self.fd, parts) != Err(Errno::AGAIN)
     }
 
     fn sent(&self, _: usize) {

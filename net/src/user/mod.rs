@@ -3,7 +3,8 @@
 //!
 //! The guest sees a router that is also its DHCP, DNS and TFTP server. Connections and datagrams that it sends go on
 //! over sockets of the host. All state is the `Stack`'s, under one lock that is never held while frames are
-//! handed to the guest; the guest's frames are worked on by the thread that sends them, the host's on the main loop.
+//! handed to the guest. The guest's frames are looked at by the thread that sends them; what connections do next, and the
+//! answers, come later on the main loop, for all that the guest sent at one go.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -87,6 +88,9 @@ pub struct NetdevUserOptions {
     pub tftp_server_name: Option<String>,
 }
 
+/// Frames that the guest is told of together.
+const BATCH: usize = 64;
+
 /// The backend.
 pub struct UserNet {
     nc: Weak<NetClientState>,
@@ -94,7 +98,7 @@ pub struct UserNet {
     timer: Timer,
     /// A frame is being handed to the guest, or waits there.
     sending: AtomicBool,
-    /// Goes on handing frames over, on the main loop's thread.
+    /// Goes on with what the guest sent, and with handing frames over, on the main loop's thread.
     resume: BottomHalf,
     /// The chardevs of `guestfwd=`, by the number of the rule.
     chardevs: Mutex<Vec<Option<Arc<GuestChardev>>>>,
@@ -139,21 +143,26 @@ impl UserNet {
     /// Hands frames to the guest, one thread at a time, until it takes no more.
     fn deliver(&self) {
         let Some(nc) = self.nc.upgrade() else { return };
-        while !self.sending.swap(true, Ordering::AcqRel) {
+        while !self.stack.lock().is_empty() && nc.batch(|| self.deliver_batch(&nc)) {}
+    }
+
+    /// The same for so many that the guest is told of together; gives whether it may take more.
+    fn deliver_batch(&self, nc: &NetClientState) -> bool {
+        for _ in 0..BATCH {
+            if self.sending.swap(true, Ordering::AcqRel) {
+                return false;
+            }
             let frame = self.stack.lock().pop();
-            let Some(frame) = frame else {
-                self.sending.store(false, Ordering::Release);
-                // One that another thread added meanwhile found us sending.
-                if self.stack.lock().is_empty() {
-                    return;
-                }
-                continue;
-            };
-            if !nc.send_async(&frame) {
-                return;
+            if frame.as_ref().is_some_and(|frame| !nc.send_async(frame)) {
+                return false;
             }
             self.sending.store(false, Ordering::Release);
+            if frame.is_none() {
+                // One that another thread adds now finds nobody sending.
+                break;
+            }
         }
+        true
     }
 
     /// Hands what waits for chardevs to them.
@@ -234,7 +243,8 @@ impl NetClient for UserNet {
     }
 
     fn receive(&self, _: usize, packet: &[u8]) -> Received {
-        self.with_stack(|stack| stack.input(packet));
+        self.stack.lock().input(packet);
+        self.resume.schedule();
         Received::Done
     }
 
@@ -274,7 +284,7 @@ pub(crate) fn init(id: &str, options: &NetdevUserOptions, peer: Option<&Arc<NetC
                 sending: AtomicBool::new(false),
                 resume: BottomHalf::new(EventLoop::main(), move || {
                     if let Some(user) = on_resume.upgrade() {
-                        user.deliver();
+                        user.with_stack(Stack::service_heard);
                     }
                 }),
                 chardevs: Mutex::default(),

@@ -81,6 +81,10 @@ pub(crate) struct Stack {
     out: VecDeque<Vec<u8>>,
     /// Connections that have more to send when there is room.
     stalled: Vec<TcpKey>,
+    /// Connections that the guest was heard on, and that were not serviced since.
+    heard: Vec<TcpKey>,
+    /// Where datagrams of the host's are read to.
+    datagram: Vec<u8>,
     next_id: u64,
     packet_id: u16,
     /// When something is to be done without a packet, in nanoseconds.
@@ -90,6 +94,8 @@ pub(crate) struct Stack {
 struct Connection {
     flow: TcpFlow,
     deadline: Option<u64>,
+    /// It is among those that the guest was heard on.
+    heard: bool,
 }
 
 fn now() -> u64 {
@@ -115,6 +121,8 @@ impl Stack {
             children: Vec::new(),
             out: VecDeque::new(),
             stalled: Vec::new(),
+            heard: Vec::new(),
+            datagram: Vec::new(),
             next_id: 0,
             packet_id: 0,
             deadline: None,
@@ -191,6 +199,7 @@ impl Stack {
     /// Closes everything.
     pub fn close(&mut self) {
         self.tcp.clear();
+        self.heard.clear();
         self.udp.clear();
         self.udp_by_guest.clear();
         self.udp_forwards.clear();
@@ -204,7 +213,8 @@ impl Stack {
         self.deadline = Some(self.deadline.map_or(at, |deadline| deadline.min(at)));
     }
 
-    /// A frame of the guest's.
+    /// A frame of the guest's. What follows for connections is done in [`service_heard`](Self::service_heard), once for
+    /// many frames.
     pub fn input(&mut self, frame: &[u8]) {
         let Some((header, payload)) = frame.split_first_chunk::<{ wire::ETHERNET_LEN }>() else { return };
         let mut mac = [0; 6];
@@ -427,7 +437,7 @@ impl Stack {
             other => other,
         };
         let Some(flow) = self.udp.get_mut(&id) else { return };
-        let packets = flow.receive(translate, &mut self.packet_id, now());
+        let packets = flow.receive(translate, &mut self.datagram, &mut self.packet_id, now());
         packets.into_iter().for_each(|packet| self.push_packet(packet));
     }
 

@@ -103,6 +103,8 @@ pub(crate) struct TcpFlow {
     guest_done: bool,
     /// The host's socket takes no more at present.
     host_full: bool,
+    /// The host's side may have something to read.
+    host_ready: bool,
     /// The guest has sent its last.
     guest_ended: bool,
     /// Something went wrong: what is left is for nobody.
@@ -156,6 +158,7 @@ impl TcpFlow {
             host_done: false,
             guest_done: false,
             host_full: false,
+            host_ready: true,
             guest_ended: false,
             failed: false,
             heard: now,
@@ -262,6 +265,11 @@ impl TcpFlow {
         }
     }
 
+    /// The host's side has something to read.
+    pub fn host_readable(&mut self) {
+        self.host_ready = true;
+    }
+
     /// The host's socket takes more.
     pub fn host_writable(&mut self) {
         self.host_full = false;
@@ -341,11 +349,16 @@ impl TcpFlow {
     fn read_host(&mut self) {
         let (host, handle) = (&mut self.host, self.handle);
         let socket = self.sockets.get_mut::<Socket>(handle);
-        while socket.can_send() && !self.host_done {
+        let ready = &mut self.host_ready;
+        while socket.can_send() && !self.host_done && *ready {
             let outcome = match host {
                 HostEnd::Socket { socket: fd, .. } => socket.send(|buffer| {
                     match rustix::io::retry_on_intr(|| rustix::io::read(&*fd, &mut *buffer)) {
-                        Ok(count) => (count, Ok(count)),
+                        Ok(count) => {
+                            // Less than there is room for is all there is. An end is told of by itself.
+                            *ready = count == buffer.len();
+                            (count, Ok(count))
+                        }
                         Err(error) => (0, Err(error)),
                     }
                 }),
@@ -358,7 +371,12 @@ impl TcpFlow {
             match outcome {
                 Ok(Ok(0)) => self.host_done = true,
                 Ok(Ok(_)) => {}
-                Ok(Err(Errno::AGAIN)) | Err(_) => return,
+                Ok(Err(Errno::AGAIN)) => {
+                    // A chardev says nothing when it brings more.
+                    *ready = matches!(host, HostEnd::Chardev { .. });
+                    return;
+                }
+                Err(_) => return,
                 Ok(Err(_)) => {
                     // Reset, or the like: the guest sees the same.
                     socket.abort();

@@ -85,12 +85,21 @@ impl UdpFlow {
         let _ = sendto(&self.socket, data, SendFlags::NOSIGNAL, &real);
     }
 
-    /// What came, as packets for the guest. `translate` says what the guest calls one who was not sent to.
-    pub fn receive(&mut self, translate: impl Fn(IpAddr) -> IpAddr, id: &mut u16, now: u64) -> Vec<Vec<u8>> {
-        let mut buffer = vec![0; MAX_DATAGRAM];
+    /// What came, as packets for the guest. `translate` says what the guest calls one who was not sent to; `buffer` is
+    /// for use meanwhile.
+    pub fn receive(
+        &mut self,
+        translate: impl Fn(IpAddr) -> IpAddr,
+        buffer: &mut Vec<u8>,
+        id: &mut u16,
+        now: u64,
+    ) -> Vec<Vec<u8>> {
+        buffer.resize(MAX_DATAGRAM, 0);
         let mut packets = Vec::new();
         for _ in 0..BATCH {
-            let Ok((size, _, from)) = recvfrom(&self.socket, &mut buffer, RecvFlags::DONTWAIT) else { break };
+            let Ok((size, _, from)) = recvfrom(&self.socket, &mut *buffer, RecvFlags::DONTWAIT) else {
+                break;
+            };
             let Some(from) = from.and_then(|from: SocketAddrAny| SocketAddr::try_from(from).ok()) else {
                 continue;
             };

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{Ipv4Packet, Ipv6ExtHeader, Ipv6Packet, UdpPacket, UdpRepr};
+use smoltcp::wire::{Ipv4Packet, Ipv6ExtHeader, Ipv6Packet, UdpPacket, UdpRepr, checksum};
 
 /// An Ethernet address.
 pub(crate) type Mac = [u8; 6];
@@ -111,19 +111,9 @@ pub(crate) fn destination(packet: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// The sum of the Internet checksum (RFC 1071), not yet inverted.
-fn sum(bytes: &[u8], start: u32) -> u32 {
-    let words =
-        bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])));
-    words.fold(start, |sum, word| {
-        let sum = sum + word;
-        (sum & 0xffff) + (sum >> 16)
-    })
-}
-
-/// The Internet checksum.
+/// The Internet checksum (RFC 1071).
 pub(crate) fn checksum(bytes: &[u8]) -> u16 {
-    !(sum(bytes, 0) as u16)
+    !checksum::data(bytes)
 }
 
 /// A packet of IPv4, in as many fragments as it takes.
@@ -137,7 +127,8 @@ pub(crate) fn ipv4(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, id: u16, payload:
         let start = n * parts;
         let data = &payload[start..(start + parts).min(payload.len())];
         let more = if n + 1 < count { MORE } else { 0 };
-        let mut packet = vec![0x45, 0];
+        let mut packet = Vec::with_capacity(IPV4_LEN + data.len());
+        packet.extend([0x45, 0]);
         packet.extend(((IPV4_LEN + data.len()) as u16).to_be_bytes());
         packet.extend(id.to_be_bytes());
         packet.extend((more | (start / 8) as u16).to_be_bytes());
@@ -166,7 +157,7 @@ pub(crate) fn ipv6(
         let mut pseudo = [from.octets(), to.octets()].concat();
         pseudo.extend((payload.len() as u32).to_be_bytes());
         pseudo.extend([0, 0, 0, protocol]);
-        let value = !(sum(payload, sum(&pseudo, 0)) as u16);
+        let value = !checksum::combine(&[checksum::data(&pseudo), checksum::data(payload)]);
         if let Some(place) = check.and_then(|at| payload.get_mut(at..at + 2)) {
             place.copy_from_slice(&value.to_be_bytes());
         }

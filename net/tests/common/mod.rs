@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use memory::vm_memory::VolatileSlice;
 use net::{NetClient, NetClientDriver, NetClientState, Received, find_netdev, netdev_init, new_client};
 use parking_lot::Mutex;
 use util::event_loop::EventLoop;
@@ -18,6 +19,10 @@ pub struct TestNic {
     pub full: AtomicBool,
     /// Packets that were queued and have been taken.
     pub told: Mutex<usize>,
+    /// It takes packets in parts.
+    pub takes_parts: AtomicBool,
+    /// How many frames there were when several had come at once.
+    pub batches: Mutex<Vec<usize>>,
 }
 
 impl NetClient for TestNic {
@@ -34,6 +39,23 @@ impl NetClient for TestNic {
         self.frames.lock().push_back(packet.to_vec());
         Received::Done
     }
+    fn receive_parts(&self, _: usize, parts: &[VolatileSlice<'_>]) -> bool {
+        let copy = |part: &VolatileSlice<'_>| {
+            let mut bytes = vec![0; part.len()];
+            part.copy_to(&mut bytes[..]);
+            bytes
+        };
+        let takes = self.takes_parts.load(Ordering::SeqCst);
+        if takes {
+            self.frames.lock().push_back(parts.iter().flat_map(copy).collect());
+        }
+        takes
+    }
+    fn batch(&self, _: usize, begins: bool) {
+        if !begins {
+            self.batches.lock().push(self.frames.lock().len());
+        }
+    }
     fn sent(&self, _: usize) {
         *self.told.lock() += 1;
     }
@@ -42,16 +64,22 @@ impl NetClient for TestNic {
 impl TestNic {
     /// On a backend that is there.
     pub fn on(netdev: &str) -> Arc<TestNic> {
-        let peer = find_netdev(netdev).expect("the backend is there");
+        Self::beside(&find_netdev(netdev).expect("the backend is there"))
+    }
+
+    /// With another client as its peer.
+    pub fn beside(peer: &Arc<NetClientState>) -> Arc<TestNic> {
         let make = |nc: &Weak<NetClientState>| {
             Arc::new(TestNic {
                 nc: nc.clone(),
                 frames: Mutex::default(),
                 full: AtomicBool::new(false),
                 told: Mutex::default(),
+                takes_parts: AtomicBool::new(false),
+                batches: Mutex::default(),
             })
         };
-        new_client("test-nic", None, 0, Some(&peer), make).1
+        new_client("test-nic", None, 0, Some(peer), make).1
     }
 
     /// On a new backend.

@@ -30,8 +30,20 @@ impl Stack {
         }
         if let Some(connection) = self.tcp.get_mut(&key) {
             connection.flow.input(ip.whole, tcp::instant(now()));
+            if !std::mem::replace(&mut connection.heard, true) {
+                self.heard.push(key);
+            }
         }
-        self.service(key);
+    }
+
+    /// Moves the connections on that the guest was heard on.
+    pub fn service_heard(&mut self) {
+        for key in std::mem::take(&mut self.heard) {
+            if let Some(connection) = self.tcp.get_mut(&key) {
+                connection.heard = false;
+                self.service(key);
+            }
+        }
     }
 
     /// What a connection leads to, where there is something.
@@ -84,7 +96,7 @@ impl Stack {
                 Err(_) => return false,
             }
         }
-        self.tcp.insert((guest, remote), Connection { flow, deadline: None });
+        self.tcp.insert((guest, remote), Connection { flow, deadline: None, heard: false });
         true
     }
 
@@ -125,6 +137,9 @@ impl Stack {
         }
         if ready.intersects(Ready::WRITE | Ready::ERROR | Ready::HANGUP) {
             flow.host_writable();
+        }
+        if ready.intersects(Ready::READ | Ready::ERROR | Ready::HANGUP) {
+            flow.host_readable();
         }
         self.service(key);
         // What a descriptor that hung up has to say was said, or waits for room; it would be told again and again.
