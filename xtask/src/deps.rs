@@ -13,7 +13,7 @@ pub const KERNEL: &[&str] = &["lz4"];
 /// Clients of the program in its own tests: of the monitor's socket, and a debugger; and what [`python`] needs.
 pub const CLIENTS: &[&str] = &["socat", "gdb", "python3-venv"];
 /// What Linux guests and the machine around them use of networks.
-pub const NETWORK: &[&str] = &["dropbear-bin", "iperf3", "openssh-client", "tcpdump"];
+pub const NETWORK: &[&str] = &["dropbear-bin", "iperf3", "openssh-client", "passt", "tcpdump"];
 /// Clients in Python, from PyPI.
 const PYTHON: &[&str] = &["qemu.qmp==0.0.6"];
 /// Compiles libFuzzer.
