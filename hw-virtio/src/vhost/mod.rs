@@ -240,8 +240,9 @@ impl VhostDevice {
                 ring.queue.interrupt();
             }
         }
+        // First, so that the backend is not told of memory that it loses.
+        self.memory.clear();
         let listener: Arc<dyn ::memory::MemoryListener> = self.memory.clone();
         address_space_memory().remove_listener(&listener);
-        self.memory.clear();
     }
 }
