@@ -271,6 +271,7 @@ pub struct BlkdebugSetState {
     /// Only in this state.
     pub state: Option<i64>,
     /// The new state.
+    #[qapi(name = "new_state")]
     pub new_state: i64,
 }
 

@@ -94,6 +94,11 @@ impl CpuHotplug {
         self.cpus.get(self.selector as usize)
     }
 
+    /// Whether the guest uses the modern registers.
+    pub fn is_modern(&self) -> bool {
+        self.modern
+    }
+
     /// Reads `size` bytes at `offset`. Behind the modern registers nobody answers.
     pub fn read(&self, offset: u64, size: u8) -> u64 {
         if !self.modern {

@@ -4,13 +4,20 @@ use block::BlockBackend;
 use block::backend::{BlockErrorAction, BlockdevOnError};
 use hw_core::runstate::{self, RunState};
 use qapi::{QapiEvent, QapiType};
-use qom::property::OnOffAuto;
+use qom::property::{OnOffAuto, Size};
 use qom::{Result, bail};
 
 /// Largest size of a block, bytes.
 const MAX_BLOCK_SIZE: u32 = 2 << 20;
 /// Size of a sector, which everything is counted in.
 pub const SECTOR: u64 = 512;
+
+/// A size that the user left open.
+pub const AUTO_SIZE: Size = Size(u32::MAX as u64);
+
+fn fit(size: Size) -> u32 {
+    u32::try_from(size.0).unwrap_or(u32::MAX)
+}
 
 /// Sizes of blocks as a guest sees them, bytes.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +33,29 @@ pub struct BlockSizes {
 }
 
 impl BlockSizes {
+    /// As properties have them, checked and with defaults.
+    ///
+    /// # Errors
+    /// As [`BlockSizes::checked`].
+    pub fn of([logical, physical, min_io, opt_io]: [Size; 4]) -> Result<Self> {
+        let [logical, physical, min_io, opt_io] = [logical, physical, min_io, opt_io].map(fit);
+        BlockSizes { logical, physical, min_io, opt_io }.checked()
+    }
+
+    /// The unit of discards in bytes that a user named, if one.
+    ///
+    /// # Errors
+    /// When it is no multiple of a block.
+    pub fn discard_unit(&self, given: Size) -> Result<Option<u32>> {
+        if given == AUTO_SIZE {
+            return Ok(None);
+        }
+        if !given.0.is_multiple_of(self.logical.into()) {
+            bail!("discard_granularity must be a multiple of logical_block_size");
+        }
+        Ok(Some(fit(given)))
+    }
+
     /// Checks them, defaults filled in (`blkconf_blocksizes`).
     ///
     /// # Errors

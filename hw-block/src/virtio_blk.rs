@@ -19,7 +19,7 @@ use hw_virtio::pci::{VECTORS_UNSPECIFIED, Variants, VirtioPciType, optimal_num_q
 use hw_virtio::spec::{Status, feature, id, pci::DEVICE_ID_BLOCK};
 use hw_virtio::{VirtIODevice, VirtQueue, VirtioDeviceClass, VirtioDeviceImpl};
 use parking_lot::Mutex;
-use qom::property::OnOffAuto;
+use qom::property::{OnOffAuto, Size};
 use qom::{Class, Link, Object, Property, Result, bail};
 
 use self::batch::Batch;
@@ -44,19 +44,19 @@ pub struct VirtIOBlock {
     drive: Property<DriveProperty>,
     /// Smallest block that can be read and written, bytes
     #[property(name = "logical_block_size")]
-    logical_block_size: Property<u32>,
+    logical_block_size: Property<Size>,
     /// Block that the disk writes at once, bytes
     #[property(name = "physical_block_size")]
-    physical_block_size: Property<u32>,
+    physical_block_size: Property<Size>,
     /// Smallest efficient request, bytes
     #[property(name = "min_io_size")]
-    min_io_size: Property<u32>,
+    min_io_size: Property<Size>,
     /// Best size of requests, bytes
     #[property(name = "opt_io_size")]
-    opt_io_size: Property<u32>,
+    opt_io_size: Property<Size>,
     /// Unit of discards, bytes
-    #[property(name = "discard_granularity", default = u32::MAX)]
-    discard_granularity: Property<u32>,
+    #[property(name = "discard_granularity", default = conf::AUTO_SIZE)]
+    discard_granularity: Property<Size>,
     /// Whether writes may stay in the host's cache until a flush
     #[property(name = "write-cache")]
     write_cache: Property<OnOffAuto>,
@@ -81,6 +81,9 @@ pub struct VirtIOBlock {
     /// on/off
     #[property(name = "config-wce", default = true)]
     config_wce: Property<bool>,
+    /// Whether SCSI commands are passed on to the disk: off, for nothing does
+    #[property]
+    scsi: Property<bool>,
     /// Whether requests that follow each other on the disk are merged
     #[property(name = "request-merging", default = true)]
     request_merging: Property<bool>,
@@ -154,6 +157,9 @@ impl VirtIOBlock {
     fn check(&self) -> Result<()> {
         if self.drive.get().backend().is_none() {
             bail!("drive property not set");
+        }
+        if self.scsi.get() {
+            bail!("Please set scsi=off for virtio-blk devices in order to use virtio 1.0");
         }
         match self.num_queues.get() {
             0 => bail!("num-queues property must be larger than 0"),
@@ -308,11 +314,9 @@ impl VirtIOBlock {
         put(config::WCE, &[u8::from(self.backend().is_some_and(|backend| backend.write_cache()))]);
         put(config::NUM_QUEUES, &self.num_queues.get().to_le_bytes());
         if self.discard.get() {
-            let unit = match self.discard_granularity.get() {
-                u32::MAX => sizes.logical,
-                _ if !self.report_discard_granularity.get() => sizes.logical,
-                unit => unit,
-            };
+            let reported = self.report_discard_granularity.get();
+            let given = sizes.discard_unit(self.discard_granularity.get()).ok().flatten();
+            let unit = given.filter(|_| reported).unwrap_or(sizes.logical);
             put(config::MAX_DISCARD_SECTORS, &self.max_discard_sectors.get().to_le_bytes());
             put(config::MAX_DISCARD_SEG, &1u32.to_le_bytes());
             put(config::DISCARD_SECTOR_ALIGNMENT, &(unit / SECTOR as u32).to_le_bytes());
@@ -344,14 +348,12 @@ impl VirtIOBlock {
 impl DeviceImpl for VirtIOBlock {
     fn realize(self: &Arc<Self>) -> Result<()> {
         self.check()?;
-        let sizes = BlockSizes {
-            logical: self.logical_block_size.get(),
-            physical: self.physical_block_size.get(),
-            min_io: self.min_io_size.get(),
-            opt_io: self.opt_io_size.get(),
-        };
+        let sizes =
+            [&self.logical_block_size, &self.physical_block_size, &self.min_io_size, &self.opt_io_size];
+        let sizes = BlockSizes::of(sizes.map(Property::get))?;
+        sizes.discard_unit(self.discard_granularity.get())?;
         conf::check_geometry((self.cyls.get(), self.heads.get(), self.secs.get()))?;
-        let _ = self.sizes.set(sizes.checked()?);
+        let _ = self.sizes.set(sizes);
         let backend = self.take_backend()?;
         let config_len = if self.write_zeroes.get() {
             config::LEN_WRITE_ZEROES

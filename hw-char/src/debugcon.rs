@@ -19,12 +19,12 @@ pub struct IsaDebugcon {
     parent: IsaDevice,
     #[property(default = 0xe9)]
     iobase: Property<u32>,
-    /// What a read of the port gives, so that guests know the device is there
-    #[property(default = 0xe9)]
-    readback: Property<u32>,
     /// ID of a chardev to use as a backend
     #[property]
     chardev: Property<CharProperty>,
+    /// What a read of the port gives, so that guests know the device is there
+    #[property(default = 0xe9)]
+    readback: Property<u32>,
     frontend: CharFrontend,
     output: Mutex<Output>,
 }

@@ -305,15 +305,18 @@ pub fn device_properties_help(driver: &str) -> Result<String> {
 pub fn properties_help(class: &Class) -> String {
     let mut properties = class.properties();
     properties.retain(|p| p.set.is_some() && !INTERNAL.contains(&p.name.as_str()));
-    let mut lines: Vec<_> = properties.into_iter().map(property_help).collect();
+    // Other objects than devices do not tell their defaults.
+    let with_default = class.is_a("device");
+    let mut lines: Vec<_> = properties.into_iter().map(|p| property_help(p, with_default)).collect();
     lines.sort_unstable();
     lines.concat()
 }
 
 /// The line for a property (`object_property_help`).
-fn property_help(property: &PropertyInfo) -> String {
+fn property_help(property: &PropertyInfo, with_default: bool) -> String {
     let mut line = format!("  {}=<{}>", property.name, property.type_name);
-    let default = property.default.as_ref().filter(|d| !matches!(d, Value::String(s) if s.is_empty()));
+    let is_told = |default: &&Value| with_default && !matches!(default, Value::String(s) if s.is_empty());
+    let default = property.default.as_ref().filter(is_told);
     if !property.description.is_empty() || default.is_some() {
         line = format!("{line:<24} - {}", property.description);
     }

@@ -75,11 +75,11 @@ struct HidClass {
 pub struct VirtIOInputHid {
     parent: VirtIODevice,
     #[property]
-    serial: Property<Option<String>>,
-    #[property]
     display: Property<Option<String>>,
     #[property]
     head: Property<u32>,
+    #[property]
+    serial: Property<Option<String>>,
     /// A property of the pointers: whether the wheel is an axis in place of two buttons.
     wheel_axis: Property<bool>,
     handler: OnceLock<Arc<dyn InputHandler>>,

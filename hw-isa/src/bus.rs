@@ -129,6 +129,11 @@ impl IsaDevice {
         Ok(region)
     }
 
+    /// The regions that it shows.
+    pub fn regions(&self) -> Vec<MemoryRegion> {
+        self.regions.lock().clone()
+    }
+
     /// Shows `region` at `port` until the device is unrealized.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use crate::fw_cfg::{DmaError, DmaMemory, FwCfg, FwCfgState};
 pub struct FwCfgIo {
     parent: SysBusDevice,
     /// Whether the DMA interface is there
-    #[property(default = true)]
+    #[property(default = true, name = "dma_enabled")]
     dma_enabled: Property<bool>,
     /// Number of files there is room for
     #[property(default = 0x20, name = "x-file-slots")]

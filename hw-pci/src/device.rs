@@ -144,9 +144,6 @@ pub struct PciDevice {
     /// Slot and optional function number, example: 06.0 or 06
     #[property]
     addr: Property<PciAddress>,
-    /// on/off
-    #[property]
-    multifunction: Property<bool>,
     /// File with the contents of the expansion ROM
     #[property]
     romfile: Property<Option<String>>,
@@ -156,6 +153,9 @@ pub struct PciDevice {
     /// Whether the expansion ROM has a base address register
     #[property(default = 1)]
     rombar: Property<u32>,
+    /// on/off
+    #[property]
+    multifunction: Property<bool>,
     /// on/off
     #[property(name = "x-pcie-lnksta-dllla", default = true)]
     x_pcie_lnksta_dllla: Property<bool>,
@@ -350,6 +350,11 @@ impl PciDevice {
         let bar = Bar { number, kind, region: region.clone(), mapped: None };
         bar.init(&mut self.config.lock());
         self.bars.lock().push(bar);
+    }
+
+    /// The regions behind its base address registers.
+    pub fn bar_regions(&self) -> Vec<MemoryRegion> {
+        self.bars.lock().iter().map(|bar| bar.region.clone()).collect()
     }
 
     /// The base address registers that decode something, in order of number.

@@ -2,7 +2,7 @@
 //!
 //! Source: QEMU `hw/rtc/mc146818rtc.c`, `softmmu/rtc.c`.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hw_core::suspend::{WakeupReason, wakeup_request};
@@ -66,6 +66,19 @@ struct RtcChange {
     offset: i64,
     /// Which clock.
     qom_path: String,
+}
+
+/// The machine's, which has one at most.
+static RTC: Mutex<Weak<Mc146818Rtc>> = Mutex::new(Weak::new());
+
+/// Forgets the periodic interrupts that are still to make up for those the guest missed.
+#[qapi::command("rtc-reset-reinjection")]
+fn rtc_reset_reinjection() -> Result<()> {
+    let rtc = RTC.lock().upgrade();
+    if let Some(rtc) = rtc {
+        rtc.change(|chip, _| chip.forget_lost_ticks());
+    }
+    Ok(())
 }
 
 /// The device.
@@ -143,6 +156,7 @@ impl DeviceImpl for Mc146818Rtc {
         let seconds = host_seconds().saturating_add(options().offset);
         let chip = Mc146818::new(seconds, self.base_year.get(), policy, self.now());
         let _ = self.chip.set(Mutex::new(chip));
+        *RTC.lock() = Arc::downgrade(self);
         let this = Arc::downgrade(self);
         let timer = Timer::new(options().clock, move || {
             if let Some(this) = this.upgrade() {

@@ -342,7 +342,8 @@ impl Mc146818 {
         }
     }
 
-    fn forget_lost_ticks(&mut self) {
+    /// What is made up for ends here.
+    pub fn forget_lost_ticks(&mut self) {
         (self.lost_ticks, self.reinjected) = (0, 0);
     }
 

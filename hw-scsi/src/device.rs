@@ -25,8 +25,6 @@ use crate::sense::Sense;
 use crate::spec::op;
 use crate::task::{Command, Kind, Outcome, Tasks};
 
-/// A size that the user left open.
-const AUTO_SIZE: Size = Size(u32::MAX as u64);
 /// Unit of unmapping where the user named none, bytes.
 const DISCARD_GRANULARITY: u32 = 4096;
 /// Bytes of a CD's sector.
@@ -59,7 +57,7 @@ pub struct ScsiDisk {
     #[property(name = "opt_io_size")]
     opt_io_size: Property<Size>,
     /// Unit of unmapping, bytes
-    #[property(name = "discard_granularity", default = AUTO_SIZE)]
+    #[property(name = "discard_granularity", default = conf::AUTO_SIZE)]
     discard_granularity: Property<Size>,
     /// Whether writes may stay in the host's cache until a flush
     #[property(name = "write-cache")]
@@ -272,24 +270,14 @@ impl ScsiDisk {
     }
 
     fn sizes(&self) -> Result<BlockSizes> {
-        let fit = |size: Size| u32::try_from(size.0).unwrap_or(u32::MAX);
-        let sizes = BlockSizes {
-            logical: fit(self.logical_block_size.get()),
-            physical: fit(self.physical_block_size.get()),
-            min_io: fit(self.min_io_size.get()),
-            opt_io: fit(self.opt_io_size.get()),
-        };
-        sizes.checked()
+        let sizes =
+            [&self.logical_block_size, &self.physical_block_size, &self.min_io_size, &self.opt_io_size];
+        BlockSizes::of(sizes.map(Property::get))
     }
 
     fn discard_unit(&self, sizes: &BlockSizes) -> Result<u32> {
-        match self.discard_granularity.get() {
-            AUTO_SIZE => Ok(DISCARD_GRANULARITY.max(sizes.logical)),
-            Size(unit) if !unit.is_multiple_of(sizes.logical.into()) => {
-                bail!("discard_granularity must be a multiple of logical_block_size")
-            }
-            Size(unit) => Ok(u32::try_from(unit).unwrap_or(u32::MAX)),
-        }
+        let given = sizes.discard_unit(self.discard_granularity.get())?;
+        Ok(given.unwrap_or(DISCARD_GRANULARITY.max(sizes.logical)))
     }
 
     fn chosen_geometry(&self, backend: &BlockBackend) -> Result<(u32, u32, u32)> {

@@ -18,6 +18,8 @@ pub trait VirtioTransport: Send + Sync {
     fn interrupt(&self, vector: u16);
     /// The machine starts, and the driver drives the device.
     fn started(&self);
+    /// The queue that the driver is setting up.
+    fn queue_select(&self) -> u16;
     /// Memory as the device may reach it now.
     fn memory(&self) -> Option<Arc<FlatView>>;
 }

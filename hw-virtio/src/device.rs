@@ -167,11 +167,11 @@ pub struct VirtIODevice {
     #[property(name = "queue_reset", default = true)]
     ring_reset: Property<bool>,
     #[property(name = "use-started", default = true)]
-    use_started: Property<bool>,
+    pub(crate) use_started: Property<bool>,
     #[property(name = "use-disabled-flag", default = true)]
     use_disabled_flag: Property<bool>,
     #[property(name = "x-disable-legacy-check")]
-    disable_legacy_check: Property<bool>,
+    pub(crate) disable_legacy_check: Property<bool>,
     core: Arc<Core>,
     identity: OnceLock<Identity>,
     queues: RwLock<Vec<Arc<VirtQueue>>>,
@@ -179,6 +179,8 @@ pub struct VirtIODevice {
     state_handler: Mutex<Option<u64>>,
     /// Features that the driver accepted and nobody offered.
     bad_features: AtomicBool,
+    /// The features of the kernel or program that serves the queues, while one does.
+    vhost: Mutex<Option<u64>>,
     /// Held while the driver's changes of status are carried out, which come one at a time.
     life: ReentrantMutex<()>,
 }
@@ -347,6 +349,21 @@ impl VirtIODevice {
     /// Whether the user lets it have one anyway.
     pub(crate) fn legacy_check_disabled(&self) -> bool {
         self.disable_legacy_check.get()
+    }
+
+    /// Who serves the queues now, by the features it knows.
+    pub(crate) fn set_vhost(&self, features: Option<u64>) {
+        *self.vhost.lock() = features;
+    }
+
+    /// The features of who serves the queues, if that is not this program.
+    pub(crate) fn vhost_features(&self) -> Option<u64> {
+        *self.vhost.lock()
+    }
+
+    /// Whether the machine runs, as far as the device was told.
+    pub(crate) fn vm_runs(&self) -> bool {
+        self.vm_running.load(Ordering::Acquire)
     }
 
     pub(crate) fn core(&self) -> &Core {

@@ -14,6 +14,7 @@ mod device;
 mod element;
 mod notifier;
 pub mod pci;
+mod qmp;
 mod queue;
 pub mod rng;
 mod shared;

@@ -193,6 +193,16 @@ impl VirtQueue {
         self.ring.lock().queue.size()
     }
 
+    /// The most entries it can have.
+    pub(crate) fn max_size(&self) -> u16 {
+        self.ring.lock().queue.max_size()
+    }
+
+    /// Elements taken and not given back.
+    pub(crate) fn in_use(&self) -> u16 {
+        self.ring.lock().in_use
+    }
+
     /// Whether the driver has set it up (`virtio_queue_ready`).
     pub fn is_ready(&self) -> bool {
         self.ring.lock().queue.ready()

@@ -157,7 +157,16 @@ impl Class {
     }
 
     /// Adds a property of this class, or replaces an inherited one.
-    pub fn add_property(&mut self, property: PropertyInfo) {
+    pub fn add_property(&mut self, mut property: PropertyInfo) {
+        // QEMU's devices and its other objects have their own names for these two.
+        let other = match property.type_name.as_str() {
+            "str" => "string",
+            "int64" => "int",
+            _ => "",
+        };
+        if !other.is_empty() && !self.is_a("device") {
+            property.type_name = other.to_owned();
+        }
         let before = self.properties.len();
         self.properties.insert(property.name.clone(), (before, property));
     }

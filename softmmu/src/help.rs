@@ -5,7 +5,7 @@ use std::fmt::Write;
 use hw_core::accel::{AccelClass, accel_find};
 use hw_core::machine::MachineClass;
 use hw_core::qdev_monitor::{device_help, device_properties_help, properties_help};
-use qom::{Error, Result, bail};
+use qom::{Result, bail};
 
 use crate::options::{Help, Options};
 use crate::vl::select_machine;
@@ -20,8 +20,7 @@ pub fn wanted(options: &Options) -> Result<Option<String>> {
         Help::Machines => machines(),
         Help::MachineProperties => {
             let class = select_machine(options)?;
-            let name = class.get::<MachineClass>().map_or(class.name(), |m| m.name);
-            format!("{name}.options:\n{}", properties_help(class))
+            format!("{} options:\n{}", class.name(), properties_help(class))
         }
         Help::Accelerators => accelerators(),
         Help::AcceleratorProperties(name) => match accel_find(name) {
@@ -34,7 +33,7 @@ pub fn wanted(options: &Options) -> Result<Option<String>> {
         Help::Objects => objects(),
         Help::ObjectProperties(name) => match qom::class_by_name(name) {
             Some(class) => format!("{name} options:\n{}", properties_help(class)),
-            None => return Err(Error::new(format!("invalid object type: {name}"))),
+            None => bail!("-object {name},help: Parameter 'qom-type' does not accept value '{name}'"),
         },
         Help::Chardevs => chardev::backend_help(),
         Help::Netdevs => net::netdev_help(),

@@ -268,6 +268,11 @@ fn the_command_line_can_be_asked_for_what_it_takes() {
     for option in ["machine", "smp-opts", "memory", "chardev", "drive", "sandbox"] {
         assert!(all.as_array().unwrap().iter().any(|o| o["option"] == option), "{option}");
     }
+    let drive = all.as_array().unwrap().iter().find(|o| o["option"] == "drive").unwrap();
+    let names: Vec<_> = drive["parameters"].as_array().unwrap().iter().map(|p| p["name"].clone()).collect();
+    for name in ["copy-on-read", "throttling.group", "throttling.iops-total-max-length"] {
+        assert!(names.iter().any(|known| known == name), "{names:?}");
+    }
     let none = vm.qmp_raw(r#"{"execute": "query-command-line-options", "arguments": {"option": "foo"}}"#);
     assert_eq!(none["error"]["desc"], "invalid option name: foo");
 }

@@ -113,3 +113,31 @@ fn cmos_holds_what_firmware_asks_for_and_what_is_written() {
     // The top bit of the index is the NMI's.
     assert_eq!(read(&mut vm, 0xc0), 0xa5);
 }
+
+#[test]
+fn interrupts_to_make_up_for_can_be_forgotten() {
+    let mut vm = QTest::builder(env!("CARGO_BIN_EXE_softmmu"))
+        .args(["-nodefaults", "-rtc", "clock=vm,driftfix=slew"])
+        .with_qmp()
+        .start();
+    let devices = vm.qmp("{'execute': 'qom-list', 'arguments': {'path': '/machine/unattached'}}");
+    let devices = devices.as_array().expect("a list");
+    let rtc = devices.iter().find(|device| device["type"] == "child<mc146818rtc>").expect("a clock");
+    let path = format!("/machine/unattached/{}", rtc["name"].as_str().expect("a name"));
+    let lost = |vm: &mut QTest| {
+        let arguments = format!("{{'path': '{path}', 'property': 'state'}}");
+        let state = vm.qmp(&format!("{{'execute': 'qom-get', 'arguments': {arguments}}}"));
+        state["mc146818rtc"]["state"]["lost_ticks"].as_u64().expect("a number")
+    };
+    // Interrupts 1024 times a second that nobody takes.
+    for (register, value) in [(REG_A, 0x26), (REG_B, 0x42)] {
+        vm.outb(INDEX, register);
+        vm.outb(DATA, value);
+    }
+    for _ in 0..10 {
+        vm.clock_step(1_000_000);
+    }
+    assert!(lost(&mut vm) > 5, "{}", lost(&mut vm));
+    vm.qmp("{'execute': 'rtc-reset-reinjection'}");
+    assert_eq!(lost(&mut vm), 0);
+}

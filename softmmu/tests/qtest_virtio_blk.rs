@@ -170,6 +170,16 @@ fn users_mistakes_are_named() {
             "virtio-blk-pci,drive=d0,min_io_size=100",
             "min_io_size must be a multiple of logical_block_size",
         ),
+        (
+            null,
+            "virtio-blk-pci,drive=d0,logical_block_size=4k,physical_block_size=4k,discard_granularity=6k",
+            "discard_granularity must be a multiple of logical_block_size",
+        ),
+        (
+            null,
+            "virtio-blk-pci,drive=d0,scsi=on",
+            "Please set scsi=off for virtio-blk devices in order to use virtio 1.0",
+        ),
     ];
     for (drive, device, expected) in cases {
         refused(&["-drive", drive, "-device", device], &format!("softmmu: -device {device}: {expected}"));

@@ -159,6 +159,9 @@ fn with_default(mut property: PropertyInfo) -> PropertyInfo {
         Some(PropertyValue::Uint(value)) if name != "lbr-fmt" => Some(value.into()),
         Some(PropertyValue::Str(value)) if !value.is_empty() => Some(value.into()),
         None if Enlightenments::position(name).is_some() => Some(false.into()),
+        // Of `max` and `host`, which alone have them.
+        None if name == "migratable" => Some(true.into()),
+        None if name == "host-cache-info" => Some(false.into()),
         _ => None,
     };
     // They are properties of the object model's own, not of devices.

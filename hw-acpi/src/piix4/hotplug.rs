@@ -170,7 +170,9 @@ impl Hotplug {
         let (memory, cpu) = (self.memory.lock().clone(), self.cpu.lock().clone());
         let modules =
             (0..memory.len()).map(|n| ost_info(AcpiSlotType::Dimm, n, memory.ost(n), &self.modules));
-        let cpus = (0..cpu.len()).map(|n| ost_info(AcpiSlotType::Cpu, n, cpu.ost(n), &self.cpus));
+        // Only by the modern registers a guest can say anything of a CPU.
+        let told = if cpu.is_modern() { cpu.len() } else { 0 };
+        let cpus = (0..told).map(|n| ost_info(AcpiSlotType::Cpu, n, cpu.ost(n), &self.cpus));
         modules.chain(cpus).collect()
     }
 

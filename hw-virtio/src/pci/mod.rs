@@ -414,6 +414,10 @@ impl VirtioTransport for VirtIOPciProxy {
         self.start_ioeventfd();
     }
 
+    fn queue_select(&self) -> u16 {
+        self.registers.lock().queue_select
+    }
+
     fn memory(&self) -> Option<Arc<FlatView>> {
         self.dma_view()
     }

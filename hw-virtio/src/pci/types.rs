@@ -98,6 +98,9 @@ impl VirtioPciType {
         *class.get_mut::<VirtioPciClass>() =
             VirtioPciClass { default_vectors: Some(self.default_vectors), prepare: self.prepare };
         type P = VirtIOPciProxy;
+        if self.has_class {
+            class.add_property(field::<P, _>("class", "", false, |p| &p.class_code, &Property::new(0)));
+        }
         if let Some(on) = self.ioeventfd {
             let default = Property::new(on);
             class.add_property(field::<P, _>("ioeventfd", "on/off", false, |p| &p.ioeventfd, &default));
@@ -105,9 +108,6 @@ impl VirtioPciType {
         if let Some(vectors) = self.vectors {
             let default = Property::new(vectors);
             class.add_property(field::<P, _>("vectors", "", false, |p| &p.nvectors, &default));
-        }
-        if self.has_class {
-            class.add_property(field::<P, _>("class", "", false, |p| &p.class_code, &Property::new(0)));
         }
         alias_all_properties(class, self.backend);
         class.set_instance_init(move |object| {

@@ -128,6 +128,7 @@ impl VhostDevice {
         let started = self.memory.set().and_then(|()| {
             (0..).zip(queues).try_for_each(|(index, queue)| self.start_ring(device, index, queue, busy_us))
         });
+        device.set_vhost(Some(self.features));
         started.inspect_err(|_| self.stop(device))
     }
 
@@ -230,6 +231,7 @@ impl VhostDevice {
 
     /// The device goes on with the queues itself (`vhost_dev_stop`).
     pub fn stop(&self, device: &VirtIODevice) {
+        device.set_vhost(None);
         let rings = std::mem::take(&mut *self.rings.lock());
         for (index, ring) in (0..).zip(&rings) {
             // A program that is gone does not say.

@@ -19,7 +19,6 @@ mod run_state;
 pub(crate) mod stats;
 mod trace;
 mod ui;
-mod virtio;
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use super::command::Action::{Run, Text};
 use super::command::{Command, command};
 use super::{
     absent, block, completion, cpus, info, input, interrupts, memory_commands, mtree, networks, objects,
-    page_tables, pci, qtree, stats, x86,
+    page_tables, pci, qtree, stats, virtio, x86,
 };
 
 /// In order of name, as `help` lists them.
@@ -29,6 +29,9 @@ pub(crate) const INFO_COMMANDS: &[Command] = &[
     command("memory-devices", "", "", "show memory devices", Run(info::memory_devices)),
     command("memory_size_summary", "", "", "show the amount of initially allocated and present hotpluggable (if enabled) memory in bytes.", Run(info::memory_size_summary)),
     command("mice", "", "", "show which guest mouse is receiving events", Run(input::info_mice)),
+    command("migrate", "", "", "show migration status", Text("")),
+    command("migrate_capabilities", "", "", "show current migration capabilities", Text("")),
+    command("migrate_parameters", "", "", "show current migration parameters", Text("")),
     command("mtree", "flatview:-f,dispatch_tree:-d,owner:-o,disabled:-D", "[-f][-d][-o][-D]", "show memory tree (-f: dump flat view for address spaces;-d: dump dispatch tree, valid with -f only);-o: dump region owners/parents;-D: dump disabled regions", Run(mtree::info_mtree)),
     command("name", "", "", "show the current VM name", Run(info::name)).preconfig(),
     command("network", "", "", "show the network state", Run(networks::info_network)),
@@ -65,7 +68,10 @@ pub(crate) const INFO_COMMANDS: &[Command] = &[
     command("uuid", "", "", "show the current VM UUID", Run(info::uuid)).preconfig(),
     command("vcpu_dirty_limit", "", "", "show dirty page limit information of all vCPU", Text("Dirty page limit not enabled!\n")),
     command("version", "", "", "show the version of QEMU", Run(info::version)).preconfig(),
-    command("virtio", "", "", "List all available virtio devices", Run(qtree::info_virtio)),
+    command("virtio", "", "", "List all available virtio devices", Run(virtio::info_virtio)).preconfig(),
+    command("virtio-queue-element", "path:s,queue:i,index:i?", "path queue [index]", "Display element of a given virtio queue", Run(virtio::info_queue_element)).preconfig(),
+    command("virtio-queue-status", "path:s,queue:i", "path queue", "Display status of a given virtio queue", Run(virtio::info_queue_status)).preconfig(),
+    command("virtio-status", "path:s", "path", "Display status of a given virtio device", Run(virtio::info_status)).preconfig(),
     command("vm-generation-id", "", "", "Show Virtual Machine Generation ID", Run(info::vm_generation_id)),
     command("vnc", "", "", "show the vnc server status", Text("None\n")),
 ];

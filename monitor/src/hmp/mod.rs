@@ -24,6 +24,7 @@ mod info_table;
 mod input;
 mod interrupts;
 mod machine;
+mod mce;
 mod memory_commands;
 mod monitor;
 mod mtree;
@@ -37,6 +38,7 @@ mod readline;
 mod session;
 mod stats;
 mod table;
+mod virtio;
 pub(crate) mod x86;
 
 pub use machine::{GdbServer, set_gdb_server};

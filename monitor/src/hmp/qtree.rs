@@ -10,8 +10,8 @@ use memory::get_system_memory;
 use qom::{Class, Object, PropertyInfo, Value};
 
 use super::args::Args;
+use super::pci;
 use super::session::{Session, out};
-use super::{pci, qmp};
 
 pub(crate) fn info_qtree(mon: &mut Session, _: &Args) -> Result<(), String> {
     print_bus(mon, &sysbus_get_default(), 0);
@@ -64,10 +64,10 @@ fn print_device(mon: &mut Session, object: &Arc<dyn Object>, indent: usize) {
     }
 }
 
-/// Whether it is one of those that a device's type declares, which have a default or lead to another object
-/// (`qdev_print_props`).
+/// Whether it is one of those that a device's type declares and that do not lead to another object
+/// (`qdev_print_props`); what can be set at any time is the object model's.
 fn is_setting(property: &PropertyInfo) -> bool {
-    let declared = property.default.is_some() || property.type_name.starts_with("link<");
+    let declared = property.default.is_some() || !property.live && !property.type_name.starts_with("link<");
     declared && property.set.is_some() && !INTERNAL.contains(&property.name.as_str())
 }
 
@@ -106,17 +106,6 @@ fn size(bytes: u64) -> String {
     let text = format!("{value:.decimals$}");
     let text = if decimals > 0 { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     format!("{text} {}", UNITS.get(power as usize).unwrap_or(&"B"))
-}
-
-pub(crate) fn info_virtio(mon: &mut Session, _: &Args) -> Result<(), String> {
-    let devices = qmp::list("x-query-virtio")?;
-    if devices.is_empty() {
-        out!(mon, "No VirtIO devices\n");
-    }
-    for device in &devices {
-        out!(mon, "{} [{}]\n", qmp::text(device, "path"), qmp::text(device, "name"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

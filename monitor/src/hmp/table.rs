@@ -3,8 +3,8 @@
 use super::command::Action::{Info, Run, Text};
 use super::command::{Command, command};
 use super::{
-    absent, block, chardevs, command as commands, completion, cpus, dump, input, machine, memory_commands,
-    networks, objects,
+    absent, block, chardevs, command as commands, completion, cpus, dump, input, machine, mce,
+    memory_commands, networks, objects,
 };
 
 /// In order of name, as `help` lists them.
@@ -52,6 +52,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     command("loadvm", "name:s", "tag", "restore a VM snapshot from its tag", Text("Error: no block device can store vmstate for snapshot\n")),
     command("log", "items:s", "item1[,...]", "activate logging of the specified items", Run(machine::log)),
     command("logfile", "filename:F", "filename", "output logs to 'filename'", Run(machine::logfile)),
+    command("mce", "broadcast:-b,cpu_index:i,bank:i,status:l,mcg_status:l,addr:l,misc:l", "[-b] cpu bank status mcgstatus addr misc", "inject a MCE on the given CPU [and broadcast to other CPUs with -b option]", Run(mce::mce)),
     command("memsave", "val:l,size:i,filename:s", "addr size file", "save to disk virtual memory dump starting at 'addr' of size 'size'", Run(memory_commands::memsave)),
     command("mouse_button", "button_state:i", "state", "change mouse button state (1=L, 2=M, 4=R)", Run(input::mouse_button)),
     command("mouse_move", "dx_str:s,dy_str:s,dz_str:s?", "dx dy [dz]", "send mouse move events", Run(input::mouse_move)),

@@ -38,7 +38,7 @@ pub(crate) mod spec {
 
 /// Calls `work` with KVM's vCPU of `cpu`, which has by then what was changed outside the guest
 /// (`cpu_synchronize_state`). `None` where KVM does not run it.
-fn with_vcpu<R: Send + 'static>(
+pub(crate) fn with_vcpu<R: Send + 'static>(
     cpu: &Arc<dyn Object>,
     work: impl FnOnce(&mut VcpuFd) -> R + Send + 'static,
 ) -> Option<R> {
