@@ -76,7 +76,7 @@ static RTC: Mutex<Weak<Mc146818Rtc>> = Mutex::new(Weak::new());
 fn rtc_reset_reinjection() -> Result<()> {
     let rtc = RTC.lock().upgrade();
     if let Some(rtc) = rtc {
-        rtc.change(|chip, _| chip.forget_lost_ticks());
+        rtc.change(Mc146818::reset_reinjection);
     }
     Ok(())
 }

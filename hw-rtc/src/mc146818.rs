@@ -342,8 +342,13 @@ impl Mc146818 {
         }
     }
 
-    /// What is made up for ends here.
-    pub fn forget_lost_ticks(&mut self) {
+    /// Nothing is made up for that was lost until `now_ns`.
+    pub fn reset_reinjection(&mut self, now_ns: u64) {
+        self.sync(now_ns);
+        self.forget_lost_ticks();
+    }
+
+    fn forget_lost_ticks(&mut self) {
         (self.lost_ticks, self.reinjected) = (0, 0);
     }
 

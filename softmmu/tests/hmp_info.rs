@@ -64,7 +64,7 @@ fn regions_have_owners() {
         "{tree}"
     );
     assert!(line(&tree, ": system").ends_with(" parent:{obj path=/machine/unattached}"), "{tree}");
-    let view = hmp(&mut vm, "info mtree -f -o -d");
+    let view = hmp(&mut vm, "info mtree -f -d -o");
     assert!(line(&view, "(prio 0, ram): m1").ends_with(": m1 owner:{obj path=/objects/m1}"), "{view}");
     assert!(view.contains("\n  Dispatch\n    Physical sections\n      #0 @0000000000000000.."), "{view}");
     RNG.map_bar(&mut vm, 4);
@@ -172,6 +172,22 @@ fn a_chain_without_an_end_is_told_to_the_end_of_its_table() {
     let element =
         query(&mut vm, "x-query-virtio-queue-element", json!({ "path": PATH, "queue": 0, "index": 0 }));
     assert_eq!(element["error"]["desc"], "Cannot map descriptor ring");
+}
+
+#[test]
+fn the_firmware_and_its_tables_are_roms() {
+    let mut vm = QTest::builder(env!("CARGO_BIN_EXE_softmmu"))
+        .args(["-nodefaults", "-display", "none", "-S"])
+        .accelerator(Some("kvm"))
+        .with_qmp()
+        .start();
+    let roms = hmp(&mut vm, "info roms");
+    let bios =
+        "addr=00000000fffc0000 size=0x040000 mem=rom name=\"bios-256k.bin\"\n/rom@etc/acpi/tables size=0x";
+    assert!(roms.starts_with(bios), "{roms}");
+    assert_eq!(roms.lines().count(), 4, "{roms}");
+    assert_eq!(hmp(&mut vm, "p /c 0xfff0"), "'\\xfff0'\n");
+    assert_eq!(hmp(&mut vm, "p /c 65"), "'A'\n");
 }
 
 #[test]

@@ -78,7 +78,7 @@ fn lists_name_what_there_is() {
         (["-device", "help"], &["name \"isa-serial\", bus ISA", "name \"isa-debug-exit\", bus ISA"]),
         (["-device", "isa-debug-exit,help"], &["isa-debug-exit options:", "  iobase=<uint32>"]),
         (["-object", "help"], &["  memory-backend-file", "  memory-backend-memfd", "  memory-backend-ram"]),
-        (["-object", "memory-backend-file,help"], &["  mem-path=<str>", "  size="]),
+        (["-object", "memory-backend-file,help"], &["  mem-path=<string>", "  size="]),
         (["-chardev", "help"], &["  stdio", "  socket", "  pty", "  file", "  pipe", "  null"]),
         (["-machine", "pc,help"], &["  pit=<OnOffAuto>", "  vmport=<OnOffAuto>"]),
         (["-d", "help"], &["guest_errors "]),

@@ -149,7 +149,7 @@ fn a_full_disk_stops_the_machine_and_loses_nothing() {
 fn users_mistakes_are_named() {
     let (_folder, path) = image("raw", "1M");
     let null = "if=none,id=d0,format=raw,file=null-co://";
-    let cases: [(&str, &str, &str); 8] = [
+    let cases: [(&str, &str, &str); 10] = [
         (null, "virtio-blk-pci", "drive property not set"),
         (null, "virtio-blk-pci,drive=x", "Property 'virtio-blk-device.drive' can't find value 'x'"),
         ("if=none,id=d0", "virtio-blk-pci,drive=d0", "Device needs media, but drive is empty"),

@@ -132,7 +132,7 @@ pub(crate) fn print(mon: &mut Session, args: &Args) -> Result<(), String> {
         'o' => out!(mon, "0{value:o}"),
         'x' => mon.print(&hexadecimal(value)),
         'u' => out!(mon, "{value}"),
-        'c' => mon.print(&character(value as u8)),
+        'c' => mon.print(&character(value as u32)),
         _ => out!(mon, "{}", value as i64),
     }
     mon.print("\n");
@@ -151,18 +151,19 @@ fn show(letter: char, item: &[u8]) -> String {
         }
         'u' => format!("{value:>decimal_width$}"),
         'd' => format!("{:>decimal_width$}", (value << (64 - bits)) as i64 >> (64 - bits)),
-        'c' => character(value as u8),
+        'c' => character(value as u32),
         _ => format!("0x{value:0width$x}", width = bits / 4),
     }
 }
 
-fn character(byte: u8) -> String {
-    match byte {
-        b'\n' => "'\\n'".to_owned(),
-        b'\r' => "'\\r'".to_owned(),
-        b'\'' | b'\\' => format!("'\\{}'", char::from(byte)),
-        b' '..=b'~' => format!("'{}'", char::from(byte)),
-        _ => format!("'\\x{byte:02x}'"),
+/// A value as a character; one that is none, in hexadecimal, however large.
+fn character(value: u32) -> String {
+    match u8::try_from(value) {
+        Ok(b'\n') => "'\\n'".to_owned(),
+        Ok(b'\r') => "'\\r'".to_owned(),
+        Ok(byte @ (b'\'' | b'\\')) => format!("'\\{}'", char::from(byte)),
+        Ok(byte @ b' '..=b'~') => format!("'{}'", char::from(byte)),
+        _ => format!("'\\x{value:02x}'"),
     }
 }
 

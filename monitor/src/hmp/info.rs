@@ -186,16 +186,34 @@ pub(crate) fn ramblock(mon: &mut Session, _: &Args) -> Result<(), String> {
     Ok(())
 }
 
-/// Every range of memory that is ROM.
+/// The firmware's file, as the machine chooses it (hw/i386/x86.c, `x86_bios_rom_init`).
+fn firmware_name() -> String {
+    let machine = current_machine();
+    let named = machine.as_ref().and_then(|machine| machine.cast::<Machine>()?.firmware.get());
+    let path = named.unwrap_or_else(|| "bios-256k.bin".to_owned());
+    path.rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+/// What is loaded again at each reset: the firmware, and the tables that it finds as files
+/// (hw/core/loader.c).
 pub(crate) fn roms(mon: &mut Session, _: &Args) -> Result<(), String> {
     let view = address_space_memory().view();
     for range in view.ranges() {
         let Some(block) = range.region.ram_block().filter(|_| range.writable_ram().is_none()) else {
             continue;
         };
-        if range.offset == 0 || range.len() == u128::from(block.size()) {
+        // Where option ROMs would be is memory of the board's.
+        let is_whole = range.offset == 0 && range.len() == u128::from(block.size());
+        if is_whole && block.name() != "pc.rom" {
+            let name = if block.name() == "pc.bios" { firmware_name() } else { block.name().to_owned() };
             let (start, size) = (range.start, block.size());
-            out!(mon, "addr={start:016x} size={size:#08x} mem=rom name=\"{}\"\n", block.name());
+            out!(mon, "addr={start:016x} size={size:#08x} mem=rom name=\"{name}\"\n");
+        }
+    }
+    let Some(fw_cfg) = hw_nvram::fw_cfg_find() else { return Ok(()) };
+    for name in ["etc/acpi/tables", "etc/table-loader", "etc/acpi/rsdp"] {
+        if let Some(file) = fw_cfg.file(name) {
+            out!(mon, "/rom@{name} size={:#08x} name=\"{name}\"\n", (*file).as_ref().len());
         }
     }
     Ok(())
