@@ -71,7 +71,6 @@ const GROUPS: &[(&str, &[Parameter])] = &[
             ("enable", Boolean),
         ],
     ),
-    ("add-fd", &[("opaque", Text), ("set", Number), ("fd", Number)]),
     ("msg", &[("guest-name", Boolean), ("timestamp", Boolean)]),
     ("virtfs", &[]),
     ("fsdev", &[]),
