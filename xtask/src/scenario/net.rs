@@ -26,7 +26,8 @@ const L1_PROGRAMS: [&str; 6] = [
 /// Nobody has a password: all machines are ours.
 const USERS: &str = "root::0:0:root:/root:/bin/sh\nnobody::65534:65534:nobody:/:/bin/sh\n";
 
-/// L1's `scp` takes a file to the guest and back, as soon as a server listens behind the forwarded port.
+/// L1's `scp` takes a file to the guest and back, as soon as a server listens behind the forwarded port. A server of
+/// iperf3's listens on L1's loopback.
 const L1_COPIES: &str = r#"printf '#!/bin/sh\nexec dbclient -y -y "$@"\n' > /tmp/ssh; chmod +x /tmp/ssh
 copy() { timeout 60 scp -O -q -S /tmp/ssh -P 2222 "$@" 2>/dev/null; }
 (
@@ -34,6 +35,7 @@ copy() { timeout 60 scp -O -q -S /tmp/ssh -P 2222 "$@" 2>/dev/null; }
     for n in $(seq 100); do copy /tmp/sent root@127.0.0.1:/tmp/got && break; sleep 1; done
     copy root@127.0.0.1:/tmp/got /tmp/back && cmp /tmp/sent /tmp/back && echo copied-$((40 + 2))
 ) &
+iperf3 -s -D
 "#;
 
 /// The same, and notes when threads of the kernel's have worked for a guest (20 ticks of a clock with 100 a second).
@@ -230,6 +232,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             Expect("inet 10.0.2.15/24"),
             Type("dropbear -R -B -p 22\n"),
             Expect("copied-42"),
+            Type("iperf3 -c 10.0.2.2 -n 8M | tail -n 4; iperf3 -c 10.0.2.2 -R -n 8M | tail -n 4\n"),
+            Expect("receiver"),
+            Expect("iperf Done"),
+            Expect("receiver"),
+            Expect("iperf Done"),
             Type("poweroff\n"),
         ],
         ..PLAIN
