@@ -47,16 +47,20 @@ for n in $(seq 400); do
 done && touch /tmp/served &
 ";
 
-/// passt stands for L1 as the guest's gateway. It wants an interface with a route, and a root that it can leave for
-/// another, which an initramfs is not: it gets the same files as a mount, in a namespace of its own. The guest reaches
-/// an address of L1's.
-const L1_PASSES: &str = r"ip link add dummy0 type dummy; ip address add 10.9.0.2/24 dev dummy0; ip link set dummy0 up
-ip route add default via 10.9.0.1; ip address add 10.8.0.1/32 dev lo
+/// passt sends what the guest sends by an interface with a route, behind which a network namespace has a server; and it
+/// wants a root that it can leave for another, which an initramfs is not: it gets the same files as a mount, in a
+/// namespace of its own.
+const L1_PASSES: &str = r"ip link add uplink type veth; rm -f /tmp/server /tmp/passt.socket
+unshare -n sh -c 'echo $$ > /tmp/server; until ip link show veth0; do sleep 0.1; done
+ip address add 10.9.0.1/24 dev veth0; ip link set veth0 up; exec iperf3 -s' >/dev/null 2>&1 &
+until [ -s /tmp/server ]; do sleep 0.1; done
+ip link set veth0 netns $(cat /tmp/server)
+ip address add 10.9.0.2/24 dev uplink; ip link set uplink up; ip route add default via 10.9.0.1
 echo 0 65534 > /proc/sys/net/ipv4/ping_group_range
-mkdir -p /mnt; chmod 777 /tmp; rm -f /tmp/passt.socket
+mkdir -p /mnt; chmod 777 /tmp
 cat > /tmp/passt << 'END'
 mount --rbind / /mnt; cd /mnt; mount -o move . /
-exec chroot . passt -q -f -1 --runas 65534 -s /tmp/passt.socket
+exec chroot . passt -q -f -1 --no-map-gw --runas 65534 -s /tmp/passt.socket
 END
 unshare -m sh /tmp/passt > /tmp/passt.log 2>&1 &
 for n in $(seq 50); do [ -S /tmp/passt.socket ] && break; sleep 0.2; done
@@ -74,7 +78,7 @@ pub(super) fn carry(nest: &mut Nest, scenarios: &[&Scenario]) -> Result<()> {
     if !scenarios.iter().any(|scenario| scenario.initrd == WITH_PROGRAMS) {
         return Ok(());
     }
-    nest.modules("dummy,vhost_net");
+    nest.modules("veth,vhost_net");
     nest.modules("vhost_vsock");
     for program in L1_PROGRAMS {
         nest.carry(Path::new(program), None)?;
@@ -258,7 +262,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
-        // No TCP: with Debian's QEMU as the VMM, too, passt's connections do not come about here.
         name: "network-passt",
         arguments: &[
             "-netdev",
@@ -275,8 +278,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             Type(DHCP),
             Expect("inet 10.9.0.2/24"),
             Expect(PROMPT),
-            Type("ping -c 8 -s 1400 -i 0.2 -W 5 10.8.0.1 | grep -o '[0-9] packets received'\n"),
+            Type("ping -c 8 -s 1400 -i 0.2 -W 5 10.9.0.1 | grep -o '[0-9] packets received'\n"),
             Expect("8 packets received"),
+            Expect(PROMPT),
+            Type("iperf3 -c 10.9.0.1 -n 4M | tail -n 4; iperf3 -c 10.9.0.1 -R -n 4M | tail -n 4\n"),
+            Expect("receiver"),
+            Expect("iperf Done"),
+            Expect("receiver"),
+            Expect("iperf Done"),
             Type("poweroff\n"),
         ],
         ..PLAIN
