@@ -3,7 +3,7 @@
 //! Source: QEMU `hw/rtc/mc146818rtc.c`, `softmmu/rtc.c`.
 
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hw_core::suspend::{WakeupReason, wakeup_request};
 use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, IrqPin, VmState, vmstate};
@@ -30,6 +30,9 @@ qom::property_enum! {
 pub struct RtcOptions {
     /// Seconds between the host's time and the guest's at the start.
     pub offset: i64,
+    /// How long after the host's seconds the guest's begin, less than one: what the guest starts with must not depend on
+    /// when in a second the host starts it.
+    pub phase: Duration,
     /// What the clock runs by.
     pub clock: ClockType,
     /// What happens to periodic interrupts the guest missed (`driftfix=`).
@@ -38,7 +41,12 @@ pub struct RtcOptions {
 
 impl Default for RtcOptions {
     fn default() -> Self {
-        RtcOptions { offset: 0, clock: ClockType::Host, lost_tick_policy: LostTickPolicy::Discard }
+        RtcOptions {
+            offset: 0,
+            phase: Duration::ZERO,
+            clock: ClockType::Host,
+            lost_tick_policy: LostTickPolicy::Discard,
+        }
     }
 }
 
@@ -53,9 +61,10 @@ fn options() -> RtcOptions {
     OPTIONS.get().copied().unwrap_or_default()
 }
 
-/// The host's time since 1970.
+/// The host's time since 1970, by seconds that begin as the guest's do.
 fn host_seconds() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.saturating_sub(options().phase).as_secs() as i64)
 }
 
 /// The guest set its clock.

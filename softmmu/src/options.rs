@@ -1,7 +1,7 @@
 //! What the command line means to this program: the options of `cli`, brought together.
 
 use std::ffi::OsString;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hw_core::global::GlobalProperty;
 use hw_core::machine::{BootConfig, CpuTopology};
@@ -440,11 +440,16 @@ impl Options {
 
     fn read_rtc(&mut self) -> Result<()> {
         let rtc = self.command_line.rtc().map_err(wrong)?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-        let offset = match rtc.base {
-            cli::RtcBase::Utc => 0,
-            cli::RtcBase::LocalTime => chrono::Local::now().offset().local_minus_utc().into(),
-            cli::RtcBase::DateTime(seconds) => seconds.saturating_sub(now),
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (offset, phase) = match rtc.base {
+            cli::RtcBase::Utc => (0, Duration::ZERO),
+            cli::RtcBase::LocalTime => {
+                (chrono::Local::now().offset().local_minus_utc().into(), Duration::ZERO)
+            }
+            cli::RtcBase::DateTime(seconds) => {
+                let phase = Duration::from_nanos(now.subsec_nanos().into());
+                (seconds.saturating_sub(now.as_secs() as i64), phase)
+            }
         };
         let clock = match rtc.clock {
             cli::RtcClock::Host => ClockType::Host,
@@ -452,7 +457,7 @@ impl Options {
             cli::RtcClock::Vm => ClockType::Virtual,
         };
         let lost_tick_policy = if rtc.slew { LostTickPolicy::Slew } else { LostTickPolicy::Discard };
-        hw_rtc::set_rtc_options(RtcOptions { offset, clock, lost_tick_policy });
+        hw_rtc::set_rtc_options(RtcOptions { offset, phase, clock, lost_tick_policy });
         Ok(())
     }
 
