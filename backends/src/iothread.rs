@@ -1,4 +1,5 @@
-//! `iothread`: a thread with an event loop of its own, for devices' queues (iothread.c). It looks for events for a moment before it sleeps, as the properties about polling say.
+//! `iothread`: a thread with an event loop of its own, for devices' queues (iothread.c). It looks for events for a
+//! moment before it sleeps, as the properties about polling say.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::sync_channel;

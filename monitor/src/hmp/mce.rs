@@ -13,7 +13,7 @@ use target_i386::X86Cpu;
 use super::args::Args;
 use super::cpus::index;
 use super::session::{Session, out};
-use super::x86::with_vcpu;
+use super::x86::{read_msr, with_vcpu};
 
 mod spec {
     pub const MCG_CAP: u32 = 0x179;
@@ -87,12 +87,6 @@ enum Outcome {
     Done,
 }
 
-fn read(vcpu: &VcpuFd, index: u32) -> Option<u64> {
-    let mut msrs = Msrs::from_entries(&[kvm_msr_entry { index, ..Default::default() }]).ok()?;
-    let count = vcpu.get_msrs(&mut msrs).unwrap_or_default();
-    msrs.as_slice().first().filter(|_| count == 1).map(|msr| msr.data)
-}
-
 fn write(vcpu: &VcpuFd, values: &[(u32, u64)]) -> Option<()> {
     let entries: Vec<_> =
         values.iter().map(|&(index, data)| kvm_msr_entry { index, data, ..Default::default() }).collect();
@@ -107,22 +101,22 @@ impl MachineCheck {
 
     /// Puts it into the CPU's bank, and the exception after it (`do_inject_x86_mce`).
     fn inject(mut self, vcpu: &VcpuFd) -> Option<(Outcome, bool)> {
-        let recursive = read(vcpu, spec::MCG_STATUS)? & spec::MCG_STATUS_MCIP != 0;
-        let before = read(vcpu, self.register(spec::STATUS))?;
+        let recursive = read_msr(vcpu, spec::MCG_STATUS)? & spec::MCG_STATUS_MCIP != 0;
+        let before = read_msr(vcpu, self.register(spec::STATUS))?;
         let fatal = self.status & spec::MCI_UC != 0;
         if !fatal && before & spec::MCI_VAL != 0 && before & spec::MCI_UC != 0 {
             write(vcpu, &[(self.register(spec::STATUS), before | spec::MCI_OVER)])?;
             return Some((Outcome::Done, recursive));
         }
         if fatal {
-            let has_control = read(vcpu, spec::MCG_CAP)? & spec::MCG_CTL_P != 0;
-            if has_control && read(vcpu, spec::MCG_CTL)? != u64::MAX {
+            let has_control = read_msr(vcpu, spec::MCG_CAP)? & spec::MCG_CTL_P != 0;
+            if has_control && read_msr(vcpu, spec::MCG_CTL)? != u64::MAX {
                 return Some((
                     Outcome::Disabled("Uncorrected error reporting disabled".to_owned()),
                     recursive,
                 ));
             }
-            if read(vcpu, self.register(0))? != u64::MAX {
+            if read_msr(vcpu, self.register(0))? != u64::MAX {
                 let text = format!("Uncorrected error reporting disabled for bank {}", self.bank);
                 return Some((Outcome::Disabled(text), recursive));
             }
@@ -196,7 +190,7 @@ pub(crate) fn mce(mon: &mut Session, args: &Args) -> Result<(), String> {
     let cpus = cpu_list();
     // As in QEMU, nothing is said of a CPU that is not there.
     let Some(cpu) = cpus.iter().find(|cpu| Some(i64::from(index(cpu))) == wanted) else { return Ok(()) };
-    let cap = with_vcpu(cpu, |vcpu| read(vcpu, spec::MCG_CAP)).flatten().unwrap_or_default();
+    let cap = with_vcpu(cpu, |vcpu| read_msr(vcpu, spec::MCG_CAP)).flatten().unwrap_or_default();
     if cap == 0 {
         return Err("MCE injection not supported".to_owned());
     }

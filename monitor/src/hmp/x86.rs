@@ -62,15 +62,16 @@ pub(crate) fn system_registers(cpu: &Arc<dyn Object>) -> Option<kvm_sregs> {
     registers(cpu).map(|(_, sregs)| sregs)
 }
 
+/// A model-specific register; none where KVM does not know it.
+pub(crate) fn read_msr(vcpu: &VcpuFd, index: u32) -> Option<u64> {
+    let mut msrs = Msrs::from_entries(&[kvm_msr_entry { index, ..Default::default() }]).ok()?;
+    let count = vcpu.get_msrs(&mut msrs).unwrap_or_default();
+    msrs.as_slice().first().filter(|_| count == 1).map(|msr| msr.data)
+}
+
 /// The base of GS that the guest's kernel has, while a program runs.
 pub(crate) fn kernel_gs_base(cpu: &Arc<dyn Object>) -> Option<u64> {
-    let entry = kvm_msr_entry { index: spec::MSR_KERNEL_GS_BASE, ..Default::default() };
-    let read = move |vcpu: &mut VcpuFd| {
-        let mut msrs = Msrs::from_entries(&[entry]).ok()?;
-        let count = vcpu.get_msrs(&mut msrs).unwrap_or_default();
-        msrs.as_slice().first().filter(|_| count == 1).map(|msr| msr.data)
-    };
-    with_vcpu(cpu, read)?
+    with_vcpu(cpu, |vcpu| read_msr(vcpu, spec::MSR_KERNEL_GS_BASE))?
 }
 
 /// The value of a register by the name that expressions have it by.

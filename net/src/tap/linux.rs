@@ -111,12 +111,11 @@ pub fn set_queue(fd: &OwnedFd, attach: bool) -> Result<()> {
     unsafe { ioctl(fd, Setter::<TUNSETQUEUE, IfReq>::new(IfReq { flags, ..IfReq::default() })) }
 }
 
-/// Sends a packet that lies in guest memory.
+/// Sends a packet that lies in guest memory; `E2BIG` where it has more parts than the kernel takes at once.
 pub fn write_parts(fd: &OwnedFd, parts: &[VolatileSlice<'_>]) -> Result<usize> {
     let iov = IoVecs::new(parts);
     if iov.len() < parts.len() {
-        // The kernel takes no more.
-        return Err(Errno::INVAL);
+        return Err(Errno::TOOBIG);
     }
     retry_on_intr(|| {
         // SAFETY: each iovec is a `VolatileSlice` that `parts` borrows, so its memory is mapped and readable until this

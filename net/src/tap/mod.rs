@@ -193,8 +193,9 @@ impl NetClient for Tap {
             let state = self.state.lock();
             state.using_header || state.host_header == 0
         };
-        // One that the host refuses is lost, as above; one that it has no room for comes again in one piece.
-        whole && linux::write_parts(&self.fd, parts) != Err(Errno::AGAIN)
+        // One that the host refuses is lost, as above; one that it has no room for, or that has too many parts, comes
+        // again in one piece.
+        whole && !matches!(linux::write_parts(&self.fd, parts), Err(Errno::AGAIN | Errno::TOOBIG))
     }
 
     fn sent(&self, _: usize) {

@@ -1,21 +1,18 @@
 //! The connection: lines in, answers out, one after the other.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use accel_qtest::protocol::Request;
 use accel_qtest::qtest_enabled;
 use chardev::{CharFrontend, CharHandlers, Chardev, Event};
 use parking_lot::Mutex;
 use qom::{Error, Result};
-use util::event_loop::{BottomHalf, EventLoop, PollLimits};
+use util::event_loop::{BottomHalf, EventLoop};
 
 use super::execute::{Job, Outcome, execute};
 use super::irq::Intercept;
 use super::log::Log;
 
-/// A client sends its next request as soon as it has an answer, which is sooner than a thread wakes.
-const POLL_LIMITS: PollLimits = PollLimits { max: Duration::from_micros(32), grow: 0, shrink: 0 };
 /// The longest line: the data of a large `write`.
 const MAX_LINE: usize = 32 << 20;
 /// With more than this many bytes waiting for the client, interrupts are no longer reported.
@@ -110,7 +107,6 @@ impl Server {
         let handlers: Weak<dyn CharHandlers> = server.this.clone();
         server.frontend.set_handlers(handlers);
         server.frontend.set_echo(true);
-        EventLoop::main().set_poll_limits(POLL_LIMITS);
         Ok(server)
     }
 
