@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
 
+use common::daemon::wait_for_listener;
 use common::{Running, guest, softmmu, wait_until};
 use pack::Format;
 use pack::cases::BASE;
@@ -32,7 +33,7 @@ impl Machine {
         let mut command = softmmu(BASE);
         command.arg("-kernel").arg(kernel).args(["-S", "-gdb", &server]).args(arguments);
         let program = Running::start(&mut command);
-        wait_until("gdb's socket", || socket.exists());
+        wait_for_listener(&socket);
         Machine { program, folder }
     }
 

@@ -6,7 +6,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use common::{softmmu, wait_until};
+use common::daemon::wait_for_listener;
+use common::softmmu;
 
 /// Sends a session to the monitor and gives what came until the other end hung up.
 fn socat(socket: &Path, session: &str) -> String {
@@ -27,7 +28,7 @@ fn start(socket: &Path) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .expect("the program starts");
-    wait_until("the monitor's socket", || socket.exists());
+    wait_for_listener(socket);
     child
 }
 
@@ -114,7 +115,7 @@ fn before_the_machine_is_made_few_commands_are_there() {
         .stderr(Stdio::null())
         .spawn()
         .expect("the program starts");
-    wait_until("the monitor's socket", || socket.exists());
+    wait_for_listener(&socket);
     let screen = socat(&socket, "info pci\ninfo version\nexit_preconfig\ninfo pci\nquit\n");
     let refused = "Command 'info pci' not available until machine initialization has completed.\n";
     assert_eq!(answer(&screen, "info pci"), refused);

@@ -9,6 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use common::daemon::wait_for_listener;
 use common::{Running, guest, run, softmmu, wait_until};
 use pack::Format;
 use rustix::process::{Pid, Signal};
@@ -259,14 +260,9 @@ fn a_serial_port_is_a_server_or_a_client_of_a_unix_socket() {
     let path = directory.path().join("socket");
     // wait=on: the guest starts when somebody listens.
     let server = Running::start(hello().arg("-serial").arg(format!("unix:{},server=on", path.display())));
-    wait_until("the socket", || path.exists());
+    wait_for_listener(&path);
     let mut output = String::new();
-    let mut connected = None;
-    wait_until("the connection", || {
-        connected = UnixStream::connect(&path).ok();
-        connected.is_some()
-    });
-    connected.unwrap().read_to_string(&mut output).unwrap();
+    UnixStream::connect(&path).unwrap().read_to_string(&mut output).unwrap();
     assert_hello(&output);
     assert_eq!(server.wait().status, Some(1));
     assert!(!path.exists(), "the socket goes with the program");

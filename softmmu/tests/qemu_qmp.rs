@@ -5,7 +5,8 @@ mod common;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use common::{Running, run, softmmu, wait_until};
+use common::daemon::wait_for_listener;
+use common::{Running, run, softmmu};
 
 /// The Python that `cargo xtask test` put into its cache.
 fn python() -> PathBuf {
@@ -23,7 +24,7 @@ fn a_session() {
     let qmp = format!("unix:{},server=on,wait=off", socket.display());
     let mut command = softmmu(["-nodefaults", "-display", "none", "-S", "-m", "64", "-qmp", &qmp]);
     let program = Running::start(command.stdin(Stdio::null()));
-    wait_until("the monitor's socket", || socket.exists());
+    wait_for_listener(&socket);
     let mut client = Command::new(python());
     client.arg("-c").arg(include_str!("qemu_qmp.py")).arg(&socket);
     let client = run(&mut client);

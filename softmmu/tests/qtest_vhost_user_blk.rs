@@ -1,30 +1,24 @@
 //! `vhost-user-blk-pci` over qtest, with Debian's `qemu-storage-daemon` as the program that serves it.
 
+#[path = "common/daemon.rs"]
+mod daemon;
 #[path = "common/disk.rs"]
 mod disk;
 
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
+use daemon::Daemon;
 use disk::*;
 use libqtest::QTest;
 use serde_json::json;
 use tempfile::TempDir;
 
-/// The program, killed at the end.
-struct Daemon(Child);
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Serves an image of 1 MiB at a socket.
 fn daemon(folder: &TempDir, queues: u32) -> (Daemon, String) {
     let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
     let (image, socket) = (path("image"), path("socket"));
-    if !std::path::Path::new(&image).exists() {
+    if !Path::new(&image).exists() {
         std::fs::write(&image, vec![0; 1 << 20]).expect("the image");
     }
     // One that is gone may have left it.
@@ -32,16 +26,9 @@ fn daemon(folder: &TempDir, queues: u32) -> (Daemon, String) {
     let node = format!("driver=file,node-name=f,filename={image},discard=unmap");
     let export = "type=vhost-user-blk,id=e,node-name=f,writable=on,addr.type=unix";
     let export = format!("{export},addr.path={socket},num-queues={queues}");
-    let child = Command::new("qemu-storage-daemon")
-        .args(["--blockdev", &node, "--export", &export])
-        .stderr(Stdio::inherit())
-        .spawn()
-        .expect("qemu-storage-daemon can be run (package qemu-system-common)");
-    let daemon = Daemon(child);
-    while !std::path::Path::new(&socket).exists() {
-        std::thread::yield_now();
-    }
-    (daemon, socket)
+    let mut command = Command::new("qemu-storage-daemon");
+    command.args(["--blockdev", &node, "--export", &export]);
+    (Daemon::start(&mut command, "qemu-system-common", Path::new(&socket)), socket)
 }
 
 const SHARED: [&str; 4] =

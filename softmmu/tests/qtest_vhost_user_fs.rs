@@ -1,7 +1,11 @@
 //! `vhost-user-fs-pci` over qtest, with Debian's `virtiofsd` as the program that shares the folder.
 
-use std::process::{Child, Command, Stdio};
+#[path = "common/daemon.rs"]
+mod daemon;
 
+use std::process::{Command, Stdio};
+
+use daemon::Daemon;
 use libqtest::QTest;
 use libqtest::pci::PciFunction;
 use libqtest::virtio::{VERSION_1, VirtQueue, VirtioPci};
@@ -22,16 +26,6 @@ const SIZE_AT: usize = OUT_HEADER + 48;
 
 /// The host's number.
 const ENOENT: i32 = 2;
-
-/// The program, killed at the end.
-struct Daemon(Child);
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 fn message(opcode: u32, node: u64, body: &[u8]) -> Vec<u8> {
     let mut message = vec![0; IN_HEADER];
@@ -61,15 +55,12 @@ fn a_file_of_the_folder_is_found_and_another_is_not() {
     std::fs::create_dir(&shared).expect("a folder");
     std::fs::write(shared.join("a-file"), "12345").expect("a file");
     let socket = folder.path().join("socket");
-    let child = Command::new("/usr/lib/qemu/virtiofsd")
+    let mut command = Command::new("/usr/lib/qemu/virtiofsd");
+    command
         .arg(format!("--socket-path={}", socket.display()))
         .args(["-o", &format!("source={}", shared.display()), "-o", "sandbox=chroot"])
-        .stderr(Stdio::null())
-        .spawn();
-    let _daemon = Daemon(child.expect("virtiofsd can be run (package qemu-system-common)"));
-    while !socket.exists() {
-        std::thread::yield_now();
-    }
+        .stderr(Stdio::null());
+    let _daemon = Daemon::start(&mut command, "qemu-system-common", &socket);
     let chardev = format!("socket,id=c,path={}", socket.display());
     let mut vm = QTest::builder(env!("CARGO_BIN_EXE_softmmu"))
         .args(["-nodefaults", "-m", "128M", "-chardev", &chardev])

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use common::daemon::wait_for_listener;
 use common::{Running, guest, softmmu, wait_until};
 use pack::Format;
 use serde_json::{Value, json};
@@ -40,7 +41,7 @@ impl Machine {
         command.args(["-qtest-log", "/dev/null"]);
         let program = Running::start(&mut command);
         let path = folder.path().join("good");
-        wait_until("the sockets", || folder.path().join("gdb").exists());
+        wait_for_listener(&folder.path().join("gdb"));
         let qmp = BufReader::new(connect(&path));
         let mut machine = Machine { program, folder, qmp, resident: 0 };
         machine.line();

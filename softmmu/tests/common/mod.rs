@@ -3,6 +3,8 @@
 //! The tests need `/dev/kvm`: without it they fail.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+pub mod daemon;
+
 use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};

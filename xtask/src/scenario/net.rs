@@ -63,7 +63,7 @@ mount --rbind / /mnt; cd /mnt; mount -o move . /
 exec chroot . passt -q -f -1 --no-map-gw --runas 65534 -s /tmp/passt.socket
 END
 unshare -m sh /tmp/passt > /tmp/passt.log 2>&1 &
-for n in $(seq 50); do [ -S /tmp/passt.socket ] && break; sleep 0.2; done
+for n in $(seq 50); do grep -q '00010000 .*/passt.socket' /proc/net/unix && break; sleep 0.2; done
 ";
 
 /// The dump must have been closed, and be readable by others.
