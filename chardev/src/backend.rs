@@ -7,6 +7,7 @@ use std::time::Duration;
 use util::event_loop::EventLoop;
 
 use crate::chr::SerialParams;
+use crate::error::ChardevError;
 use crate::fd::FdChardev;
 
 /// The backend of a chardev. Its calls come from any thread.
@@ -92,6 +93,16 @@ pub(crate) trait Backend: Send + Sync {
 
     /// Hangs up on a socket's client.
     fn disconnect(&self) {}
+
+    /// Waits until the other end is there.
+    fn wait_connected(&self) -> Result<(), ChardevError> {
+        Ok(())
+    }
+
+    /// The same, but hangs up first on the one that is there.
+    fn connect_anew(&self) -> Result<(), ChardevError> {
+        Ok(())
+    }
 
     /// Reads out what a ring buffer holds.
     fn read_buffered(&self, limit: usize) -> Option<Vec<u8>> {

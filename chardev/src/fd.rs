@@ -97,8 +97,16 @@ impl Port {
 
     /// Waits for room, on the calling thread.
     pub fn wait_writable(&self, timeout: Duration) -> bool {
-        let timeout = Timespec::try_from(timeout).ok();
-        let mut fds = [PollFd::from_borrowed_fd(self.fd(), PollFlags::OUT)];
+        self.wait(PollFlags::OUT, Timespec::try_from(timeout).ok())
+    }
+
+    /// Waits for something to read, or to accept, on the calling thread.
+    pub fn wait_readable(&self) -> bool {
+        self.wait(PollFlags::IN, None)
+    }
+
+    fn wait(&self, what: PollFlags, timeout: Option<Timespec>) -> bool {
+        let mut fds = [PollFd::from_borrowed_fd(self.fd(), what)];
         poll(&mut fds, timeout.as_ref()).is_ok_and(|ready| ready > 0)
     }
 

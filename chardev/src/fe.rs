@@ -187,6 +187,24 @@ impl CharFrontend {
         self.chardev().ok_or(io::ErrorKind::NotConnected)?.backend().unix_stream()
     }
 
+    /// Waits, on the calling thread, until a socket is connected: a server for a client, a client that connects again
+    /// for its server; other kinds are always there (qemu_chr_fe_wait_connected). To be called on the thread of
+    /// the loop that serves the chardev.
+    ///
+    /// # Errors
+    /// There is nobody to connect to.
+    pub fn wait_connected(&self) -> Result<(), ChardevError> {
+        self.chardev().map_or(Ok(()), |chardev| chardev.backend().wait_connected())
+    }
+
+    /// The same, but hangs up first on the one that is there.
+    ///
+    /// # Errors
+    /// As [`CharFrontend::wait_connected`].
+    pub fn connect_anew(&self) -> Result<(), ChardevError> {
+        self.chardev().map_or(Ok(()), |chardev| chardev.backend().connect_anew())
+    }
+
     /// Hangs up on the client of a socket (qemu_chr_fe_disconnect).
     pub fn disconnect(&self) {
         if let Some(chardev) = self.chardev() {

@@ -1,5 +1,7 @@
 //! Stream sockets: unix, TCP and telnet, server and client (chardev/char-socket.c).
 
+mod wait;
+
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -150,10 +152,6 @@ fn incompatible(option: &str, with: &str) -> ChardevError {
 /// `socket`.
 pub(crate) fn open(core: &Arc<Core>, options: &Options) -> Result<Arc<dyn Backend>, ChardevError> {
     let config = Config::parse(options)?;
-    let protocol = if config.is_telnet { "telnet" } else { "tcp" };
-    let describe =
-        |address: &SocketAddress| format!("disconnected:{}", address.describe(protocol, config.is_server));
-    core.set_filename(describe(&config.address));
     if !config.is_server {
         let socket = Socket::new(core, &config, config.address.clone(), None);
         match config.reconnect_ns {
@@ -164,21 +162,12 @@ pub(crate) fn open(core: &Arc<Core>, options: &Options) -> Result<Arc<dyn Backen
     }
     let listener = config.address.listen()?;
     let address = config.address.bound(&listener);
-    core.set_filename(describe(&address));
-    let listener = Arc::new(listener);
-    let socket = Socket::new(core, &config, address, Some(listener.clone()));
-    if config.wait {
-        util::report::print_line(format_args!(
-            "info: QEMU waiting for connection on: {}",
-            describe(&socket.address)
-        ));
-        let client = rustix::io::retry_on_intr(|| accept_with(&listener, SocketFlags::CLOEXEC));
-        socket
-            .adopt(client.map_err(|error| ChardevError::system("Failed to accept a connection", error))?)?;
-    }
     set_nonblocking(&listener)
         .map_err(|error| ChardevError::system("Failed to set FD nonblocking", error))?;
-    if !config.wait {
+    let socket = Socket::new(core, &config, address, Some(Arc::new(listener)));
+    if config.wait {
+        socket.accept_now()?;
+    } else {
         socket.listen();
     }
     Ok(socket)
@@ -191,7 +180,7 @@ impl Socket {
         address: SocketAddress,
         listener: Option<Arc<OwnedFd>>,
     ) -> Arc<Self> {
-        Arc::new_cyclic(|this: &Weak<Socket>| {
+        let socket = Arc::new_cyclic(|this: &Weak<Socket>| {
             let (on_accept, on_timer) = (this.clone(), this.clone());
             let listener = listener.map(|fd| {
                 let handler = move |_| {
@@ -221,7 +210,9 @@ impl Socket {
                 hang_up: Mutex::new(Self::hang_up_bh(&core.event_loop(), this)),
                 this: this.clone(),
             }
-        })
+        });
+        core.set_filename(socket.describe_disconnected());
+        socket
     }
 
     fn hang_up_bh(event_loop: &EventLoop, this: &Weak<Socket>) -> BottomHalf {
@@ -306,6 +297,10 @@ impl Socket {
         self.core.event(Event::Opened);
         // Even while no input is wanted, to notice that the client left.
         connection.port.want(Interest::READ | Interest::HANGUP, true);
+    }
+
+    fn describe_disconnected(&self) -> String {
+        format!("disconnected:{}", self.address.describe(self.protocol(), self.is_server))
     }
 
     fn describe(&self, connection: &Connection) -> String {
@@ -418,8 +413,7 @@ impl Socket {
         let Some(connection) = self.connection() else { return };
         *self.state.lock() = State::Disconnected;
         connection.port.close();
-        self.core
-            .set_filename(format!("disconnected:{}", self.address.describe(self.protocol(), self.is_server)));
+        self.core.set_filename(self.describe_disconnected());
         self.core.event(Event::Closed);
         // What waits to be written goes to nobody.
         self.core.writable();
@@ -535,6 +529,15 @@ impl Backend for Socket {
 
     fn disconnect(&self) {
         self.hang_up.lock().schedule();
+    }
+
+    fn connect_anew(&self) -> Result<(), ChardevError> {
+        self.hang_up();
+        self.connect_now()
+    }
+
+    fn wait_connected(&self) -> Result<(), ChardevError> {
+        self.connect_now()
     }
 
     fn close(&self) {

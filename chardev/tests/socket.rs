@@ -217,6 +217,32 @@ fn a_server_may_wait_for_its_client_before_it_goes_on() {
     recorder.wait_for_event(Event::Opened);
 }
 
+#[test]
+fn a_frontend_may_wait_until_the_other_end_is_there() {
+    let _bench = Bench::new();
+    let (_dir, path, server) = unix_server();
+    let frontend = CharFrontend::default();
+    frontend.wait_connected().unwrap();
+    frontend.attach(&server).unwrap();
+    let client = UnixStream::connect(&path).unwrap();
+    frontend.wait_connected().unwrap();
+    assert!(server.is_open());
+    frontend.wait_connected().unwrap();
+    let next = UnixStream::connect(&path).unwrap();
+    frontend.connect_anew().unwrap();
+    assert_eq!((&client).read(&mut [0]).unwrap(), 0);
+    frontend.write(b"x");
+    assert_eq!((&next).read(&mut [0]).unwrap(), 1);
+
+    let gone = format!("{path}2");
+    let listener = UnixListener::bind(&gone).unwrap();
+    let once = new("c", &format!("backend=socket,path={gone}")).unwrap();
+    frontend.attach(&once).unwrap();
+    drop(listener);
+    let told = frontend.connect_anew().unwrap_err().to_string();
+    assert_eq!(told, format!("Failed to connect to '{gone}': Connection refused"));
+}
+
 fn port_of(filename: &str) -> u16 {
     let address = filename.strip_suffix(",server=on").unwrap();
     address.rsplit(':').next().unwrap().parse().unwrap()

@@ -4,11 +4,16 @@
 mod daemon;
 #[path = "common/disk.rs"]
 mod disk;
+#[path = "common/relay.rs"]
+mod relay;
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
-use daemon::Daemon;
+use daemon::{Daemon, wait_for_listener};
 use disk::*;
 use libqtest::QTest;
 use serde_json::json;
@@ -35,7 +40,11 @@ const SHARED: [&str; 4] =
     ["-object", "memory-backend-memfd,id=m,size=128M,share=on", "-machine", "memory-backend=m"];
 
 fn machine(socket: &str, device: &str, memory: &[&str]) -> Disk {
-    let chardev = format!("socket,id=c,path={socket},reconnect=1");
+    machine_with(&format!("path={socket},reconnect=1"), device, memory)
+}
+
+fn machine_with(socket: &str, device: &str, memory: &[&str]) -> Disk {
+    let chardev = format!("socket,id=c,{socket}");
     let device = format!("vhost-user-blk-pci,addr=4,chardev=c{device}");
     let vm = QTest::builder(env!("CARGO_BIN_EXE_softmmu"))
         .args(["-nodefaults", "-m", "128M", "-chardev", &chardev, "-device", &device])
@@ -110,6 +119,50 @@ fn a_program_that_comes_again_goes_on_with_what_waits() {
 }
 
 #[test]
+fn a_program_that_comes_late_is_waited_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_daemon, theirs) = daemon(&folder, 1);
+    for (name, options) in [("a", ",wait=off"), ("b", ""), ("c", ",wait=on")] {
+        let ours = folder.path().join(name);
+        relay::relay(ours.clone(), theirs.clone().into());
+        let mut disk = machine_with(&format!("path={},server=on{options}", ours.display()), "", &SHARED);
+        assert_eq!(disk.write(0, &[1; 512]), 0);
+        assert_eq!(disk.read(0, 512), (0, vec![1; 512]));
+    }
+}
+
+#[test]
+fn a_program_that_goes_at_once_is_followed_by_another() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_daemon, theirs) = daemon(&folder, 1);
+    let ours = folder.path().join("ours");
+    let to = ours.clone();
+    thread::spawn(move || {
+        wait_for_listener(&to);
+        (0..3).for_each(|_| drop(UnixStream::connect(&to).expect("it listens")));
+        relay::relay(to, theirs.into());
+    });
+    let mut disk = machine_with(&format!("path={},server=on,wait=off", ours.display()), "", &SHARED);
+    assert_eq!(disk.write(0, &[1; 512]), 0);
+}
+
+#[test]
+fn a_client_that_connects_again_does_so_until_there_is_a_program() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("socket").to_str().expect("UTF-8").to_owned();
+    thread::scope(|scope| {
+        // Whichever is first.
+        let late = scope.spawn(|| {
+            thread::sleep(Duration::from_millis(300));
+            daemon(&folder, 1)
+        });
+        let mut disk = machine(&socket, "", &SHARED);
+        assert_eq!(disk.write(0, &[1; 512]), 0);
+        drop(late.join());
+    });
+}
+
+#[test]
 fn mistakes_are_told() {
     let folder = tempfile::tempdir().expect("a folder");
     let (_daemon, socket) = daemon(&folder, 1);
@@ -119,13 +172,20 @@ fn mistakes_are_told() {
         command.args(["-nodefaults", "-display", "none", "-accel", "qtest", "-chardev"]).args(arguments);
         let output = command.stdin(Stdio::null()).output().expect("the program");
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!((output.status.code(), told.trim_end()), (Some(1), format!("softmmu: {what}").as_str()));
+        let retries = told.lines().filter(|line| line.contains("Reconnecting after error: "));
+        assert_eq!(retries.count(), if what.contains("maximum") { 3 } else { 0 });
+        let last = told.lines().last().unwrap_or_default();
+        assert_eq!((output.status.code(), last), (Some(1), format!("softmmu: {what}").as_str()));
     };
     let device = |more: &str| format!("vhost-user-blk-pci{more}");
     let none = device("");
     refused(&["null,id=c", "-device", &none], &format!("-device {none}: chardev is mandatory"));
     let null = device(",chardev=c");
     refused(&["null,id=c", "-device", &null], &format!("-device {null}: chardev 'c' is not a unix socket"));
+    let telnet = "-device vhost-user-blk-pci,chardev=c: 'telnet' option is incompatible with waiting for connection completion";
+    let socket =
+        format!("socket,id=c,server=on,wait=off,telnet=on,path={}", folder.path().join("t").display());
+    refused(&[&socket, "-device", &null], telnet);
     let many = device(",chardev=c,num-queues=2");
     let what = "vhost-user-blk: The maximum number of queues supported by the backend is 1";
     refused(&[&chardev, "-device", &many], &format!("-device {many}: {what}"));

@@ -2,13 +2,17 @@
 
 #[path = "common/daemon.rs"]
 mod daemon;
+#[path = "common/relay.rs"]
+mod relay;
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use daemon::Daemon;
 use libqtest::QTest;
 use libqtest::pci::PciFunction;
 use libqtest::virtio::{VERSION_1, VirtQueue, VirtioPci};
+use tempfile::TempDir;
 
 const FS: PciFunction = PciFunction(4 << 3);
 const HIGH_QUEUE: u64 = 0x10_0000;
@@ -48,9 +52,8 @@ fn ask(vm: &mut QTest, queue: &mut VirtQueue, message: &[u8]) -> (i32, Vec<u8>) 
     (i32::from_le_bytes(error), reply)
 }
 
-#[test]
-fn a_file_of_the_folder_is_found_and_another_is_not() {
-    let folder = tempfile::tempdir().expect("a folder");
+/// A folder with `a-file` in it, and the program that shares it at `socket`.
+fn shared(folder: &TempDir) -> (Daemon, PathBuf) {
     let shared = folder.path().join("shared");
     std::fs::create_dir(&shared).expect("a folder");
     std::fs::write(shared.join("a-file"), "12345").expect("a file");
@@ -60,13 +63,22 @@ fn a_file_of_the_folder_is_found_and_another_is_not() {
         .arg(format!("--socket-path={}", socket.display()))
         .args(["-o", &format!("source={}", shared.display()), "-o", "sandbox=chroot"])
         .stderr(Stdio::null());
-    let _daemon = Daemon::start(&mut command, "qemu-system-common", &socket);
-    let chardev = format!("socket,id=c,path={}", socket.display());
-    let mut vm = QTest::builder(env!("CARGO_BIN_EXE_softmmu"))
-        .args(["-nodefaults", "-m", "128M", "-chardev", &chardev])
+    (Daemon::start(&mut command, "qemu-system-common", &socket), socket)
+}
+
+fn machine(socket: &str) -> QTest {
+    QTest::builder(env!("CARGO_BIN_EXE_softmmu"))
+        .args(["-nodefaults", "-m", "128M", "-chardev", &format!("socket,id=c,path={socket}")])
         .args(["-device", "vhost-user-fs-pci,addr=4,chardev=c,tag=the-tag"])
         .args(["-object", "memory-backend-memfd,id=m,size=128M,share=on", "-machine", "memory-backend=m"])
-        .start();
+        .start()
+}
+
+#[test]
+fn a_file_of_the_folder_is_found_and_another_is_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_daemon, socket) = shared(&folder);
+    let mut vm = machine(&socket.display().to_string());
     let device = VirtioPci::open(&mut vm, FS);
     let config = vm.memread(device.device, 40);
     assert_eq!((&config[..8], &config[36..]), (&b"the-tag\0"[..], &[1, 0, 0, 0][..]));
@@ -83,11 +95,25 @@ fn a_file_of_the_folder_is_found_and_another_is_not() {
 }
 
 #[test]
+fn a_program_that_connects_before_the_machine_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_daemon, socket) = shared(&folder);
+    let ours = folder.path().join("ours");
+    relay::relay(ours.clone(), socket);
+    let mut vm = machine(&format!("{},server=on", ours.display()));
+    let device = VirtioPci::open(&mut vm, FS);
+    assert_eq!(vm.memread(device.device, 8), b"the-tag\0");
+}
+
+#[test]
 fn mistakes_are_told_in_qemus_words() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = format!("socket,id=s,server=on,wait=off,path={}", folder.path().join("s").display());
     let refused = |more: &str, what: &str| {
         let device = format!("vhost-user-fs-pci{more}");
         let mut command = Command::new(env!("CARGO_BIN_EXE_softmmu"));
         command.args(["-nodefaults", "-display", "none", "-accel", "qtest", "-chardev", "null,id=c"]);
+        command.args(["-chardev", &server]);
         command.args(["-device", &device]);
         let output = command.stdin(Stdio::null()).output().expect("the program");
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -103,4 +129,6 @@ fn mistakes_are_told_in_qemus_words() {
     refused(",chardev=c,tag=t,queue-size=100", "queue-size property must be a power of 2");
     refused(",chardev=c,tag=t,queue-size=2048", "queue-size property must be 1024 or smaller");
     refused(",chardev=c,tag=t", "chardev 'c' is not a unix socket");
+    // Nor does QEMU wait for this device's program.
+    refused(",chardev=s,tag=t", "chardev 's' is not connected");
 }

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::ops::Deref;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use chardev::{CharFrontend, CharHandlers, Event};
+use chardev::{CharFrontend, CharHandlers, ChardevError, Event};
 use hw_core::CharProperty;
 use parking_lot::Mutex;
 use qom::{Error, Property, Result, bail};
@@ -23,6 +24,9 @@ pub const ITS_FEATURES: u64 = feature::VERSION_1
     | feature::ACCESS_PLATFORM
     | feature::RING_RESET;
 
+/// How often a program that was met in vain is met again (`REALIZE_CONNECTION_RETRIES`).
+const RETRIES: usize = 3;
+
 /// What a device asks of the program.
 #[derive(Clone, Copy)]
 pub struct RemoteTerms {
@@ -34,7 +38,7 @@ pub struct RemoteTerms {
     pub queue_size: u16,
     /// The program has the device's configuration.
     pub has_config: bool,
-    /// When it has gone, it may come again.
+    /// It is waited for at the start; when it has gone, it may come again.
     pub returns: bool,
 }
 
@@ -80,17 +84,39 @@ impl VhostRemote {
             bail!("chardev is mandatory");
         }
         let _ = self.terms.set(terms);
-        self.meet(&terms).inspect_err(|_| self.frontend.detach())
+        let met = if terms.returns { self.await_and_meet(&terms) } else { self.meet(&terms) };
+        met.inspect_err(|_| self.frontend.detach())
+    }
+
+    /// Waits for a program that can be met (`vhost_user_blk_realize_connect`).
+    fn await_and_meet(&self, terms: &RemoteTerms) -> Result<Arc<VhostUser>> {
+        let told = |error: ChardevError| Error::new(error.to_string());
+        self.frontend.wait_connected().map_err(told)?;
+        for _ in 0..RETRIES {
+            match self.greet(terms, self.stream()?) {
+                Ok(user) => return Ok(user),
+                Err(error) => util::error_report!("Reconnecting after error: {error}"),
+            }
+            self.frontend.connect_anew().map_err(told)?;
+        }
+        self.meet(terms)
     }
 
     fn meet(&self, terms: &RemoteTerms) -> Result<Arc<VhostUser>> {
+        self.greet(terms, self.stream()?)
+    }
+
+    fn stream(&self) -> Result<OwnedFd> {
         let label = self.frontend.chardev().map(|chardev| chardev.label().to_owned()).unwrap_or_default();
-        let stream = self.frontend.unix_stream().map_err(|error| {
+        self.frontend.unix_stream().map_err(|error| {
             Error::new(match error.kind() {
                 io::ErrorKind::Unsupported => format!("chardev '{label}' is not a unix socket"),
                 _ => format!("chardev '{label}' is not connected"),
             })
-        })?;
+        })
+    }
+
+    fn greet(&self, terms: &RemoteTerms, stream: OwnedFd) -> Result<Arc<VhostUser>> {
         let user = VhostUser::new(stream, terms.queues, terms.has_config)
             .map_err(|error| Error::new(format!("{}: {error}", terms.name)))?;
         let vhost = Arc::new(VhostDevice::of_user(&user));
