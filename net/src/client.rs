@@ -33,6 +33,8 @@ pub enum NetClientDriver {
     Stream,
     /// Datagrams.
     Dgram,
+    /// A network interface of the host that a helper opens on a bridge.
+    Bridge,
     /// A port of a hub.
     Hubport,
 }

@@ -15,7 +15,7 @@ use util::option::{Opts, OptsDesc, id_wellformed, is_help_option};
 use crate::client::{NetClientDriver, NetClientState, clients, del_client, find_netdev, find_netdev_queues};
 use crate::hub::{self, net_hub_add_port};
 use crate::nic::{self, NicInfo, macaddr_default_if_unset, parse_mac};
-use crate::tap::NetdevTapOptions;
+use crate::tap::{NetdevBridgeOptions, NetdevTapOptions};
 use crate::user::NetdevUserOptions;
 use crate::{dgram, socket, stream, tap, user};
 
@@ -77,6 +77,8 @@ pub enum NetdevKind {
     Stream(NetdevStreamOptions),
     /// Datagrams.
     Dgram(NetdevDgramOptions),
+    /// A network interface of the host that a helper opens on a bridge.
+    Bridge(NetdevBridgeOptions),
     /// A port of a hub.
     Hubport(NetdevHubPortOptions),
 }
@@ -92,9 +94,9 @@ pub struct Netdev {
 }
 
 /// QEMU's names of kinds of backends that are not there.
-const MISSING: [&str; 6] = ["l2tpv3", "vde", "bridge", "netmap", "vhost-user", "vhost-vdpa"];
+const MISSING: [&str; 5] = ["l2tpv3", "vde", "netmap", "vhost-user", "vhost-vdpa"];
 /// What `-netdev help` lists.
-const KINDS: [&str; 6] = ["socket", "stream", "dgram", "hubport", "tap", "user"];
+const KINDS: [&str; 7] = ["socket", "stream", "dgram", "hubport", "tap", "user", "bridge"];
 
 /// The text of `-netdev help`.
 pub fn netdev_help() -> String {
@@ -251,6 +253,7 @@ fn init(netdev: &Netdev, peer: Option<&Arc<NetClientState>>) -> Result<()> {
         NetdevKind::Socket(options) => socket::init(id, options, peer)?,
         NetdevKind::Stream(options) => stream::init(id, options, peer)?,
         NetdevKind::Dgram(options) => dgram::init(id, options, peer)?,
+        NetdevKind::Bridge(options) => tap::init_bridge(id, options, peer)?,
         NetdevKind::Hubport(options) => hub::init(id, options.hubid, options.netdev.as_deref())?,
     }
     if peer.is_none() {

@@ -4,6 +4,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::Command;
 
@@ -302,14 +303,14 @@ fn a_buffer_lets_packets_go_when_its_interval_ends_and_its_backend_takes_filters
     assert!(qom::object_get_objects_root().child("b").is_none());
 }
 
-/// Runs this test again, alone, as root of a user and network namespace of its own.
+/// Runs this test again, alone, as root of user, network and mount namespaces of its own.
 fn in_own_network(test: &str) -> bool {
     if std::env::var_os("OWN_NETWORK").is_some() {
         return true;
     }
     let program = std::env::current_exe().unwrap();
     let status = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--net"])
+        .args(["--user", "--map-root-user", "--net", "--mount"])
         .arg(program)
         .args(["--exact", test, "--nocapture"])
         .env("OWN_NETWORK", "1")
@@ -319,19 +320,21 @@ fn in_own_network(test: &str) -> bool {
     false
 }
 
+/// An executable script of the shell's.
+fn script(folder: &tempfile::TempDir, name: &str, text: &str) -> String {
+    let path = folder.path().join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
 #[test]
 fn tap_is_an_interface_of_the_host() {
     if !in_own_network("tap_is_an_interface_of_the_host") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let script = |name: &str, text: &str| {
-        use std::os::unix::fs::PermissionsExt;
-        let path = folder.path().join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        path.display().to_string()
-    };
+    let script = |name: &str, text: &str| script(&folder, name, text);
     let seen = folder.path().join("down").display().to_string();
     let up = script("up.sh", "ip addr add 10.9.0.1/24 dev $1 && ip link set $1 up");
     let down = script("down.sh", &format!("echo $1 > {seen}"));
@@ -379,4 +382,65 @@ fn tap_is_an_interface_of_the_host() {
     );
     net::del_client("t");
     assert_eq!(std::fs::read_to_string(seen).unwrap(), "tap7\n");
+}
+
+/// The question who has `10.9.1.1`, and its answer's beginning.
+const ARP_QUESTION: &[u8] = b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x02\x08\x06\0\x01\x08\0\x06\x04\0\x01\
+    \x02\0\0\0\0\x02\x0a\x09\x01\x02\0\0\0\0\0\0\x0a\x09\x01\x01";
+const ARP_ANSWER: &[u8] = b"\x08\x06\0\x01\x08\0\x06\x04\0\x02";
+
+/// QEMU's own helper, of Debian's package `qemu-system-common`.
+#[test]
+fn bridge_is_an_interface_that_a_helper_opens() {
+    if !in_own_network("bridge_is_an_interface_that_a_helper_opens") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // It looks for what it may do in `/etc/qemu/bridge.conf`.
+    let etc = folder.path().join("etc");
+    std::fs::create_dir_all(etc.join("qemu")).unwrap();
+    std::fs::write(etc.join("qemu/bridge.conf"), "allow br0\nallow br9\n").unwrap();
+    let set_up = script(
+        &folder,
+        "up",
+        "set -e; mount --bind $1 /etc; for br in br0 br9; do ip link add $br type bridge; ip link set $br up; done
+        ip addr add 10.9.1.1/24 dev br9",
+    );
+    assert!(Command::new(set_up).arg(&etc).status().unwrap().success());
+    let asks = |nic: &TestNic| {
+        nic.send(ARP_QUESTION);
+        wait_for("an answer", || {
+            nic.frames.lock().pop_front().filter(|frame| frame[12..].starts_with(ARP_ANSWER))
+        })
+    };
+    let helper = "/usr/lib/qemu/qemu-bridge-helper";
+    for (netdev, info) in [
+        ("bridge,id=b,br=br9".to_owned(), format!("helper={helper},br=br9")),
+        (format!("tap,id=b,br=br9,helper={helper}"), format!("helper={helper}")),
+        (format!("bridge,id=b,helper={helper} --br=br9"), format!("helper={helper} --br=br9,br=br0")),
+    ] {
+        let nic = TestNic::new(&netdev);
+        assert!(info_network().contains(&format!("b: index=0,type=tap,{info}\n")), "{}", info_network());
+        asks(&nic);
+        // Any interface answers for any of the host's addresses.
+        let on_it = Command::new("ip").args(["-o", "link", "show", "master", "br9"]).output().unwrap();
+        assert!(String::from_utf8_lossy(&on_it.stdout).contains("tap0"));
+        net::del_client("b");
+    }
+    netdev_init("bridge,id=b").unwrap();
+    net::del_client("b");
+    // Whatever else this helper says goes to the terminal.
+    assert_eq!(error("bridge,id=c,br=br7"), "bridge helper failed");
+    assert_eq!(error("bridge,id=c,helper=/no/helper"), "bridge helper failed");
+    let quiet = script(&folder, "quiet", "exit 0");
+    assert_eq!(error(&format!("bridge,id=c,helper={quiet}")), "failed to recv file descriptor");
+    let told = folder.path().join("told");
+    let failing = script(&folder, "failing", &format!("echo $1 $3 > {}; exit 1", told.display()));
+    assert_eq!(error(&format!("tap,id=c,helper={failing},br=x")), "bridge helper failed");
+    assert_eq!(std::fs::read_to_string(told).unwrap(), "--use-vnet --br=x\n");
+    assert_eq!(
+        error(&format!("tap,id=c,helper={quiet},ifname=x")),
+        "ifname=, script=, downscript=, vnet_hdr=, queues=, and vhostfds= are invalid with helper="
+    );
+    assert!(find_netdev("c").is_none());
 }

@@ -20,8 +20,12 @@ use crate::client::{
 };
 use crate::netdev::fd_param;
 
+mod bridge;
 mod linux;
 mod vhost;
+
+pub use bridge::NetdevBridgeOptions;
+pub(crate) use bridge::init_bridge;
 
 use vhost::Vhost;
 
@@ -61,6 +65,8 @@ pub struct NetdevTapOptions {
     pub poll_us: Option<u32>,
 }
 
+/// The kind of client, for names that are made up.
+const MODEL: &str = "tap";
 const PATH_NET_TUN: &str = "/dev/net/tun";
 const DEFAULT_SCRIPT: &str = "/etc/qemu-ifup";
 const DEFAULT_DOWN_SCRIPT: &str = "/etc/qemu-ifdown";
@@ -280,6 +286,7 @@ fn failed(what: impl Into<String>, error: impl Into<io::Error>) -> Error {
 
 struct Queue<'a> {
     options: &'a NetdevTapOptions,
+    model: &'static str,
     id: &'a str,
     peer: Option<&'a Arc<NetClientState>>,
     number: usize,
@@ -291,7 +298,7 @@ struct Queue<'a> {
 
 /// Adds one queue (`net_init_tap_one`).
 fn add_queue(queue: Queue<'_>) -> Result<()> {
-    let Queue { options, id, peer, number, fd, header, info, down } = queue;
+    let Queue { options, model, id, peer, number, fd, header, info, down } = queue;
     rustix::io::ioctl_fionbio(&fd, true)
         .map_err(|error| failed(format!("{id}: Can't use file descriptor"), error))?;
     let sndbuf = match options.sndbuf.unwrap_or(0) {
@@ -318,7 +325,7 @@ fn add_queue(queue: Queue<'_>) -> Result<()> {
         buffer: Vec::new(),
     };
     let vhost = Vhost::open(options, number)?;
-    let (nc, tap) = new_client("tap", Some(id), number, peer, |nc| {
+    let (nc, tap) = new_client(model, Some(id), number, peer, |nc| {
         Arc::new(Tap { nc: nc.clone(), fd: fd.clone(), has_ufo, state: Mutex::new(state), vhost, down })
     });
     nc.set_info_str(info);
@@ -341,7 +348,7 @@ pub(crate) fn init(id: &str, options: &NetdevTapOptions, peer: Option<&Arc<NetCl
     let done = if options.fd.is_some() || options.fds.is_some() {
         init_fds(id, options, peer)
     } else if options.helper.is_some() {
-        bail!("tap: helper= is not supported yet")
+        bridge::init_helped(id, options, peer)
     } else {
         init_interface(id, options, peer)
     };
@@ -373,16 +380,23 @@ fn init_fds(id: &str, options: &NetdevTapOptions, peer: Option<&Arc<NetClientSta
     let mut first = None;
     for (number, name) in names.into_iter().enumerate() {
         let fd = fd_param(name)?;
-        let (flags, _) = linux::get_iff(&fd)
-            .map_err(|error| failed(format!("Unable to query TUNGETIFF on FD {name}"), error))?;
-        let header = flags & linux::IFF_VNET_HDR != 0;
+        let header = has_vnet_hdr(&fd, name)?;
         if *first.get_or_insert(header) != header {
             bail!("vnet_hdr not consistent across given tap fds");
         }
         let info = format!("fd={name}");
-        add_queue(Queue { options, id, peer, number, fd, header, info, down: None })?;
+        add_queue(Queue { options, model: MODEL, id, peer, number, fd, header, info, down: None })?;
     }
     Ok(())
+}
+
+/// Whether the packets of a descriptor that somebody else opened, and errors call `name`, have headers
+/// (`tap_probe_vnet_hdr`).
+fn has_vnet_hdr(fd: &OwnedFd, name: &str) -> Result<bool> {
+    let asked = linux::get_iff(fd);
+    let (flags, _) =
+        asked.map_err(|error| failed(format!("Unable to query TUNGETIFF on FD {name}"), error))?;
+    Ok(flags & linux::IFF_VNET_HDR != 0)
 }
 
 fn init_interface(id: &str, options: &NetdevTapOptions, peer: Option<&Arc<NetClientState>>) -> Result<()> {
@@ -406,7 +420,7 @@ fn init_interface(id: &str, options: &NetdevTapOptions, peer: Option<&Arc<NetCli
         }
         let down = (downscript != "no").then(|| (downscript.to_owned(), ifname.clone()));
         let info = format!("ifname={ifname},script={script},downscript={downscript}");
-        add_queue(Queue { options, id, peer, number, fd, header, info, down })?;
+        add_queue(Queue { options, model: MODEL, id, peer, number, fd, header, info, down })?;
     }
     Ok(())
 }
