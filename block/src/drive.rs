@@ -222,11 +222,7 @@ pub fn drive_new(options: &DriveOptions<'_>) -> Result<Option<DriveInfo>> {
         copy_on_read = false;
     }
     let (limits, group) = take_limits(&mut taken)?;
-    for name in ["stats-account-invalid", "stats-account-failed"] {
-        if taken.flag(name)? == Some(false) {
-            bail!("{name}=off is not supported yet");
-        }
-    }
+    let (invalid, failed) = (taken.flag("stats-account-invalid")?, taken.flag("stats-account-failed")?);
     let address = taken.take("addr");
     if taken.0.iter().any(|(name, value)| name == "format" && util::option::is_help_option(value)) {
         println!("{}", formats_help());
@@ -238,6 +234,7 @@ pub fn drive_new(options: &DriveOptions<'_>) -> Result<Option<DriveInfo>> {
     let backend = backend::new_named(&id)?;
     backend.set_on_error(on_error.0, on_error.1);
     backend.set_write_cache(writeback);
+    backend.stats.account(invalid, failed);
     if let Some(node) = node {
         backend.insert(node);
     }

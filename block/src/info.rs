@@ -258,7 +258,7 @@ pub(crate) fn block_info(backend: &BlockBackend) -> BlockInfo {
 
 fn counts(stats: Option<&Stats>, node: Option<&BlockNode>) -> BlockDeviceStats {
     let nothing = Stats::default();
-    let of_backend = stats.is_some();
+    let (account_invalid, account_failed) = stats.map_or((false, false), Stats::accounted);
     let stats = stats.unwrap_or(&nothing);
     let bytes = |c: &Counts| c.bytes.load(Ordering::Relaxed);
     let done = |c: &Counts| c.operations.load(Ordering::Relaxed);
@@ -292,8 +292,8 @@ fn counts(stats: Option<&Stats>, node: Option<&BlockNode>) -> BlockDeviceStats {
         invalid_wr_operations: invalid(write),
         invalid_flush_operations: invalid(flush),
         invalid_unmap_operations: invalid(unmap),
-        account_invalid: of_backend,
-        account_failed: of_backend,
+        account_invalid,
+        account_failed,
         timed_stats: Vec::new(),
     }
 }

@@ -1,7 +1,7 @@
 //! What is counted of a backend's requests (block/accounting.c).
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -37,9 +37,37 @@ pub struct Stats {
     /// Flushes.
     pub flush: Counts,
     last_access: Mutex<Option<Instant>>,
+    /// Requests that made no sense are no accesses.
+    leave_out_invalid: AtomicBool,
+    /// Requests that failed are no accesses and take no time.
+    leave_out_failed: AtomicBool,
 }
 
 impl Stats {
+    /// Whether requests that made no sense count as accesses, and whether those that failed count in times
+    /// (`block_acct_setup`); `None` leaves it as it is.
+    pub fn account(&self, invalid: Option<bool>, failed: Option<bool>) {
+        for (cell, wanted) in [(&self.leave_out_invalid, invalid), (&self.leave_out_failed, failed)] {
+            if let Some(wanted) = wanted {
+                cell.store(!wanted, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Both, as [`Stats::account`] has them; at first they do.
+    pub fn accounted(&self) -> (bool, bool) {
+        let counts = |cell: &AtomicBool| !cell.load(Ordering::Relaxed);
+        (counts(&self.leave_out_invalid), counts(&self.leave_out_failed))
+    }
+
+    /// A device refused a request that made no sense (`block_acct_invalid`).
+    pub fn count_invalid(&self, op: Op) {
+        self.of(op).invalid.fetch_add(1, Ordering::Relaxed);
+        if self.accounted().0 {
+            self.accessed(Instant::now());
+        }
+    }
+
     /// The counts of a kind.
     pub fn of(&self, op: Op) -> &Counts {
         match op {
@@ -68,9 +96,16 @@ impl Stats {
                 counts.failed.fetch_add(requests, Ordering::Relaxed);
             }
         }
+        if result.is_err() && !self.accounted().1 {
+            return;
+        }
         let now = Instant::now();
         let time = (now - begun).as_nanos() as u64;
         counts.time_ns.fetch_add(time.saturating_mul(requests), Ordering::Relaxed);
+        self.accessed(now);
+    }
+
+    fn accessed(&self, now: Instant) {
         // Whoever holds it notes a time as good.
         if let Some(mut last) = self.last_access.try_lock() {
             *last = Some(now);

@@ -1,23 +1,26 @@
 //! What is common to disks: sizes of blocks, and how errors are dealt with (hw/block/block.c).
 
+use std::sync::Arc;
+
 use block::BlockBackend;
 use block::backend::{BlockErrorAction, BlockdevOnError};
 use hw_core::runstate::{self, RunState};
+use hw_core::{Device, DriveProperty};
 use qapi::{QapiEvent, QapiType};
-use qom::property::{OnOffAuto, Size};
-use qom::{Result, bail};
+use qom::property::{OnOffAuto, PropertyInput, Size, group_field};
+use qom::{Class, Object, Property, PropertyInfo, PropertyType, Result, bail};
 
-/// Largest size of a block, bytes.
-const MAX_BLOCK_SIZE: u32 = 2 << 20;
+use crate::geometry::{self, Geometry};
+
+/// Sizes of a block, bytes.
+const BLOCK_SIZES: std::ops::RangeInclusive<u64> = 512..=2 << 20;
 /// Size of a sector, which everything is counted in.
 pub const SECTOR: u64 = 512;
 
-/// A size that the user left open.
-pub const AUTO_SIZE: Size = Size(u32::MAX as u64);
-
-fn fit(size: Size) -> u32 {
-    u32::try_from(size.0).unwrap_or(u32::MAX)
-}
+/// Most cylinders, heads and sectors of disks that are not ATA.
+pub const MAX_GEOMETRY: [u32; 3] = [65535, 255, 255];
+/// The unit of discards that the user left open.
+const AUTO_SIZE: u32 = u32::MAX;
 
 /// Sizes of blocks as a guest sees them, bytes.
 #[derive(Clone, Copy, Debug)]
@@ -30,49 +33,13 @@ pub struct BlockSizes {
     pub min_io: u32,
     /// Best request; 0: nothing is said.
     pub opt_io: u32,
+    /// Unit of discards, if anything is said.
+    pub discard: Option<u32>,
 }
 
 impl BlockSizes {
-    /// As properties have them, checked and with defaults.
-    ///
-    /// # Errors
-    /// As [`BlockSizes::checked`].
-    pub fn of([logical, physical, min_io, opt_io]: [Size; 4]) -> Result<Self> {
-        let [logical, physical, min_io, opt_io] = [logical, physical, min_io, opt_io].map(fit);
-        BlockSizes { logical, physical, min_io, opt_io }.checked()
-    }
-
-    /// The unit of discards in bytes that a user named, if one.
-    ///
-    /// # Errors
-    /// When it is no multiple of a block.
-    pub fn discard_unit(&self, given: Size) -> Result<Option<u32>> {
-        if given == AUTO_SIZE {
-            return Ok(None);
-        }
-        if !given.0.is_multiple_of(self.logical.into()) {
-            bail!("discard_granularity must be a multiple of logical_block_size");
-        }
-        Ok(Some(fit(given)))
-    }
-
-    /// Checks them, defaults filled in (`blkconf_blocksizes`).
-    ///
-    /// # Errors
-    /// For the user.
-    pub fn checked(mut self) -> Result<Self> {
-        for (name, size) in
-            [("logical_block_size", &mut self.logical), ("physical_block_size", &mut self.physical)]
-        {
-            if *size == 0 {
-                *size = SECTOR as u32;
-            }
-            if !(SECTOR as u32..=MAX_BLOCK_SIZE).contains(size) || !size.is_power_of_two() {
-                bail!(
-                    "Property .{name} doesn't take value {size} (minimum: 512, maximum: 2 MiB, a power of 2)"
-                );
-            }
-        }
+    /// Checks them (`blkconf_blocksizes`).
+    fn checked(self) -> Result<Self> {
         if self.logical > self.physical {
             bail!("logical_block_size > physical_block_size not supported");
         }
@@ -85,28 +52,225 @@ impl BlockSizes {
         if !self.opt_io.is_multiple_of(self.logical) {
             bail!("opt_io_size must be a multiple of logical_block_size");
         }
+        if self.discard.is_some_and(|unit| !unit.is_multiple_of(self.logical)) {
+            bail!("discard_granularity must be a multiple of logical_block_size");
+        }
         Ok(self)
     }
 }
 
-/// Cylinders, heads and sectors for a disk of so many sectors (`guess_chs_for_size`).
-pub fn guess_chs(sectors: u64) -> (u16, u8, u8) {
-    let cylinders = (sectors / (16 * 63)).clamp(2, 16383);
-    (cylinders as u16, 16, 63)
+/// The properties that all disks have (`BlockConf`).
+#[derive(Debug)]
+pub struct BlockConf {
+    /// The drive, or a node.
+    pub drive: Property<DriveProperty>,
+    /// What the node below says is the default of some sizes.
+    backend_defaults: Property<OnOffAuto>,
+    logical_block_size: Property<Size>,
+    physical_block_size: Property<Size>,
+    min_io_size: Property<Size>,
+    opt_io_size: Property<Size>,
+    discard_granularity: Property<Size>,
+    write_cache: Property<OnOffAuto>,
+    share_rw: Property<bool>,
+    account_invalid: Property<OnOffAuto>,
+    account_failed: Property<OnOffAuto>,
+    rerror: Property<BlockdevOnError>,
+    werror: Property<BlockdevOnError>,
+    /// Cylinders, heads and sectors.
+    chs: [Property<u32>; 3],
+    /// The same, as firmware is to count them.
+    lchs: [Property<u32>; 3],
 }
 
-/// Checks the numbers of cylinders, heads and sectors that a user gave, if any (`blkconf_geometry`).
-///
-/// # Errors
-/// Names the one that is out of its range.
-pub fn check_geometry((cyls, heads, secs): (u32, u32, u32)) -> Result<()> {
-    if (cyls, heads, secs) == (0, 0, 0) {
-        return Ok(());
-    }
-    for (name, value, most) in [("cyls", cyls, 65535), ("heads", heads, 255), ("secs", secs, 255)] {
-        if !(1..=most).contains(&value) {
-            bail!("{name} must be between 1 and {most}");
+impl Default for BlockConf {
+    fn default() -> Self {
+        BlockConf {
+            drive: Property::default(),
+            backend_defaults: Property::default(),
+            logical_block_size: Property::default(),
+            physical_block_size: Property::default(),
+            min_io_size: Property::default(),
+            opt_io_size: Property::default(),
+            discard_granularity: Property::new(Size(AUTO_SIZE.into())),
+            write_cache: Property::default(),
+            share_rw: Property::default(),
+            account_invalid: Property::default(),
+            account_failed: Property::default(),
+            rerror: Property::default(),
+            werror: Property::default(),
+            chs: Default::default(),
+            lchs: Default::default(),
         }
+    }
+}
+
+/// Adds a number of properties of a [`BlockConf`], with QEMU's descriptions.
+macro_rules! add_fields {
+    ($class:expr, $of:expr, $($name:literal $text:literal $field:ident $([$at:literal])?),+ $(,)?) => {
+        let default = BlockConf::default();
+        $($class.add_property(group_field($name, $text, $of, |conf| &conf.$field $([$at])?, &default));)+
+    };
+}
+
+impl BlockConf {
+    /// Gives devices of a class the properties that all disks have (`DEFINE_BLOCK_PROPERTIES`); `of` says where they
+    /// keep them.
+    pub fn add_properties<O: Object>(class: &mut Class, of: fn(&O) -> &BlockConf) {
+        add_fields!(class, of,
+            "drive" "Node name or ID of a block device to use as a backend" drive,
+            "backend_defaults" "on/off/auto" backend_defaults,
+            "write-cache" "on/off/auto" write_cache,
+            "share-rw" "" share_rw,
+            "account-invalid" "on/off/auto" account_invalid,
+            "account-failed" "on/off/auto" account_failed,
+        );
+        let default = BlockConf::default();
+        for (name, cell) in [
+            ("logical_block_size", (|c| &c.logical_block_size) as fn(&BlockConf) -> &Property<Size>),
+            ("physical_block_size", |c| &c.physical_block_size),
+        ] {
+            let text = "A power of two between 512 B and 2 MiB";
+            class.add_property(checked(group_field(name, text, of, cell, &default), check_block_size));
+        }
+        for (name, cell) in [
+            ("min_io_size", (|c| &c.min_io_size) as fn(&BlockConf) -> &Property<Size>),
+            ("opt_io_size", |c| &c.opt_io_size),
+            ("discard_granularity", |c| &c.discard_granularity),
+        ] {
+            class.add_property(checked(group_field(name, "", of, cell, &default), check_size32));
+        }
+    }
+
+    /// The same for what becomes of errors (`DEFINE_BLOCK_ERROR_PROPERTIES`).
+    pub fn add_error_properties<O: Object>(class: &mut Class, of: fn(&O) -> &BlockConf) {
+        add_fields!(class, of,
+            "rerror" "Error handling policy, report/ignore/enospc/stop/auto" rerror,
+            "werror" "Error handling policy, report/ignore/enospc/stop/auto" werror,
+        );
+    }
+
+    /// The same for the geometry (`DEFINE_BLOCK_CHS_PROPERTIES`).
+    pub fn add_geometry_properties<O: Object>(class: &mut Class, of: fn(&O) -> &BlockConf) {
+        add_fields!(class, of,
+            "cyls" "" chs[0],
+            "heads" "" chs[1],
+            "secs" "" chs[2],
+            "lcyls" "" lchs[0],
+            "lheads" "" lchs[1],
+            "lsecs" "" lchs[2],
+        );
+    }
+
+    /// Has the backend be as the properties say (`blkconf_apply_backend_options`).
+    ///
+    /// # Errors
+    /// For the user: another has the image, or there is none where one is needed.
+    pub fn apply(&self, backend: &BlockBackend, needs_media: bool) -> Result<()> {
+        match backend.node() {
+            None if needs_media => bail!("Device needs media, but drive is empty"),
+            _ if !self.share_rw.get() => backend.keep_writers_out()?,
+            _ => {}
+        }
+        let (drive_read, drive_write) = backend.on_error();
+        let chosen = |own, drives, fallback| {
+            let wanted = [own, drives].into_iter().find(|policy| *policy != BlockdevOnError::Auto);
+            wanted.unwrap_or(fallback)
+        };
+        let read = chosen(self.rerror.get(), drive_read, BlockdevOnError::Report);
+        let write = chosen(self.werror.get(), drive_write, BlockdevOnError::Enospc);
+        backend.set_on_error(read, write);
+        if let Some(on) = given(&self.write_cache) {
+            backend.set_write_cache(on);
+        }
+        backend.stats.account(given(&self.account_invalid), given(&self.account_failed));
+        Ok(())
+    }
+
+    /// The sizes of blocks, checked and with defaults (`blkconf_blocksizes`). Nothing that a host's device says of its
+    /// blocks is passed on, as in QEMU on this processor.
+    ///
+    /// # Errors
+    /// For the user.
+    pub fn sizes(&self, backend: Option<&BlockBackend>) -> Result<BlockSizes> {
+        let size = |cell: &Property<Size>| u32::try_from(cell.get().0).unwrap_or(u32::MAX);
+        let or_sector = |size: u32| if size == 0 { SECTOR as u32 } else { size };
+        let mut discard = Some(size(&self.discard_granularity)).filter(|unit| *unit != AUTO_SIZE);
+        if discard.is_none() && self.backend_defaults.get() == OnOffAuto::On {
+            let node = backend.and_then(BlockBackend::node);
+            let cluster = node.and_then(|node| node.driver().image_details().cluster_size);
+            discard = cluster.and_then(|size| u32::try_from(size).ok());
+        }
+        let sizes = BlockSizes {
+            logical: or_sector(size(&self.logical_block_size)),
+            physical: or_sector(size(&self.physical_block_size)),
+            min_io: size(&self.min_io_size),
+            opt_io: size(&self.opt_io_size),
+            discard,
+        };
+        sizes.checked()
+    }
+
+    /// The physical size of a block as the user gave it, bytes; 0: not at all.
+    pub fn given_physical_size(&self) -> u64 {
+        self.physical_block_size.get().0
+    }
+
+    /// Cylinders, heads and sectors as firmware is to count them; all 0 where the user left that to it.
+    pub fn logical_geometry(&self) -> [u32; 3] {
+        [0, 1, 2].map(|at: usize| self.lchs[at].get())
+    }
+
+    /// Cylinders, heads and sectors, each checked against the `most` that there can be, or guessed
+    /// (`blkconf_geometry`).
+    ///
+    /// # Errors
+    /// Names the one that is out of its range.
+    pub fn geometry(&self, backend: &BlockBackend, most: [u32; 3]) -> Result<Geometry> {
+        let chosen = [0, 1, 2].map(|at: usize| self.chs[at].get());
+        if chosen == [0; 3] {
+            return Ok(geometry::guess(backend));
+        }
+        geometry::check(chosen, most)
+    }
+}
+
+fn given(switch: &Property<OnOffAuto>) -> Option<bool> {
+    match switch.get() {
+        OnOffAuto::Auto => None,
+        other => Some(other == OnOffAuto::On),
+    }
+}
+
+/// What a value of a size may be, for the property of this name.
+type Check = fn(&dyn Object, &str, u64) -> Result<()>;
+
+/// A property that takes only some sizes.
+fn checked(property: PropertyInfo, check: Check) -> PropertyInfo {
+    let (name, set) = (property.name.clone(), property.set.clone());
+    let set_checked = move |object: &dyn Object, input: PropertyInput<'_>| {
+        check(object, &name, Size::parse(&name, input)?.0)?;
+        set.as_ref().map_or(Ok(()), |set| set(object, input))
+    };
+    PropertyInfo { set: Some(Arc::new(set_checked)), ..property }
+}
+
+fn check_block_size(object: &dyn Object, name: &str, size: u64) -> Result<()> {
+    let id = object.cast::<Device>().and_then(Device::id).unwrap_or_default();
+    if size != 0 && !BLOCK_SIZES.contains(&size) {
+        let (least, most) = (BLOCK_SIZES.start(), BLOCK_SIZES.end());
+        bail!("Property {id}.{name} doesn't take value {size} (minimum: {least}, maximum: {most})");
+    }
+    if size != 0 && !size.is_power_of_two() {
+        bail!("Property {id}.{name} doesn't take value '{size}', it's not a power of 2");
+    }
+    Ok(())
+}
+
+fn check_size32(object: &dyn Object, name: &str, size: u64) -> Result<()> {
+    if size > u32::MAX.into() {
+        let owner = object.type_name();
+        bail!("Property {owner}.{name} doesn't take value {size} (maximum: {})", u32::MAX);
     }
     Ok(())
 }
@@ -148,46 +312,4 @@ pub fn error_action(backend: &BlockBackend, is_read: bool, error: &std::io::Erro
         reason: error.to_string().split(" (os error").next().unwrap_or_default().to_owned(),
     });
     action
-}
-
-/// What of a backend a device's properties have a say in.
-#[derive(Clone, Copy, Debug)]
-pub struct BackendOptions {
-    /// Others may write to the image, too.
-    pub share_rw: bool,
-    /// Whether writes may stay in the host's cache until a flush; the drive's own word, where it is left to that.
-    pub write_cache: OnOffAuto,
-    /// What becomes of errors of reads.
-    pub read_error: BlockdevOnError,
-    /// What becomes of errors of writes.
-    pub write_error: BlockdevOnError,
-}
-
-impl BackendOptions {
-    /// Has the backend be so (`blkconf_apply_backend_options`).
-    ///
-    /// # Errors
-    /// For the user: another has the image, or there is none where one is needed.
-    pub fn apply(&self, backend: &BlockBackend, needs_media: bool) -> Result<()> {
-        match backend.node() {
-            None if needs_media => bail!("Device needs media, but drive is empty"),
-            _ if !self.share_rw => backend.keep_writers_out()?,
-            _ => {}
-        }
-        let (drive_read, drive_write) = backend.on_error();
-        let chosen = |own, drives| if own == BlockdevOnError::Auto { drives } else { own };
-        let read = match chosen(self.read_error, drive_read) {
-            BlockdevOnError::Auto => BlockdevOnError::Report,
-            other => other,
-        };
-        let write = match chosen(self.write_error, drive_write) {
-            BlockdevOnError::Auto => BlockdevOnError::Enospc,
-            other => other,
-        };
-        backend.set_on_error(read, write);
-        if self.write_cache != OnOffAuto::Auto {
-            backend.set_write_cache(self.write_cache == OnOffAuto::On);
-        }
-        Ok(())
-    }
 }

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod conf;
+pub mod geometry;
 pub mod pflash;
 pub mod vhost_user_blk;
 pub mod virtio_blk;

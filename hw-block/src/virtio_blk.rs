@@ -11,26 +11,28 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use backends::IoThread;
 use block::BlockBackend;
-use block::backend::{BlockDevice, BlockErrorAction, BlockdevOnError, Request};
-use hw_core::boot_order::add_bootindex_property;
+use block::backend::{BlockDevice, BlockErrorAction, Op, Request};
+use hw_core::boot_order::{add_boot_device_lchs, add_bootindex_property, del_boot_device_lchs};
 use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, DriveProperty};
 use hw_pci::spec::CLASS_STORAGE_SCSI;
 use hw_virtio::pci::{VECTORS_UNSPECIFIED, Variants, VirtioPciType, optimal_num_queues};
 use hw_virtio::spec::{Status, feature, id, pci::DEVICE_ID_BLOCK};
 use hw_virtio::{VirtIODevice, VirtQueue, VirtioDeviceClass, VirtioDeviceImpl};
 use parking_lot::Mutex;
-use qom::property::{OnOffAuto, Size};
 use qom::{Class, Link, Object, Property, Result, bail};
 
 use self::batch::Batch;
 use self::request::{Bad, QueueWork, Transfer};
 use self::spec::{config, f, status};
-use crate::conf::{self, BackendOptions, BlockSizes, SECTOR};
+use crate::conf::{self, BlockConf, BlockSizes, MAX_GEOMETRY, SECTOR};
+use crate::geometry::Geometry;
 
 /// The number of queues that leaves it to the transport.
 const QUEUES_AUTO: u16 = u16::MAX;
 /// Largest range of a discard or a write of zeroes, sectors (`BDRV_REQUEST_MAX_SECTORS`).
 const MAX_SECTORS: u32 = (i32::MAX / 512) as u32;
+/// What firmware's path has behind the device.
+const FIRMWARE_SUFFIX: &str = "/disk@0,0";
 /// Segments of a request that do not count as data: header and status.
 const OVERHEAD_SEGMENTS: u16 = 2;
 
@@ -39,52 +41,17 @@ const OVERHEAD_SEGMENTS: u16 = 2;
 #[object(name = "virtio-blk-device", parent = VirtIODevice, class_init = class_init)]
 pub struct VirtIOBlock {
     parent: VirtIODevice,
-    /// Node name or ID of a block device to use as a backend
-    #[property]
-    drive: Property<DriveProperty>,
-    /// Smallest block that can be read and written, bytes
-    #[property(name = "logical_block_size")]
-    logical_block_size: Property<Size>,
-    /// Block that the disk writes at once, bytes
-    #[property(name = "physical_block_size")]
-    physical_block_size: Property<Size>,
-    /// Smallest efficient request, bytes
-    #[property(name = "min_io_size")]
-    min_io_size: Property<Size>,
-    /// Best size of requests, bytes
-    #[property(name = "opt_io_size")]
-    opt_io_size: Property<Size>,
-    /// Unit of discards, bytes
-    #[property(name = "discard_granularity", default = conf::AUTO_SIZE)]
-    discard_granularity: Property<Size>,
-    /// Whether writes may stay in the host's cache until a flush
-    #[property(name = "write-cache")]
-    write_cache: Property<OnOffAuto>,
-    /// Others may write to the image, too
-    #[property(name = "share-rw")]
-    share_rw: Property<bool>,
-    /// What becomes of errors of reads
-    #[property]
-    rerror: Property<BlockdevOnError>,
-    /// What becomes of errors of writes
-    #[property]
-    werror: Property<BlockdevOnError>,
-    #[property]
-    cyls: Property<u32>,
-    #[property]
-    heads: Property<u32>,
-    #[property]
-    secs: Property<u32>,
-    /// What the guest is told as the disk's name, 20 bytes
+    conf: BlockConf,
+    // What the guest is told as the disk's name, 20 bytes.
     #[property]
     serial: Property<Option<String>>,
     /// on/off
     #[property(name = "config-wce", default = true)]
     config_wce: Property<bool>,
-    /// Whether SCSI commands are passed on to the disk: off, for nothing does
+    /// on/off
     #[property]
     scsi: Property<bool>,
-    /// Whether requests that follow each other on the disk are merged
+    /// on/off
     #[property(name = "request-merging", default = true)]
     request_merging: Property<bool>,
     #[property(name = "num-queues", default = QUEUES_AUTO)]
@@ -107,11 +74,12 @@ pub struct VirtIOBlock {
     max_write_zeroes_sectors: Property<u32>,
     #[property(name = "x-enable-wce-if-config-wce", default = true)]
     enable_wce_if_config_wce: Property<bool>,
-    /// The I/O thread that serves the queues
+    // The I/O thread that serves the queues.
     #[property]
     iothread: Property<Link<IoThread>>,
     backend: OnceLock<Arc<BlockBackend>>,
     sizes: OnceLock<BlockSizes>,
+    geometry: OnceLock<Geometry>,
     thread: OnceLock<Arc<dyn Object>>,
     /// Whether writes may stay in the host's cache, as it was before a driver changed it.
     original_wce: OnceLock<bool>,
@@ -123,7 +91,10 @@ qom::type_init!(VirtIOBlock);
 qom::type_init!(fn register_pci);
 
 fn class_init(class: &mut Class) {
-    add_bootindex_property(class, "/disk@0,0");
+    BlockConf::add_properties(class, |blk: &VirtIOBlock| &blk.conf);
+    BlockConf::add_error_properties(class, |blk: &VirtIOBlock| &blk.conf);
+    BlockConf::add_geometry_properties(class, |blk: &VirtIOBlock| &blk.conf);
+    add_bootindex_property(class, FIRMWARE_SUFFIX);
     class.get_mut::<DeviceClass>().category = Some(DeviceCategory::Storage);
     class.get_mut::<VirtioDeviceClass>().legacy_features = f::SCSI;
 }
@@ -155,7 +126,7 @@ fn register_pci() {
 
 impl VirtIOBlock {
     fn check(&self) -> Result<()> {
-        if self.drive.get().backend().is_none() {
+        if self.conf.drive.get().backend().is_none() {
             bail!("drive property not set");
         }
         if self.scsi.get() {
@@ -186,16 +157,18 @@ impl VirtIOBlock {
 
     fn take_backend(self: &Arc<Self>) -> Result<Arc<BlockBackend>> {
         let device: Weak<dyn BlockDevice> = Arc::downgrade(self) as Weak<dyn BlockDevice>;
-        let backend = DriveProperty::attach(&self.drive, device)?;
-        let options = BackendOptions {
-            share_rw: self.share_rw.get(),
-            write_cache: self.write_cache.get(),
-            read_error: self.rerror.get(),
-            write_error: self.werror.get(),
-        };
-        options.apply(&backend, true).inspect_err(|_| backend.detach())?;
+        let backend = DriveProperty::attach(&self.conf.drive, device)?;
+        self.settle(&backend).inspect_err(|_| backend.detach())?;
         let _ = self.original_wce.set(backend.write_cache());
         Ok(backend)
+    }
+
+    /// What properties and backend give that stays so.
+    fn settle(&self, backend: &BlockBackend) -> Result<()> {
+        self.conf.apply(backend, true)?;
+        let _ = self.geometry.set(self.conf.geometry(backend, MAX_GEOMETRY)?);
+        let _ = self.sizes.set(self.conf.sizes(Some(backend))?);
+        Ok(())
     }
 
     fn backend(&self) -> Option<&Arc<BlockBackend>> {
@@ -266,7 +239,7 @@ impl VirtIOBlock {
 
     fn failed(&self, work: &Arc<QueueWork>, request: Request, error: &std::io::Error) {
         let Some(backend) = self.backend() else { return };
-        let is_read = request.op == block::backend::Op::Read;
+        let is_read = request.op == Op::Read;
         match conf::error_action(backend, is_read, error) {
             BlockErrorAction::Stop => self.stopped.lock().push((work.clone(), request)),
             BlockErrorAction::Report => work.finish(request.memory, status::IOERR),
@@ -300,13 +273,11 @@ impl VirtIOBlock {
         put(config::CAPACITY, &capacity.to_le_bytes());
         let seg_max = if self.seg_max_adjust.get() { self.queue_size.get() } else { 128 } - OVERHEAD_SEGMENTS;
         put(config::SEG_MAX, &u32::from(seg_max).to_le_bytes());
-        let (cylinders, heads, sectors) = match (self.cyls.get(), self.heads.get(), self.secs.get()) {
-            (0, 0, 0) => conf::guess_chs(capacity),
-            (cylinders, heads, sectors) => (cylinders as u16, heads as u8, sectors as u8),
-        };
-        put(config::CYLINDERS, &cylinders.to_le_bytes());
-        put(config::HEADS, &[heads]);
-        put(config::SECTORS, &[sectors]);
+        if let Some(geometry) = self.geometry.get() {
+            put(config::CYLINDERS, &(geometry.cylinders as u16).to_le_bytes());
+            put(config::HEADS, &[geometry.heads as u8]);
+            put(config::SECTORS, &[geometry.sectors as u8]);
+        }
         put(config::BLK_SIZE, &sizes.logical.to_le_bytes());
         put(config::PHYSICAL_BLOCK_EXP, &[(sizes.physical / sizes.logical).trailing_zeros() as u8]);
         put(config::MIN_IO_SIZE, &((sizes.min_io / sizes.logical) as u16).to_le_bytes());
@@ -315,8 +286,7 @@ impl VirtIOBlock {
         put(config::NUM_QUEUES, &self.num_queues.get().to_le_bytes());
         if self.discard.get() {
             let reported = self.report_discard_granularity.get();
-            let given = sizes.discard_unit(self.discard_granularity.get()).ok().flatten();
-            let unit = given.filter(|_| reported).unwrap_or(sizes.logical);
+            let unit = sizes.discard.filter(|_| reported).unwrap_or(sizes.logical);
             put(config::MAX_DISCARD_SECTORS, &self.max_discard_sectors.get().to_le_bytes());
             put(config::MAX_DISCARD_SEG, &1u32.to_le_bytes());
             put(config::DISCARD_SECTOR_ALIGNMENT, &(unit / SECTOR as u32).to_le_bytes());
@@ -348,12 +318,6 @@ impl VirtIOBlock {
 impl DeviceImpl for VirtIOBlock {
     fn realize(self: &Arc<Self>) -> Result<()> {
         self.check()?;
-        let sizes =
-            [&self.logical_block_size, &self.physical_block_size, &self.min_io_size, &self.opt_io_size];
-        let sizes = BlockSizes::of(sizes.map(Property::get))?;
-        sizes.discard_unit(self.discard_granularity.get())?;
-        conf::check_geometry((self.cyls.get(), self.heads.get(), self.secs.get()))?;
-        let _ = self.sizes.set(sizes);
         let backend = self.take_backend()?;
         let config_len = if self.write_zeroes.get() {
             config::LEN_WRITE_ZEROES
@@ -378,10 +342,12 @@ impl DeviceImpl for VirtIOBlock {
         }
         let _ = self.works.set(works);
         let _ = self.backend.set(backend);
+        add_boot_device_lchs(&self.this(), FIRMWARE_SUFFIX, self.conf.logical_geometry());
         Ok(())
     }
 
     fn unrealize(self: &Arc<Self>) {
+        del_boot_device_lchs(&**self);
         if let Some(thread) = self.thread.get().and_then(|object| object.cast::<IoThread>()) {
             thread.used(-1);
         }
@@ -473,6 +439,13 @@ impl VirtIOBlock {
         bytes.is_multiple_of(logical)
             && offset.is_multiple_of(logical)
             && offset.checked_add(bytes).is_some_and(|end| end <= self.capacity() * SECTOR)
+    }
+
+    /// A request made no sense.
+    pub(self) fn count_invalid(&self, op: Op) {
+        if let Some(backend) = self.backend() {
+            backend.stats.count_invalid(op);
+        }
     }
 
     pub(self) fn max_sectors(&self, is_discard: bool) -> u32 {

@@ -1,4 +1,4 @@
-//! What firmware boots from: devices by their `bootindex`, as OpenFirmware paths.
+//! What firmware boots from: devices by their `bootindex`, as OpenFirmware paths; and how it counts cylinders.
 //!
 //! Source: QEMU `softmmu/bootdevice.c`, `hw/core/qdev-fw.c`.
 
@@ -34,7 +34,6 @@ static ORDER: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 /// `suffix` is what the path has behind the device (`device_add_bootindex_property`).
 pub fn add_bootindex_property(class: &mut Class, suffix: &'static str) {
     class.add_property(PropertyInfo {
-        description: "Place among what firmware boots from, the lowest first; -1 for none".to_owned(),
         get: Some(Arc::new(|object| {
             let order = ORDER.lock();
             Ok(order.iter().find(|entry| entry.is(object)).map_or(-1, |entry| entry.index).into())
@@ -66,17 +65,62 @@ pub fn boot_devices_list(strict: bool) -> Vec<u8> {
         let order = ORDER.lock();
         order.iter().filter_map(|entry| Some((entry.device.upgrade()?, entry.suffix))).collect()
     };
-    let mut lines: Vec<String> = devices
-        .iter()
-        .map(|(device, suffix)| format!("{}{suffix}", fw_dev_path(device).trim_end_matches('/')))
-        .collect();
+    let mut lines: Vec<String> = devices.iter().map(|(device, suffix)| boot_path(device, suffix)).collect();
+    if !lines.is_empty() {
+        lines.extend(strict.then(|| HALT.to_owned()));
+    }
+    file_of(&lines)
+}
+
+/// A disk whose cylinders, heads and sectors the user gave as firmware is to count them.
+struct Lchs {
+    device: Weak<dyn Object>,
+    suffix: &'static str,
+    numbers: [u32; 3],
+}
+
+/// In the order of their coming.
+static LCHS: Mutex<Vec<Lchs>> = Mutex::new(Vec::new());
+
+/// Firmware is to count a disk's cylinders, heads and sectors so, unless they are all 0. `suffix` is what the path has
+/// behind the device.
+pub fn add_boot_device_lchs(device: &Arc<dyn Object>, suffix: &'static str, numbers: [u32; 3]) {
+    if numbers != [0; 3] {
+        LCHS.lock().push(Lchs { device: Arc::downgrade(device), suffix, numbers });
+    }
+}
+
+/// A disk goes.
+pub fn del_boot_device_lchs(device: &dyn Object) {
+    LCHS.lock().retain(|entry| !std::ptr::addr_eq(entry.device.as_ptr(), device));
+}
+
+/// The paths of these disks with the numbers, a line each, with a zero behind the last
+/// (`get_boot_devices_lchs_list`). Empty where there are none.
+pub fn boot_devices_lchs_list() -> Vec<u8> {
+    let disks: Vec<(Arc<dyn Object>, &str, [u32; 3])> = {
+        let disks = LCHS.lock();
+        disks.iter().filter_map(|disk| Some((disk.device.upgrade()?, disk.suffix, disk.numbers))).collect()
+    };
+    let lines = disks.iter().map(|(device, suffix, [cylinders, heads, sectors])| {
+        format!("{} {cylinders} {heads} {sectors}", boot_path(device, suffix))
+    });
+    file_of(&lines.collect::<Vec<_>>())
+}
+
+/// Lines with a zero behind them, as firmware has them in a file; nothing for none.
+fn file_of(lines: &[String]) -> Vec<u8> {
     if lines.is_empty() {
         return Vec::new();
     }
-    lines.extend(strict.then(|| HALT.to_owned()));
     let mut list = lines.join("\n").into_bytes();
     list.push(0);
     list
+}
+
+/// A device's OpenFirmware path with what it has behind it (`get_boot_device_path`).
+fn boot_path(device: &Arc<dyn Object>, suffix: &str) -> String {
+    format!("{}{suffix}", fw_dev_path(device).trim_end_matches('/'))
 }
 
 /// A device's OpenFirmware path, with a slash behind it. A bus that gives its devices no place adds nothing.

@@ -136,7 +136,10 @@ pub(crate) fn machine_done(machine: &Arc<dyn Object>) -> Result<()> {
         None => {}
     }
     match pc.fw_cfg.get() {
-        Some(fw_cfg) => firmware::add_tables(fw_cfg, acpi, &smbios),
+        Some(fw_cfg) => {
+            firmware::register_boot_order(fw_cfg, pc.config().boot.strict);
+            firmware::add_tables(fw_cfg, acpi, &smbios)
+        }
         None => Ok(()),
     }
 }

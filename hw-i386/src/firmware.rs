@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use hw_acpi::piix4::Piix4Pm;
 use hw_acpi::tables::{UserTable, user_tables_item};
 use hw_acpi::vmgenid::{VmGenId, find_vmgenid_dev};
-use hw_core::boot_order::boot_devices_list;
+use hw_core::boot_order::{boot_devices_lchs_list, boot_devices_list};
 use hw_core::machine::BootConfig;
 use hw_core::reset::qemu_register_reset;
 use hw_nvram::fw_cfg::{FwCfg, FwCfgError, spec};
@@ -155,20 +155,24 @@ pub(crate) fn fw_cfg_arch_create(pc: &PcMachine) -> Result<Arc<FwCfg>> {
         fw_cfg.add_file("etc/reserved-memory-end", end.to_le_bytes()).map_err(wrong)?;
     }
     fw_cfg.add_file("bootorder", Vec::new()).map_err(wrong)?;
+    fw_cfg.add_file("bios-geometry", Vec::new()).map_err(wrong)?;
     // All ones: a failed boot is not tried again.
     let timeout = config.boot.reboot_timeout.unwrap_or(-1);
     fw_cfg.add_file("etc/boot-fail-wait", timeout.to_le_bytes()).map_err(wrong)?;
     add_splash(&fw_cfg, &config.boot)?;
-    register_boot_order(&fw_cfg, config.boot.strict);
     Ok(fw_cfg)
 }
 
-/// Has firmware find at each reset what it is to boot from (`fw_cfg_machine_reset`).
-fn register_boot_order(fw_cfg: &Arc<FwCfg>, strict: bool) {
+/// Has firmware find at each reset what it is to boot from (`fw_cfg_machine_reset`); called when the machine is whole, so
+/// that what a reset takes out is gone by then.
+pub(crate) fn register_boot_order(fw_cfg: &Arc<FwCfg>, strict: bool) {
     let fw_cfg = fw_cfg.clone();
     qemu_register_reset(Arc::new(move || {
-        if let Err(error) = fw_cfg.modify_file("bootorder", boot_devices_list(strict)) {
-            util::error_report!("bootorder: {error}");
+        let files = [("bootorder", boot_devices_list(strict)), ("bios-geometry", boot_devices_lchs_list())];
+        for (name, contents) in files {
+            if let Err(error) = fw_cfg.modify_file(name, contents) {
+                util::error_report!("{name}: {error}");
+            }
         }
     }));
 }

@@ -153,8 +153,14 @@ fn pc_init1(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
         acpi_pm_init(pc, smm)?;
     }
     // The tree is reset as a whole, after what registered before (the CPUs).
-    let bus = sysbus_get_default();
-    qemu_register_reset(Arc::new(move || cold_reset(&bus)));
+    let (bus, pm) = (sysbus_get_default(), pc.acpi_dev.get().cloned());
+    qemu_register_reset(Arc::new(move || {
+        cold_reset(&bus);
+        // What was to go and the guest had not let go yet.
+        if let Some(pm) = pm.as_ref().and_then(|pm| pm.cast::<Piix4Pm>()) {
+            pm.unplug_ejected();
+        }
+    }));
     let machine = Arc::downgrade(&pc.this());
     add_machine_init_done_notifier(Box::new(move || match machine.upgrade() {
         Some(machine) => boot::machine_done(&machine),

@@ -144,13 +144,13 @@ pub struct PciDevice {
     /// Slot and optional function number, example: 06.0 or 06
     #[property]
     addr: Property<PciAddress>,
-    /// File with the contents of the expansion ROM
+    // File with the contents of the expansion ROM.
     #[property]
     romfile: Property<Option<String>>,
-    /// Size of the expansion ROM in bytes, a power of two
+    // Size of the expansion ROM in bytes, a power of two.
     #[property(default = u32::MAX)]
     romsize: Property<u32>,
-    /// Whether the expansion ROM has a base address register
+    // Whether the expansion ROM has a base address register.
     #[property(default = 1)]
     rombar: Property<u32>,
     /// on/off

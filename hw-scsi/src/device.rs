@@ -9,18 +9,18 @@ use std::any::Any;
 use std::sync::{Arc, OnceLock, Weak};
 
 use block::BlockBackend;
-use block::backend::{BlockDevice, BlockdevOnError};
+use block::backend::BlockDevice;
 use block::tray::DeviceTrayMoved;
-use hw_block::conf::{self, BackendOptions, BlockSizes};
+use hw_block::conf::{self, BlockConf, MAX_GEOMETRY};
+use hw_core::boot_order::{add_boot_device_lchs, del_boot_device_lchs};
 use hw_core::{Device, DeviceImpl, DriveProperty, VmState, runstate, vmstate};
 use parking_lot::Mutex;
-use qom::property::{OnOffAuto, Size};
 use qom::{Class, ClassInit, Object, Property, Result, bail};
 
 use self::types::DiskClass;
 use crate::bus::ScsiDevice;
 use crate::cdb::Cdb;
-use crate::disk::{Disk, DiskConf, DiskState, Medium};
+use crate::disk::{Disk, DiskConf, DiskState, Medium, Quirks};
 use crate::sense::Sense;
 use crate::spec::op;
 use crate::task::{Command, Kind, Outcome, Tasks};
@@ -41,36 +41,7 @@ const VERSION: &str = "2.5+";
 #[object(name = "scsi-disk-base", parent = ScsiDevice, abstract, class_init = class_init)]
 pub struct ScsiDisk {
     parent: ScsiDevice,
-    /// Node name or ID of a block device to use as a backend
-    #[property]
-    drive: Property<DriveProperty>,
-    /// Smallest block that can be read and written, bytes
-    #[property(name = "logical_block_size")]
-    logical_block_size: Property<Size>,
-    /// Block that the disk writes at once, bytes
-    #[property(name = "physical_block_size")]
-    physical_block_size: Property<Size>,
-    /// Smallest efficient request, bytes
-    #[property(name = "min_io_size")]
-    min_io_size: Property<Size>,
-    /// Best size of requests, bytes
-    #[property(name = "opt_io_size")]
-    opt_io_size: Property<Size>,
-    /// Unit of unmapping, bytes
-    #[property(name = "discard_granularity", default = conf::AUTO_SIZE)]
-    discard_granularity: Property<Size>,
-    /// Whether writes may stay in the host's cache until a flush
-    #[property(name = "write-cache")]
-    write_cache: Property<OnOffAuto>,
-    /// Others may write to the image, too
-    #[property(name = "share-rw")]
-    share_rw: Property<bool>,
-    /// What becomes of errors of reads
-    #[property]
-    rerror: Property<BlockdevOnError>,
-    /// What becomes of errors of writes
-    #[property]
-    werror: Property<BlockdevOnError>,
+    pub(self) block: BlockConf,
     #[property]
     ver: Property<Option<String>>,
     #[property]
@@ -96,7 +67,10 @@ pub struct ScsiDisk {
     dpofua: Property<bool>,
     max_unmap_size: OnceLock<Property<u64>>,
     rotation_rate: Property<u16>,
-    geometry: [Property<u32>; 3],
+    quirk_apple_vendor: Property<bool>,
+    quirk_vendor_specific_apple: Property<bool>,
+    quirk_rom_use_dbd: Property<bool>,
+    quirk_truncated: Property<bool>,
 
     backend: OnceLock<Arc<BlockBackend>>,
     disk: OnceLock<Mutex<Disk>>,
@@ -107,6 +81,8 @@ qom::type_init!(ScsiDisk);
 
 fn class_init(class: &mut Class) {
     <ScsiDevice as ClassInit<ScsiDisk>>::class_init(class);
+    BlockConf::add_properties(class, |disk: &ScsiDisk| &disk.block);
+    BlockConf::add_error_properties(class, |disk: &ScsiDisk| &disk.block);
     vmstate::register::<ScsiDisk>(class);
 }
 
@@ -216,27 +192,20 @@ impl ScsiDisk {
     }
 
     fn take_backend(self: &Arc<Self>) -> Result<Arc<BlockBackend>> {
-        if self.is_rom() && self.drive.get().backend().is_none() {
-            self.drive.set(DriveProperty::empty());
+        if self.is_rom() && self.block.drive.get().backend().is_none() {
+            self.block.drive.set(DriveProperty::empty());
         }
         let device: Weak<dyn BlockDevice> = Arc::downgrade(self) as Weak<dyn BlockDevice>;
-        let backend = DriveProperty::attach(&self.drive, device)?;
-        let options = BackendOptions {
-            share_rw: self.share_rw.get(),
-            write_cache: self.write_cache.get(),
-            read_error: self.rerror.get(),
-            write_error: self.werror.get(),
-        };
+        let backend = DriveProperty::attach(&self.block.drive, device)?;
         let needs_media = !self.is_removable_disk();
-        options.apply(&backend, needs_media).inspect_err(|_| backend.detach())?;
+        self.block.apply(&backend, needs_media).inspect_err(|_| backend.detach())?;
         Ok(backend)
     }
 
     /// What of the drive never changes, as the properties have it.
     fn conf(&self, backend: &BlockBackend) -> Result<DiskConf> {
         let is_rom = self.is_rom();
-        let physical = self.physical_block_size.get();
-        let sizes = self.sizes()?;
+        let sizes = self.block.sizes(Some(backend))?;
         let serial = self.serial.get();
         let or = |text: Option<String>, default: &str| text.unwrap_or_else(|| default.to_owned());
         let name = Some(backend.name().to_owned()).filter(|name| !name.is_empty());
@@ -257,39 +226,30 @@ impl ScsiDisk {
             max_io_size: self.max_io_size.get(),
             rotation_rate: self.rotation_rate.get(),
             scsi_version: self.scsi_version.get(),
-            discard_granularity: self.discard_unit(&sizes)?,
+            discard_granularity: sizes.discard.unwrap_or(DISCARD_GRANULARITY.max(sizes.logical)),
             geometry: self.chosen_geometry(backend)?,
-            block_size: match (is_rom, physical.0) {
+            block_size: match (is_rom, self.block.given_physical_size()) {
                 (false, _) => sizes.logical,
                 (true, 0) => CD_BLOCK,
                 (true, _) => sizes.physical,
             },
             sizes,
+            quirks: Quirks {
+                apple_vendor_page: self.quirk_apple_vendor.get(),
+                vendor_specific_page: self.quirk_vendor_specific_apple.get(),
+                rom_has_descriptor: self.quirk_rom_use_dbd.get(),
+                truncated_pages: self.quirk_truncated.get(),
+            },
             queues_commands: self.scsi_bus().is_some_and(|bus| bus.limits().queues_commands),
         })
     }
 
-    fn sizes(&self) -> Result<BlockSizes> {
-        let sizes =
-            [&self.logical_block_size, &self.physical_block_size, &self.min_io_size, &self.opt_io_size];
-        BlockSizes::of(sizes.map(Property::get))
-    }
-
-    fn discard_unit(&self, sizes: &BlockSizes) -> Result<u32> {
-        let given = sizes.discard_unit(self.discard_granularity.get())?;
-        Ok(given.unwrap_or(DISCARD_GRANULARITY.max(sizes.logical)))
-    }
-
     fn chosen_geometry(&self, backend: &BlockBackend) -> Result<(u32, u32, u32)> {
-        let [cyls, heads, secs] = &self.geometry;
-        let chosen = (cyls.get(), heads.get(), secs.get());
-        if chosen == (0, 0, 0) || self.is_rom() {
-            let bytes = backend.node().and_then(|node| node.length().ok()).unwrap_or(0);
-            let (cylinders, heads, sectors) = conf::guess_chs(bytes / conf::SECTOR);
-            return Ok((cylinders.into(), heads.into(), sectors.into()));
+        if self.is_rom() {
+            return Ok((0, 0, 0));
         }
-        conf::check_geometry(chosen)?;
-        Ok(chosen)
+        let geometry = self.block.geometry(backend, MAX_GEOMETRY)?;
+        Ok((geometry.cylinders, geometry.heads, geometry.sectors))
     }
 
     /// The tray opened or closed, which clients hear of.
@@ -322,10 +282,12 @@ impl DeviceImpl for ScsiDisk {
             }
         }));
         *self.state_handler.lock() = Some(handler);
+        add_boot_device_lchs(&self.this(), "", self.block.logical_geometry());
         Ok(())
     }
 
     fn unrealize(self: &Arc<Self>) {
+        del_boot_device_lchs(&**self);
         if let Some(handler) = self.state_handler.lock().take() {
             runstate::remove_state_handler(handler);
         }

@@ -58,7 +58,7 @@ pub struct VirtIOSCSI {
     /// on/off
     #[property(name = "param_change", default = true)]
     param_change: Property<bool>,
-    /// The I/O thread that serves the queues
+    // The I/O thread that serves the queues.
     #[property]
     iothread: Property<Link<IoThread>>,
     /// What the bus is called, where the user named the device.

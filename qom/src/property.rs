@@ -331,10 +331,33 @@ pub fn field<O: Object, T: PropertyType>(
     default: &Property<T>,
 ) -> crate::PropertyInfo {
     crate::PropertyInfo {
-        name: name.to_owned(),
-        type_name: T::type_name(),
+        live,
         description: description.to_owned(),
         default: T::has_default().then(|| default.get().to_value()),
+        ..cell_property(name, cell)
+    }
+}
+
+/// The property that a field of a struct is which several types have as one of theirs: `group` gives the struct.
+pub fn group_field<O: Object, G: 'static, T: PropertyType>(
+    name: &'static str,
+    description: &str,
+    group: fn(&O) -> &G,
+    cell: fn(&G) -> &Property<T>,
+    default: &G,
+) -> crate::PropertyInfo {
+    crate::PropertyInfo {
+        description: description.to_owned(),
+        default: T::has_default().then(|| cell(default).get().to_value()),
+        ..cell_property(name, move |object: &O| cell(group(object)))
+    }
+}
+
+fn cell_property<O: Object, T: PropertyType>(
+    name: &'static str,
+    cell: impl Fn(&O) -> &Property<T> + Copy + Send + Sync + 'static,
+) -> crate::PropertyInfo {
+    crate::PropertyInfo {
         get: Some(Arc::new(move |object| match object.cast::<O>() {
             Some(object) => Ok(cell(object).get().to_value()),
             None => bail!("Property '{}.{}' not found", object.type_name(), name),
@@ -346,6 +369,6 @@ pub fn field<O: Object, T: PropertyType>(
             }
             None => bail!("Property '{}.{}' not found", object.type_name(), name),
         })),
-        live,
+        ..crate::PropertyInfo::new(name, T::type_name())
     }
 }

@@ -19,10 +19,17 @@ fn read(vm: &mut QTest, key: u16, len: usize) -> Vec<u8> {
 
 /// The lines of the file `bootorder`, with what ends it.
 fn boot_order(vm: &mut QTest) -> String {
+    file(vm, "bootorder")
+}
+
+fn file(vm: &mut QTest, name: &str) -> String {
     let word = |bytes: &[u8]| bytes.iter().fold(0_usize, |value, byte| value << 8 | usize::from(*byte));
     let count = word(&read(vm, FILE_DIR, 4));
     let list = read(vm, FILE_DIR, 4 + count * 64).split_off(4);
-    let file = list.chunks(64).find(|entry| entry[8..].starts_with(b"bootorder\0")).expect("the file");
+    let file = list
+        .chunks(64)
+        .find(|entry| entry[8..].starts_with(format!("{name}\0").as_bytes()))
+        .expect("the file");
     let text = read(vm, word(&file[4..6]) as u16, word(&file[..4]));
     String::from_utf8(text).expect("text")
 }
@@ -107,19 +114,50 @@ fn the_order_can_change_and_shows_after_a_reset() {
     assert_eq!(boot_order(&mut vm), format!("{a}\0"));
 }
 
-#[test]
-fn a_disk_that_goes_leaves_its_place() {
-    let mut vm = pc(&TWO_DISKS);
-    let _ = vm.qmp(r#"{"execute": "device_del", "arguments": {"id": "b"}}"#);
+/// Takes out what is in a slot, as a guest does.
+fn unplug(vm: &mut QTest, id: &str, slot: u32) {
+    let _ = vm.qmp(&json!({"execute": "device_del", "arguments": {"id": id}}).to_string());
     vm.outl(0xae10, 0);
-    vm.outl(0xae08, 1 << 5);
+    vm.outl(0xae08, 1 << slot);
     while !vm
         .take_events()
         .iter()
-        .any(|event| event["event"] == "DEVICE_DELETED" && event["data"]["device"] == "b")
+        .any(|event| event["event"] == "DEVICE_DELETED" && event["data"]["device"] == id)
     {
         let _ = vm.qmp(r#"{"execute": "query-status"}"#);
     }
+}
+
+#[test]
+fn firmware_counts_cylinders_as_the_user_says() {
+    let mut vm = pc(&[
+        "-blockdev",
+        "null-co,node-name=n0",
+        "-blockdev",
+        "null-co,node-name=n1",
+        "-blockdev",
+        "null-co,node-name=n2",
+        "-device",
+        "virtio-blk-pci,id=a,drive=n0,addr=4,lcyls=10000,lheads=120,lsecs=30",
+        "-device",
+        "virtio-scsi-pci,addr=5",
+        "-device",
+        "scsi-hd,drive=n1,scsi-id=1,lheads=3",
+        "-device",
+        "scsi-hd,drive=n2,scsi-id=2",
+    ]);
+    let scsi = "/pci@i0cf8/scsi@5/channel@0/disk@1,0 0 3 0\0";
+    assert_eq!(file(&mut vm, "bios-geometry"), format!("/pci@i0cf8/scsi@4/disk@0,0 10000 120 30\n{scsi}"));
+    // A reset takes it out, whatever the guest does.
+    let _ = vm.qmp(r#"{"execute": "device_del", "arguments": {"id": "a"}}"#);
+    reset(&mut vm);
+    assert_eq!(file(&mut vm, "bios-geometry"), scsi);
+}
+
+#[test]
+fn a_disk_that_goes_leaves_its_place() {
+    let mut vm = pc(&TWO_DISKS);
+    unplug(&mut vm, "b", 5);
     assert_eq!(set(&mut vm, "a", 1)["return"], json!({}));
     reset(&mut vm);
     assert_eq!(boot_order(&mut vm), "/pci@i0cf8/scsi@4/disk@0,0\0");

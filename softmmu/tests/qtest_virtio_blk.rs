@@ -85,6 +85,53 @@ fn requests_beyond_the_end_fail_and_chains_without_headers_break_it() {
     assert_eq!(again.read(0, 512), (0, vec![0; 512]));
 }
 
+/// The counts of `query-blockstats`: invalid and failed reads, whether those count as accesses, and whether there was one.
+fn counts(disk: &mut Disk) -> (u64, u64, bool, bool, bool) {
+    let stats = disk.qmp("query-blockstats", json!({}))[0]["stats"].take();
+    let number = |name: &str| stats[name].as_u64().expect("a number");
+    let accounted = |name: &str| stats[name].as_bool().expect("a switch");
+    (
+        number("invalid_rd_operations"),
+        number("failed_rd_operations"),
+        accounted("account_invalid"),
+        accounted("account_failed"),
+        stats.get("idle_time_ns").is_some(),
+    )
+}
+
+#[test]
+fn what_cannot_be_is_counted_as_the_user_wants() {
+    let null = "file=null-co://,format=raw,file.size=1M";
+    let mut disk = Disk::new(null, "", &[]);
+    assert_eq!(counts(&mut disk), (0, 0, true, true, false));
+    assert_eq!(disk.read(2048, 512).0, 1);
+    assert_eq!(counts(&mut disk), (1, 0, true, true, true));
+    let mut disk = Disk::new(&format!("{null},stats-account-failed=off"), ",account-invalid=off", &[]);
+    assert_eq!(disk.read(2048, 512).0, 1);
+    assert_eq!(disk.range(WRITE_ZEROES, 2048, 1, 0), 1);
+    assert_eq!(counts(&mut disk), (1, 0, false, false, false));
+    let stats = disk.qmp("query-blockstats", json!({}));
+    assert_eq!(stats[0]["stats"]["invalid_wr_operations"], 1);
+}
+
+#[test]
+fn cylinders_are_those_of_the_partitions_or_the_users() {
+    let (_folder, path) = image("raw", "32M");
+    let geometry = |more: &str| {
+        let disk = &mut Disk::new(&format!("file={path},format=raw"), more, &[]);
+        let config = disk.device.device;
+        (disk.vm.readw(config + 16), disk.vm.readb(config + 18), disk.vm.readb(config + 19))
+    };
+    assert_eq!(geometry(""), (65, 16, 63));
+    let mut bytes = std::fs::read(&path).expect("the image");
+    bytes[0x1be + 5..0x1be + 7].copy_from_slice(&[7, 32]);
+    bytes[0x1be + 12] = 1;
+    bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+    std::fs::write(&path, bytes).expect("the image");
+    assert_eq!(geometry(""), (256, 8, 32));
+    assert_eq!(geometry(",cyls=300,heads=5,secs=7"), (300, 5, 7));
+}
+
 #[test]
 fn a_disk_that_cannot_be_written_says_so() {
     let (_folder, path) = image("raw", "1M");
@@ -113,13 +160,16 @@ fn another_size_is_told() {
 fn a_full_disk_stops_the_machine_and_loses_nothing() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let config = folder.path().join("rules");
-    std::fs::write(&config, "[inject-error]\nevent = \"none\"\nerrno = \"28\"\nonce = \"on\"\n")
-        .expect("a file");
+    std::fs::write(
+        &config,
+        "[inject-error]\nevent = \"none\"\nerrno = \"28\"\nsector = \"8\"\nonce = \"on\"\n",
+    )
+    .expect("a file");
     let (_folder, path) = image("raw", "1M");
     let drive = format!("file=blkdebug:{}:{path},format=raw", config.display());
     let mut disk = Disk::new(&drive, ",rerror=ignore", &[]);
     disk.vm.qmp(r#"{"execute":"cont"}"#);
-    assert_eq!(disk.read(0, 512).0, 0, "its error is hidden");
+    assert_eq!(disk.read(8, 512).0, 0, "its error is hidden");
     drop(disk);
     let mut disk = Disk::new(&drive, "", &[]);
     let data = pattern(9, 4096);
@@ -149,7 +199,7 @@ fn a_full_disk_stops_the_machine_and_loses_nothing() {
 fn users_mistakes_are_named() {
     let (_folder, path) = image("raw", "1M");
     let null = "if=none,id=d0,format=raw,file=null-co://";
-    let cases: [(&str, &str, &str); 10] = [
+    let cases: [(&str, &str, &str); 14] = [
         (null, "virtio-blk-pci", "drive property not set"),
         (null, "virtio-blk-pci,drive=x", "Property 'virtio-blk-device.drive' can't find value 'x'"),
         ("if=none,id=d0", "virtio-blk-pci,drive=d0", "Device needs media, but drive is empty"),
@@ -175,6 +225,22 @@ fn users_mistakes_are_named() {
             "virtio-blk-pci,drive=d0,logical_block_size=4k,physical_block_size=4k,discard_granularity=6k",
             "discard_granularity must be a multiple of logical_block_size",
         ),
+        (
+            null,
+            "virtio-blk-pci,drive=d0,logical_block_size=3",
+            "Property .logical_block_size doesn't take value 3 (minimum: 512, maximum: 2097152)",
+        ),
+        (
+            null,
+            "virtio-blk-pci,drive=d0,physical_block_size=1536",
+            "Property .physical_block_size doesn't take value '1536', it's not a power of 2",
+        ),
+        (
+            null,
+            "virtio-blk-pci,drive=d0,opt_io_size=4G",
+            "Property virtio-blk-device.opt_io_size doesn't take value 4294967296 (maximum: 4294967295)",
+        ),
+        (null, "virtio-blk-pci,drive=d0,heads=256,cyls=1,secs=1", "heads must be between 1 and 255"),
         (
             null,
             "virtio-blk-pci,drive=d0,scsi=on",

@@ -326,13 +326,13 @@ fn disks_come_and_go_and_the_driver_hears_of_it() {
 #[test]
 fn an_error_stops_the_machine_and_the_command_is_tried_again_or_called_off() {
     let drive = "driver=blkdebug,node-name=n0,image.driver=null-co,image.size=1M,image.read-zeroes=on,\
-                 inject-error.0.event=none,inject-error.0.iotype=read,inject-error.0.once=on,\
-                 inject-error.1.event=none,inject-error.1.iotype=read,inject-error.1.once=on,\
-                 inject-error.2.event=none,inject-error.2.iotype=read,inject-error.2.once=on";
+                 inject-error.0.event=none,inject-error.0.sector=8,inject-error.0.once=on,\
+                 inject-error.1.event=none,inject-error.1.sector=8,inject-error.1.once=on,\
+                 inject-error.2.event=none,inject-error.2.sector=8,inject-error.2.once=on";
     let mut vm = Adapter::new(&["-blockdev", drive, "-device", "scsi-hd,drive=n0,id=d0,rerror=stop"]);
     vm.clear_attention(0);
     vm.vm.memset(DATA, 0xee, 512);
-    vm.begin(0, &cdb10(READ, 0, 1), (&[], &[(DATA, 512, true)]));
+    vm.begin(0, &cdb10(READ, 8, 1), (&[], &[(DATA, 512, true)]));
     assert_eq!(vm.event("BLOCK_IO_ERROR")["data"]["action"], "stop");
     vm.event("STOP");
     assert_eq!(vm.qmp("cont", json!({}))["return"], json!({}));

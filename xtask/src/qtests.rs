@@ -22,7 +22,7 @@ against the release binary. NAMEs are programs of QEMU's tests/qtest, such as rt
 ";
 
 /// Programs that this machine has the devices and commands for.
-const PROGRAMS: [&str; 24] = [
+const PROGRAMS: [&str; 25] = [
     "boot-order-test",
     "cpu-plug-test",
     "device-introspect-test",
@@ -30,6 +30,7 @@ const PROGRAMS: [&str; 24] = [
     "drive_del-test",
     "endianness-test",
     "fw_cfg-test",
+    "hd-geo-test",
     "i440fx-test",
     "machine-none-test",
     "numa-test",
@@ -84,6 +85,8 @@ const QOS_PATHS: [&str; 29] = [
     "virtio-serial-pci/virtio-serial/virtio-serial-tests",
     "virtio-serial-pci/virtio/virtio-tests",
 ];
+/// What `hd-geo-test` is to run: the tests of disks that are there.
+const GEOMETRY_PATHS: [&str; 3] = ["scsi_hot_unplug", "virtio_blk", "virtio_hot_unplug"];
 /// What the build needs; libfdt and pixman for the configuration, which insists on them, libattr and libcap-ng for the
 /// tests of 9P.
 const BUILD: [&str; 12] = [
@@ -100,6 +103,8 @@ const BUILD: [&str; 12] = [
     "pkg-config",
     "python3",
 ];
+/// Where Debian's package `qemu-utils` has the program that some tests make images with.
+const QEMU_IMG: &str = "/usr/bin/qemu-img";
 /// No program takes longer, unless it hangs.
 const PATIENCE: &str = "600";
 
@@ -120,7 +125,7 @@ pub fn command(mut args: Args) -> Result<u8> {
     if names.is_empty() {
         names.extend(PROGRAMS.map(str::to_owned));
     }
-    deps::ensure_installed(&[&BUILD[..], &["seabios"]].concat())?;
+    deps::ensure_installed(&[&BUILD[..], &["qemu-utils", "seabios"]].concat())?;
     let vmm = Vmm::chosen(vmm.as_deref())?;
     let build = built(&names)?;
     // QEMU's library tells the target from the program's name.
@@ -190,6 +195,7 @@ fn run(build: &Path, name: &str, binary: &Path) -> Result<Tally> {
         .args(arguments(name))
         .current_dir(build)
         .env("QTEST_QEMU_BINARY", binary)
+        .env("QTEST_QEMU_IMG", QEMU_IMG)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
@@ -200,8 +206,12 @@ fn run(build: &Path, name: &str, binary: &Path) -> Result<Tally> {
 /// What a program is told to run of its tests.
 fn arguments(name: &str) -> Vec<String> {
     let slow = SLOW.contains(&name).then_some(["-m".to_owned(), "slow".to_owned()]);
-    let paths = QOS_PATHS.iter().filter(|_| name == "qos-test");
-    let paths = paths.flat_map(|path| ["-p".to_owned(), format!("{QOS_ROOT}{path}")]);
+    let (root, paths): (_, &[&str]) = match name {
+        "qos-test" => (QOS_ROOT, &QOS_PATHS),
+        "hd-geo-test" => ("/x86_64/hd-geo/override/", &GEOMETRY_PATHS),
+        _ => ("", &[]),
+    };
+    let paths = paths.iter().flat_map(|path| ["-p".to_owned(), format!("{root}{path}")]);
     slow.into_iter().flatten().chain(paths).collect()
 }
 

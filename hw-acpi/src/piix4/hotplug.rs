@@ -345,7 +345,9 @@ impl Piix4Pm {
         }
     }
 
-    fn unplug_ejected(&self) {
+    /// Takes out what was ejected, unless the main loop has done so already. After a reset, before anybody looks at what
+    /// there is; on the main loop's thread.
+    pub fn unplug_ejected(&self) {
         self.hotplug.eject_scheduled.store(false, Ordering::Release);
         let ejected = std::mem::take(&mut *self.hotplug.ejected.lock());
         for (number, slots) in ejected {

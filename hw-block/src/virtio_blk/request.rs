@@ -107,10 +107,11 @@ pub fn parse(blk: &VirtIOBlock, work: &QueueWork, element: VirtQueueElement) -> 
         kind::IN | kind::OUT => {
             let is_read = what == kind::IN;
             let bytes = if is_read { writable - 1 } else { readable - HEADER as u64 };
+            let op = if is_read { Op::Read } else { Op::Write };
             if !blk.is_in_range(sector, bytes) {
+                blk.count_invalid(op);
                 return now(element, status::IOERR);
             }
-            let op = if is_read { Op::Read } else { Op::Write };
             request(op, sector * SECTOR, bytes, element, is_read)
         }
         kind::FLUSH => request(Op::Flush, 0, 0, element, false),
@@ -127,14 +128,21 @@ pub fn parse(blk: &VirtIOBlock, work: &QueueWork, element: VirtQueueElement) -> 
             }
             let (sector, sectors, flags) = (le64(&range, 0), le32(&range, 8), le32(&range, 12));
             let is_discard = what == kind::DISCARD;
+            let op = if is_discard { Op::Discard } else { Op::WriteZeroes { may_unmap: flags != 0 } };
+            let refuse = |element, how| {
+                // Discards are not counted, as in QEMU.
+                if !is_discard {
+                    blk.count_invalid(op);
+                }
+                now(element, how)
+            };
             if flags & !RANGE_UNMAP != 0 || is_discard && flags != 0 {
-                return now(element, status::UNSUPP);
+                return refuse(element, status::UNSUPP);
             }
             let bytes = u64::from(sectors) * SECTOR;
             if sectors > blk.max_sectors(is_discard) || !blk.is_in_range(sector, bytes) {
-                return now(element, status::IOERR);
+                return refuse(element, status::IOERR);
             }
-            let op = if is_discard { Op::Discard } else { Op::WriteZeroes { may_unmap: flags != 0 } };
             request(op, sector * SECTOR, bytes, element, false)
         }
         _ => now(element, status::UNSUPP),

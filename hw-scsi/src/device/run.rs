@@ -4,7 +4,7 @@ use std::any::Any;
 use std::io;
 use std::sync::Arc;
 
-use block::backend::{BlockErrorAction, Request, RequestMemory};
+use block::backend::{BlockErrorAction, Op, Request, RequestMemory};
 use hw_block::conf;
 use parking_lot::Mutex;
 
@@ -87,7 +87,9 @@ impl ScsiDisk {
         };
         let medium = self.medium();
         let reply = self.with_disk(|disk| Some(disk.execute(cdb, &data, &medium)));
-        match reply.unwrap_or(Reply::Check(Sense::TARGET_FAILURE)) {
+        let reply = reply.unwrap_or(Reply::Check(Sense::TARGET_FAILURE));
+        self.count_invalid(cdb, &reply);
+        match reply {
             Reply::Check(sense) => self.end(task, check_condition(sense)),
             Reply::Data(mut data) => {
                 if cdb.direction == Direction::FromDevice {
@@ -114,6 +116,21 @@ impl ScsiDisk {
                 }
                 self.proceed(task);
             }
+        }
+    }
+
+    /// Counts what cannot be done as asked; of other commands than UNMAP it is not counted (`block_acct_invalid`).
+    fn count_invalid(&self, cdb: &Cdb, reply: &Reply) {
+        let is_refused = match reply {
+            Reply::Check(_) => true,
+            Reply::Io(plan) => plan.failure.is_some(),
+            _ => false,
+        };
+        if cdb.opcode() == crate::spec::op::UNMAP
+            && is_refused
+            && let Some(backend) = self.backend()
+        {
+            backend.stats.count_invalid(Op::Discard);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The types of disks: what sets `scsi-hd` and `scsi-cd` apart.
 
+use hw_block::conf::BlockConf;
 use hw_core::DeviceClass;
 use qom::property::field;
 use qom::{Class, Property, TypeInfo};
@@ -23,13 +24,17 @@ fn register() {
     qom::type_register(TypeInfo::new("scsi-cd", "scsi-disk-base", |class| {
         class.get_mut::<DeviceClass>().desc = "virtual SCSI CD-ROM";
         class.get_mut::<DiskClass>().is_rom = true;
+        add_switch(class, "quirk_mode_page_apple_vendor", |d| &d.quirk_apple_vendor);
+        add_switch(class, "quirk_mode_page_vendor_specific_apple", |d| &d.quirk_vendor_specific_apple);
+        add_switch(class, "quirk_mode_sense_rom_use_dbd", |d| &d.quirk_rom_use_dbd);
+        add_switch(class, "quirk_mode_page_truncated", |d| &d.quirk_truncated);
     }));
 }
 
 fn add_disk_properties(class: &mut Class) {
-    let off = Property::new(false);
-    class.add_property(field::<ScsiDisk, _>("removable", "on/off", false, |d| &d.removable, &off));
-    class.add_property(field::<ScsiDisk, _>("dpofua", "on/off", false, |d| &d.dpofua, &off));
+    add_switch(class, "removable", |d| &d.removable);
+    add_switch(class, "dpofua", |d| &d.dpofua);
+    add_switch(class, "quirk_mode_page_vendor_specific_apple", |d| &d.quirk_vendor_specific_apple);
     let most = Property::new(MAX_UNMAP);
     class.add_property(field::<ScsiDisk, _>(
         "max_unmap_size",
@@ -40,8 +45,9 @@ fn add_disk_properties(class: &mut Class) {
     ));
     let none = Property::new(0);
     class.add_property(field::<ScsiDisk, _>("rotation_rate", "", false, |d| &d.rotation_rate, &none));
-    let none = Property::new(0);
-    class.add_property(field::<ScsiDisk, _>("cyls", "", false, |d| &d.geometry[0], &none));
-    class.add_property(field::<ScsiDisk, _>("heads", "", false, |d| &d.geometry[1], &none));
-    class.add_property(field::<ScsiDisk, _>("secs", "", false, |d| &d.geometry[2], &none));
+    BlockConf::add_geometry_properties(class, |d: &ScsiDisk| &d.block);
+}
+
+fn add_switch(class: &mut Class, name: &'static str, cell: fn(&ScsiDisk) -> &Property<bool>) {
+    class.add_property(field(name, "on/off", false, cell, &Property::new(false)));
 }

@@ -66,6 +66,21 @@ pub struct DiskConf {
     pub block_size: u32,
     /// The host adapter queues commands.
     pub queues_commands: bool,
+    /// What is not as the standards have it.
+    pub quirks: Quirks,
+}
+
+/// Ways of the drives that old Macintosh systems know (`SCSI_DISK_QUIRK_*`).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Quirks {
+    /// A CD-ROM drive has Apple's vendor page.
+    pub apple_vendor_page: bool,
+    /// A disk has an empty vendor-specific page, and takes MODE SELECT without its format bit.
+    pub vendor_specific_page: bool,
+    /// A CD-ROM drive has a block descriptor unless the command says not to.
+    pub rom_has_descriptor: bool,
+    /// The last page of MODE SELECT may be cut short.
+    pub truncated_pages: bool,
 }
 
 /// What changes, and is saved.

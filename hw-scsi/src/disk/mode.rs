@@ -1,6 +1,6 @@
 //! MODE SENSE and MODE SELECT (SPC-4, section 7.5; SBC-3, section 6.5; MMC-6, chapter 7).
 
-use super::{Answer, Disk, Medium, Reply, be, put};
+use super::{Answer, Disk, DiskConf, Medium, Reply, be, put};
 use crate::cdb::Cdb;
 use crate::sense::Sense;
 use crate::spec::{op, page};
@@ -27,7 +27,7 @@ enum Values {
 impl Disk {
     /// A page with its head; `None` where this drive has no such page (`mode_sense_page`).
     fn mode_page(&self, number: u8, values: Values, medium: &Medium) -> Option<Vec<u8>> {
-        let is_rom = self.conf.is_rom;
+        let DiskConf { is_rom, quirks, .. } = self.conf;
         let body = match number {
             page::HD_GEOMETRY if !is_rom => self.geometry_page(),
             page::FLEXIBLE_DISK if !is_rom => self.flexible_disk_page(),
@@ -43,6 +43,11 @@ impl Disk {
             },
             page::AUDIO_CONTROL if is_rom => vec![0; 14],
             page::CAPABILITIES if is_rom => self.capabilities_page(),
+            page::APPLE_VENDOR if is_rom && quirks.apple_vendor_page => apple_vendor_page(),
+            page::VENDOR_SPECIFIC if !is_rom && quirks.vendor_specific_page => {
+                let byte = if values == Values::Changeable { 0xff } else { 0 };
+                return Some(with_head(number, &[byte; 2], 2));
+            }
             _ => return None,
         };
         // Nothing else can be changed.
@@ -125,7 +130,11 @@ impl Disk {
 
     /// The block descriptor, which disks have unless the command says not to.
     fn block_descriptor(&self, cdb: &Cdb, medium: &Medium) -> Vec<u8> {
-        if self.conf.is_rom || cdb.byte(1) & 8 != 0 || medium.sectors == 0 {
+        let DiskConf { is_rom, quirks, .. } = self.conf;
+        // Systems that look for Apple's page find no drive that has a descriptor with it.
+        let is_apple = quirks.apple_vendor_page && cdb.byte(2) & 0x3f == page::APPLE_VENDOR;
+        let unwanted = cdb.byte(1) & 8 != 0 || is_rom && (!quirks.rom_has_descriptor || is_apple);
+        if unwanted || medium.sectors == 0 {
             return Vec::new();
         }
         let blocks = Some(self.blocks(medium)).filter(|blocks| *blocks <= 0xff_ffff).unwrap_or(0);
@@ -136,7 +145,7 @@ impl Disk {
     /// (`scsi_disk_emulate_mode_select`)
     pub(super) fn mode_select(&mut self, cdb: &Cdb, data: &[u8], medium: &Medium) -> Result<Reply, Sense> {
         // Pages as the standard has them, and nothing is saved.
-        if cdb.byte(1) & 0x11 != 0x10 {
+        if cdb.byte(1) & 0x11 != 0x10 && !self.conf.quirks.vendor_specific_page {
             return Err(Sense::INVALID_FIELD);
         }
         let (header, descriptor) = match cdb.opcode() {
@@ -172,11 +181,13 @@ impl Disk {
                 // There are no sub-pages.
                 return Err(Sense::INVALID_PARAM);
             }
-            let Some(body) = rest.get(head..head + len as usize) else {
-                return Err(Sense::INVALID_PARAM_LEN);
-            };
             let number = first & 0x3f;
-            self.check_page(number, body, medium)?;
+            let body = rest.get(head..head + len as usize);
+            let cut = rest.get(head..).filter(|_| self.conf.quirks.truncated_pages);
+            let Some(body) = body.or(cut) else { return Err(Sense::INVALID_PARAM_LEN) };
+            let mut whole = body.to_vec();
+            whole.resize(len as usize, 0);
+            self.check_page(number, &whole, medium)?;
             if number == page::CACHING {
                 write_cache = Some(be(body, 0, 1) as u8 & WCE != 0);
             }
@@ -195,6 +206,13 @@ impl Disk {
         let pairs = current.iter().zip(&changeable).skip(HEAD);
         if pairs.zip(body).any(differs) { Err(Sense::INVALID_PARAM) } else { Ok(()) }
     }
+}
+
+/// Apple's name, as its drives have it.
+fn apple_vendor_page() -> Vec<u8> {
+    let mut body = vec![0; 0x1e];
+    put(&mut body, 8, b"APPLE COMPUTER, INC   ");
+    body
 }
 
 /// A page of `len` bytes, which begins with `body`.

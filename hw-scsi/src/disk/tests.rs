@@ -7,7 +7,7 @@ use crate::plan::Step;
 
 /// A disk of 1 MiB, or a CD of that size.
 fn disk(is_rom: bool) -> Disk {
-    let sizes = BlockSizes { logical: 512, physical: 4096, min_io: 0, opt_io: 0 };
+    let sizes = BlockSizes { logical: 512, physical: 4096, min_io: 0, opt_io: 0, discard: None };
     let mut disk = Disk::new(DiskConf {
         is_rom,
         removable: is_rom,
@@ -29,6 +29,7 @@ fn disk(is_rom: bool) -> Disk {
         geometry: (2, 16, 63),
         block_size: if is_rom { 2048 } else { 512 },
         queues_commands: true,
+        quirks: Quirks::default(),
     });
     disk.reset(&MEDIUM);
     disk
@@ -211,4 +212,37 @@ fn no_command_is_too_strange() {
             }
         }
     }
+}
+
+#[test]
+fn old_macintosh_systems_find_their_pages() {
+    let sense_page = |page: u8, control: u8| [0x1a, 0, control << 6 | page, 0, 255, 0];
+    let mut cd = disk(true);
+    assert_eq!(sense(run(&mut cd, &sense_page(0x30, 0), &[], &MEDIUM)), Sense::INVALID_FIELD);
+    cd.conf.quirks.apple_vendor_page = true;
+    let page = data(run(&mut cd, &sense_page(0x30, 0), &[], &MEDIUM));
+    assert_eq!((page[3], page[4], page[5], &page[14..36]), (0, 0x30, 0x1e, &b"APPLE COMPUTER, INC   "[..]));
+    // A descriptor, but not beside Apple's page.
+    let caching = sense_page(8, 0);
+    assert_eq!(data(run(&mut cd, &caching, &[], &MEDIUM))[3], 0);
+    cd.conf.quirks.rom_has_descriptor = true;
+    assert_eq!(data(run(&mut cd, &caching, &[], &MEDIUM))[3], 8);
+    assert_eq!(data(run(&mut cd, &sense_page(0x30, 0), &[], &MEDIUM))[3], 0);
+
+    let mut disk = disk(false);
+    let without_format = [0x15, 0, 0, 0, 8, 0];
+    let select = [0, 0, 0, 0, 0, 2, 0x12, 0x34];
+    assert_eq!(sense(run(&mut disk, &without_format, &select, &MEDIUM)), Sense::INVALID_FIELD);
+    disk.conf.quirks.vendor_specific_page = true;
+    assert!(matches!(run(&mut disk, &without_format, &select, &MEDIUM), Reply::WriteCache(None)));
+    assert_eq!(data(run(&mut disk, &sense_page(0, 1), &[], &MEDIUM))[12..], [0, 2, 0xff, 0xff]);
+}
+
+#[test]
+fn the_last_page_may_be_cut_short_where_that_is_wanted() {
+    let mut disk = disk(false);
+    let (cdb, select) = ([0x15, 0x10, 0, 0, 7, 0], [0, 0, 0, 0, 8, 0x12, 4]);
+    assert_eq!(sense(run(&mut disk, &cdb, &select, &MEDIUM)), Sense::INVALID_PARAM_LEN);
+    disk.conf.quirks.truncated_pages = true;
+    assert!(matches!(run(&mut disk, &cdb, &select, &MEDIUM), Reply::WriteCache(Some(true))));
 }
