@@ -414,17 +414,18 @@ fn bridge_is_an_interface_that_a_helper_opens() {
         })
     };
     let helper = "/usr/lib/qemu/qemu-bridge-helper";
-    for (netdev, info) in [
+    let cases = [
         ("bridge,id=b,br=br9".to_owned(), format!("helper={helper},br=br9")),
         (format!("tap,id=b,br=br9,helper={helper}"), format!("helper={helper}")),
         (format!("bridge,id=b,helper={helper} --br=br9"), format!("helper={helper} --br=br9,br=br0")),
-    ] {
-        let nic = TestNic::new(&netdev);
+    ];
+    for (count, (netdev, info)) in cases.iter().enumerate() {
+        let nic = TestNic::new(netdev);
         assert!(info_network().contains(&format!("b: index=0,type=tap,{info}\n")), "{}", info_network());
         asks(&nic);
-        // Any interface answers for any of the host's addresses.
+        // Any interface answers for any of the host's addresses. Those of the devices before are still there.
         let on_it = Command::new("ip").args(["-o", "link", "show", "master", "br9"]).output().unwrap();
-        assert!(String::from_utf8_lossy(&on_it.stdout).contains("tap0"));
+        assert_eq!(String::from_utf8_lossy(&on_it.stdout).lines().count(), count + 1, "{netdev}");
         net::del_client("b");
     }
     netdev_init("bridge,id=b").unwrap();
