@@ -2,6 +2,7 @@
 //!
 //! Source: QEMU `softmmu/bootdevice.c`, `hw/core/qdev-fw.c`.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -13,17 +14,27 @@ use crate::device::Device;
 /// The last line where nothing else is to be booted from (`-boot strict=on`).
 const HALT: &str = "HALT";
 
-/// A device that firmware can boot from.
+/// What firmware can boot from.
+#[derive(Clone)]
 struct Entry {
     index: i32,
-    device: Weak<dyn Object>,
+    /// A device; none where the suffix is all there is.
+    device: Option<Weak<dyn Object>>,
     /// What the path has behind the device: the disk of a controller.
-    suffix: &'static str,
+    suffix: Cow<'static, str>,
 }
 
 impl Entry {
     fn is(&self, object: &dyn Object) -> bool {
-        std::ptr::addr_eq(self.device.as_ptr(), object)
+        self.device.as_ref().is_some_and(|device| std::ptr::addr_eq(device.as_ptr(), object))
+    }
+
+    /// Its path, as long as there is a device.
+    fn path(&self) -> Option<String> {
+        match &self.device {
+            Some(device) => Some(boot_path(&device.upgrade()?, &self.suffix)),
+            None => Some(self.suffix.to_string()),
+        }
     }
 }
 
@@ -46,26 +57,44 @@ pub fn add_bootindex_property(class: &mut Class, suffix: &'static str) {
 
 fn set(object: &dyn Object, index: i32, suffix: &'static str) -> Result<()> {
     let mut order = ORDER.lock();
-    order.retain(|entry| entry.device.strong_count() > 0);
+    order.retain(|entry| entry.device.as_ref().is_none_or(|device| device.strong_count() > 0));
     if index >= 0 && order.iter().any(|entry| entry.index == index) {
         bail!("The bootindex {index} has already been used");
     }
     order.retain(|entry| !entry.is(object));
     if index >= 0 {
-        let at = order.partition_point(|entry| entry.index < index);
-        order.insert(at, Entry { index, device: object.base().weak(), suffix });
+        insert(&mut order, Entry { index, device: Some(object.base().weak()), suffix: suffix.into() });
     }
+    Ok(())
+}
+
+fn insert(order: &mut Vec<Entry>, entry: Entry) {
+    let at = order.partition_point(|other| other.index < entry.index);
+    order.insert(at, entry);
+}
+
+/// Adds what is no device, by its path, unless `index` is negative (`add_boot_device_path`).
+///
+/// # Errors
+/// When something else has that place.
+pub(crate) fn add_boot_device_path(index: i32, path: String) -> Result<()> {
+    if index < 0 {
+        return Ok(());
+    }
+    let mut order = ORDER.lock();
+    if order.iter().any(|entry| entry.index == index) {
+        bail!("Two devices with same boot index {index}");
+    }
+    insert(&mut order, Entry { index, device: None, suffix: path.into() });
     Ok(())
 }
 
 /// The paths of what there is to boot from, a line each, with a zero behind the last (`get_boot_devices_list`). With
 /// `strict` nothing else is to be booted from. Empty where no device has a `bootindex`.
 pub fn boot_devices_list(strict: bool) -> Vec<u8> {
-    let devices: Vec<(Arc<dyn Object>, &str)> = {
-        let order = ORDER.lock();
-        order.iter().filter_map(|entry| Some((entry.device.upgrade()?, entry.suffix))).collect()
-    };
-    let mut lines: Vec<String> = devices.iter().map(|(device, suffix)| boot_path(device, suffix)).collect();
+    // Paths are made, and devices let go of, without the lock.
+    let entries = ORDER.lock().clone();
+    let mut lines: Vec<String> = entries.iter().filter_map(Entry::path).collect();
     if !lines.is_empty() {
         lines.extend(strict.then(|| HALT.to_owned()));
     }

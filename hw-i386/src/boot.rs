@@ -138,6 +138,7 @@ pub(crate) fn machine_done(machine: &Arc<dyn Object>) -> Result<()> {
     match pc.fw_cfg.get() {
         Some(fw_cfg) => {
             firmware::register_boot_order(fw_cfg, pc.config().boot.strict);
+            firmware::add_option_roms(fw_cfg)?;
             firmware::add_tables(fw_cfg, acpi, &smbios)
         }
         None => Ok(()),

@@ -4,21 +4,21 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use hw_acpi::piix4::Piix4Pm;
 use hw_acpi::tables::{UserTable, user_tables_item};
 use hw_acpi::vmgenid::{VmGenId, find_vmgenid_dev};
 use hw_core::boot_order::{boot_devices_lchs_list, boot_devices_list};
+use hw_core::datadir::find_file;
 use hw_core::machine::BootConfig;
+use hw_core::option_rom::{self, RomKind};
 use hw_core::reset::qemu_register_reset;
 use hw_nvram::fw_cfg::{FwCfg, FwCfgError, spec};
 use hw_nvram::fw_cfg_init_io_dma;
 use hw_pci::PciDevice;
 use hw_smbios::SmbiosOptions;
 use memory::{FlatView, MemoryRegion, RamBlock};
-use parking_lot::Mutex;
 use qom::{Error, Object, Result, bail};
 
 use crate::loader::E820Entry;
@@ -26,22 +26,12 @@ use crate::pc::{FOUR_GIB, PcMachine};
 
 /// The firmware of a machine for which none is named.
 const BIOS_FILENAME: &str = "bios-256k.bin";
-/// Where distributions install firmware, first match first.
-const FIRMWARE_PATH: [&str; 3] = ["/usr/share/qemu", "/usr/share/seabios", "/usr/local/share/qemu"];
 /// An image is a multiple of this.
 const BIOS_ALIGN: u64 = 64 << 10;
 /// How much of its end also shows below 1 MiB.
 const ISA_BIOS_MAX: u64 = 128 << 10;
 /// Largest image: what fits between the APICs and 4 GiB.
 const BIOS_MAX: u64 = 16 << 20;
-
-/// Folders that `-L` named, looked at before the usual ones.
-static DATA_DIRS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-
-/// Has firmware looked for in `folder`, too (`-L`).
-pub fn add_data_dir(folder: &str) {
-    DATA_DIRS.lock().push(folder.into());
-}
 
 static SMBIOS: OnceLock<SmbiosOptions> = OnceLock::new();
 static USER_TABLES: OnceLock<Vec<UserTable>> = OnceLock::new();
@@ -86,14 +76,22 @@ pub fn add_user_file(machine: &Arc<dyn Object>, name: &str, bytes: Vec<u8>) -> R
     }
 }
 
-fn find(name: &str) -> Option<PathBuf> {
-    let named = Path::new(name);
-    if named.exists() {
-        return Some(named.to_owned());
+/// Adds an option ROM of the user's, which firmware may boot from if `bootindex` is not negative (`-option-rom`).
+///
+/// # Errors
+/// When the machine has no fw_cfg, or as [`option_rom::add`].
+pub fn add_option_rom(machine: &Arc<dyn Object>, file: &str, bootindex: i32) -> Result<()> {
+    match machine.cast::<PcMachine>().and_then(|pc| pc.fw_cfg.get()) {
+        Some(_) => option_rom::add(RomKind::Option, file, bootindex),
+        None => bail!("fw_cfg device not available"),
     }
-    let given = DATA_DIRS.lock().clone();
-    let folders = given.into_iter().chain(FIRMWARE_PATH.map(PathBuf::from));
-    folders.map(|folder| folder.join(name)).find(|path| path.exists())
+}
+
+/// Has firmware find the option ROMs that all devices and the user brought.
+pub(crate) fn add_option_roms(fw_cfg: &FwCfg) -> Result<()> {
+    option_rom::all()
+        .iter()
+        .try_for_each(|rom| fw_cfg.add_file(&rom.fw_name(), rom.bytes.clone()).map_err(wrong))
 }
 
 /// Maps the firmware's image. A machine that is given a kernel and no firmware starts the kernel itself and
@@ -105,7 +103,7 @@ pub(crate) fn load(pc: &PcMachine, rom_memory: &MemoryRegion) -> Result<()> {
         (None, None) => BIOS_FILENAME.to_owned(),
     };
     let refuse = |why: &dyn std::fmt::Display| Error::new(format!("could not load PC BIOS '{name}': {why}"));
-    let path = find(&name).ok_or_else(|| refuse(&"No such file or directory"))?;
+    let path = find_file(&name).ok_or_else(|| refuse(&"No such file or directory"))?;
     let mut file = File::open(&path).map_err(|e| refuse(&e))?;
     let size = file.metadata().map_err(|e| refuse(&e))?.len();
     if size == 0 || !size.is_multiple_of(BIOS_ALIGN) || size > BIOS_MAX {
@@ -210,7 +208,7 @@ const SPLASH_MAX: u64 = 64 << 20;
 
 /// The picture, and the name of the fw_cfg file for its format.
 fn read_splash(name: &str) -> Result<(&'static str, Vec<u8>), String> {
-    let path = find(name).ok_or_else(|| format!("failed to find file '{name}'"))?;
+    let path = find_file(name).ok_or_else(|| format!("failed to find file '{name}'"))?;
     let path = path.display();
     let mut picture = Vec::new();
     File::open(path.to_string())

@@ -25,7 +25,7 @@ mod x86;
 // The board makes these crates' devices by name; without a mention they would not be linked.
 use {hw_input as _, hw_timer as _};
 
-pub use firmware::{add_data_dir, add_user_file, set_smbios_options, set_user_tables};
+pub use firmware::{add_option_rom, add_user_file, set_smbios_options, set_user_tables};
 pub use pc::PcMachine;
 pub use pc_piix::{IsaPcMachine, PcI440fxMachine};
 pub use x86::{RamSplit, X86Machine};

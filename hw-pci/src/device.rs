@@ -310,9 +310,6 @@ impl PciDevice {
         if self.failover_pair_id.get().is_some() {
             bail!("failover primary device must be on PCIExpress bus");
         }
-        if self.acpi_index.get() != 0 {
-            bail!("acpi-index is not supported yet");
-        }
         Ok(())
     }
 

@@ -3,30 +3,27 @@
 //! Source: QEMU `hw/pci/pci.c` (`pci_add_option_rom`).
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
 
+use hw_core::datadir::find_file;
+use hw_core::option_rom::{self, RomKind};
 use memory::{AddressSpace, MemoryRegion, RamBlock};
 use qom::{Error, Result, bail};
 
 use crate::bar::{BarKind, ROM_SLOT};
 use crate::device::PciDevice;
+use crate::spec::CLASS_DEVICE;
 
-/// Where ROMs are looked for that are given without a folder.
-const ROM_PATH: [&str; 2] = ["/usr/share/qemu", "/usr/lib/ipxe/qemu"];
+/// The class of a display adapter that firmware initializes (`PCI_CLASS_DISPLAY_VGA`).
+const CLASS_DISPLAY_VGA: u16 = 0x0300;
 const MAX_SIZE: u64 = 2 << 30;
-
-fn find(name: &str) -> PathBuf {
-    let there = ROM_PATH.iter().map(|folder| Path::new(folder).join(name));
-    there.into_iter().find(|path| path.is_file()).unwrap_or_else(|| name.into())
-}
 
 /// Gives `device` the ROM that its properties name, if they name one.
 pub(crate) fn add_option_rom(device: &PciDevice) -> Result<()> {
     let (Some(name), wanted, has_bar) = device.rom_options() else { return Ok(()) };
     if !has_bar {
-        bail!("romfile without a ROM BAR (rombar=0) is not supported yet");
+        return add_to_fw_cfg(device, &name);
     }
-    let path = find(&name);
+    let path = find_file(&name).unwrap_or_else(|| name.clone().into());
     let file = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
     let Ok((len, mut file)) = file else { bail!("failed to find romfile \"{name}\"") };
     let size = match (len, wanted) {
@@ -45,4 +42,13 @@ pub(crate) fn add_option_rom(device: &PciDevice) -> Result<()> {
     AddressSpace::new("rom", &rom).view().load_file(0, &mut file, 0, len).map_err(failed)?;
     device.register_bar(ROM_SLOT, BarKind::Rom, &rom);
     Ok(())
+}
+
+/// Has firmware find the ROM as a file: what is plugged later comes too late for it.
+fn add_to_fw_cfg(device: &PciDevice, name: &str) -> Result<()> {
+    if device.is_hotplugged() {
+        bail!("Hot-plugged device without ROM bar can't have an option ROM");
+    }
+    let class = device.with_config(|config| config.u16(CLASS_DEVICE));
+    option_rom::add(if class == CLASS_DISPLAY_VGA { RomKind::Vga } else { RomKind::Option }, name, -1)
 }

@@ -28,7 +28,7 @@ mod tests;
 pub use action::{OvercommitOptions, PanicAction, RebootAction, ShutdownAction, WatchdogAction};
 pub use add_fd::AddFdOptions;
 pub use device::GlobalProperty;
-pub use firmware::{FwCfgContent, FwCfgOptions};
+pub use firmware::{FwCfgContent, FwCfgOptions, OptionRomOptions};
 pub use machine::AcceleratorOptions;
 pub use monitor::{MonitorMode, MonitorOptions, MonitorPlace};
 pub use options::{OptionId, Support};

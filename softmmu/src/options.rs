@@ -89,6 +89,8 @@ pub struct Options {
     pub sandbox: Option<cli::SandboxOptions>,
     /// `-fw_cfg`.
     pub fw_cfg: Vec<cli::FwCfgOptions>,
+    /// `-option-rom`.
+    pub option_roms: Vec<cli::OptionRomOptions>,
     /// `-numa`, and where each was given.
     pub numa: Vec<(NumaOptions, String)>,
     pub start_stopped: bool,
@@ -228,6 +230,7 @@ impl Options {
         self.sandbox = self.command_line.sandbox().map_err(wrong)?;
         self.boot.no_fd_bootchk = self.command_line.has(OptionId::NoFdBootchk);
         self.fw_cfg = self.command_line.fw_cfg().map_err(wrong)?;
+        self.option_roms = self.command_line.option_roms().map_err(wrong)?;
         let (smbios, uuid) = self.command_line.smbios().map_err(wrong)?;
         self.uuid = uuid.or(self.uuid);
         hw_i386::set_smbios_options(smbios);
@@ -270,7 +273,7 @@ impl Options {
                 None => bail!("Bad argument to echr: {escape}"),
             }
         }
-        self.command_line.all(OptionId::DataDir).for_each(|o| hw_i386::add_data_dir(o.text()));
+        self.command_line.all(OptionId::DataDir).for_each(|o| hw_core::datadir::add_data_dir(o.text()));
         self.cpu = self.last(OptionId::Cpu);
         if self.cpu.as_deref().is_some_and(is_help) {
             self.help = Some(Help::Cpus);

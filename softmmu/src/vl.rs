@@ -268,6 +268,10 @@ fn set_up_machine(options: &Options, machine: &Arc<dyn Object>) -> Result<()> {
     {
         let _span = span("qemu_create_cli_devices");
         options.fw_cfg.iter().try_for_each(|file| add_fw_cfg_file(machine, file))?;
+        for rom in &options.option_roms {
+            hw_i386::add_option_rom(machine, &rom.file, rom.bootindex)
+                .map_err(|error| error.prepend(format!("{}: ", rom.location)))?;
+        }
         for device in options.devices.iter().chain(&drives::devices()?) {
             qdev_device_add(&device.options, false)
                 .map_err(|e| e.prepend(format!("{}: ", device.location)))?;

@@ -1,37 +1,24 @@
 //! What firmware is told to boot from: `bootindex=` of devices, as paths in fw_cfg.
 
+#[path = "common/fw_cfg.rs"]
+mod fw_cfg;
+
+use fw_cfg::file;
 use libqtest::QTest;
 use serde_json::{Value, json};
-
-const SELECTOR: u16 = 0x510;
-const DATA: u16 = 0x511;
-const FILE_DIR: u16 = 0x19;
 
 fn pc(more: &[&str]) -> QTest {
     let program = env!("CARGO_BIN_EXE_softmmu");
     QTest::builder(program).args(["-nodefaults"]).args(more).with_qmp().start()
 }
 
-fn read(vm: &mut QTest, key: u16, len: usize) -> Vec<u8> {
-    vm.outw(SELECTOR, key);
-    (0..len).map(|_| vm.inb(DATA)).collect()
-}
-
 /// The lines of the file `bootorder`, with what ends it.
 fn boot_order(vm: &mut QTest) -> String {
-    file(vm, "bootorder")
+    text(vm, "bootorder")
 }
 
-fn file(vm: &mut QTest, name: &str) -> String {
-    let word = |bytes: &[u8]| bytes.iter().fold(0_usize, |value, byte| value << 8 | usize::from(*byte));
-    let count = word(&read(vm, FILE_DIR, 4));
-    let list = read(vm, FILE_DIR, 4 + count * 64).split_off(4);
-    let file = list
-        .chunks(64)
-        .find(|entry| entry[8..].starts_with(format!("{name}\0").as_bytes()))
-        .expect("the file");
-    let text = read(vm, word(&file[4..6]) as u16, word(&file[..4]));
-    String::from_utf8(text).expect("text")
+fn text(vm: &mut QTest, name: &str) -> String {
+    String::from_utf8(file(vm, name).expect("the file")).expect("text")
 }
 
 fn set(vm: &mut QTest, id: &str, index: i32) -> Value {
@@ -147,11 +134,11 @@ fn firmware_counts_cylinders_as_the_user_says() {
         "scsi-hd,drive=n2,scsi-id=2",
     ]);
     let scsi = "/pci@i0cf8/scsi@5/channel@0/disk@1,0 0 3 0\0";
-    assert_eq!(file(&mut vm, "bios-geometry"), format!("/pci@i0cf8/scsi@4/disk@0,0 10000 120 30\n{scsi}"));
+    assert_eq!(text(&mut vm, "bios-geometry"), format!("/pci@i0cf8/scsi@4/disk@0,0 10000 120 30\n{scsi}"));
     // A reset takes it out, whatever the guest does.
     let _ = vm.qmp(r#"{"execute": "device_del", "arguments": {"id": "a"}}"#);
     reset(&mut vm);
-    assert_eq!(file(&mut vm, "bios-geometry"), scsi);
+    assert_eq!(text(&mut vm, "bios-geometry"), scsi);
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! The firmware configuration device over qtest: by ports and by DMA.
 
+#[path = "common/fw_cfg.rs"]
+mod fw_cfg;
+
+use fw_cfg::{SELECTOR, files, read};
 use libqtest::QTest;
 
-const SELECTOR: u16 = 0x510;
-const DATA: u16 = 0x511;
 const DMA_HIGH: u16 = 0x514;
 const DMA_LOW: u16 = 0x518;
 const SIGNATURE: u16 = 0;
@@ -11,28 +13,10 @@ const ID: u16 = 1;
 const UUID: u16 = 2;
 const RAM_SIZE: u16 = 3;
 const NB_CPUS: u16 = 5;
-const FILE_DIR: u16 = 0x19;
 
 fn pc(more: &[&str]) -> QTest {
     let program = env!("CARGO_BIN_EXE_softmmu");
     QTest::builder(program).args(["-nodefaults"]).args(more).start()
-}
-
-fn read(vm: &mut QTest, key: u16, len: usize) -> Vec<u8> {
-    vm.outw(SELECTOR, key);
-    (0..len).map(|_| vm.inb(DATA)).collect()
-}
-
-/// The files: name, key and size.
-fn files(vm: &mut QTest) -> Vec<(String, u16, usize)> {
-    let word = |bytes: &[u8]| bytes.iter().fold(0_usize, |value, byte| value << 8 | usize::from(*byte));
-    let count = word(&read(vm, FILE_DIR, 4));
-    let list = read(vm, FILE_DIR, 4 + count * 64).split_off(4);
-    let file = |entry: &[u8]| {
-        let name: Vec<u8> = entry[8..].iter().copied().take_while(|byte| *byte != 0).collect();
-        (String::from_utf8(name).expect("a name"), word(&entry[4..6]) as u16, word(&entry[..4]))
-    };
-    list.chunks(64).map(file).collect()
 }
 
 #[test]

@@ -198,3 +198,36 @@ fn a_reset_takes_devices_that_were_to_go() {
     execute(&mut vm, "system_reset", json!({}));
     await_deleted(&mut vm, "rng1");
 }
+
+/// What the guest's `_DSM` asks for, by bus and slot.
+fn index_of(vm: &mut QTest, bus: u32, slot: u32) -> u32 {
+    vm.outl(PCI + 0x10, bus);
+    vm.outl(PCI + 0x14, 1 << slot);
+    vm.inl(PCI + 0x14)
+}
+
+#[test]
+fn a_pci_device_may_have_an_index_that_no_other_has() {
+    let bridge = "pci-bridge,id=br,chassis_nr=1,addr=3";
+    let (first, below) =
+        ("virtio-rng-pci,addr=4,acpi-index=7", "virtio-rng-pci,bus=br,addr=5,acpi-index=16383");
+    let mut vm = pc(&["-device", bridge, "-device", first, "-device", below]);
+    assert_eq!([index_of(&mut vm, 0, 4), index_of(&mut vm, 1, 5), index_of(&mut vm, 0, 3)], [7, 16383, 0]);
+    assert_eq!(vm.inl(PCI + 0x14), 0, "it is read once");
+    let with =
+        |index: u32| json!({"driver": "virtio-rng-pci", "id": "late", "addr": "6", "acpi-index": index});
+    for (index, what) in [
+        (7, "a PCI device with acpi-index = 7 already exist"),
+        (16383, "a PCI device with acpi-index = 16383 already exist"),
+        (16384, "acpi-index should be less or equal to 16383"),
+    ] {
+        assert_eq!(refused(&mut vm, "device_add", with(index)), what);
+    }
+    for _ in 0..2 {
+        execute(&mut vm, "device_add", with(8));
+        assert_eq!(index_of(&mut vm, 0, 6), 8);
+        execute(&mut vm, "device_del", json!({"id": "late"}));
+        vm.outl(PCI + 8, 1 << 6);
+        await_deleted(&mut vm, "late");
+    }
+}

@@ -197,6 +197,10 @@ fn firmware_name() -> String {
 /// What is loaded again at each reset: the firmware, and the tables that it finds as files
 /// (hw/core/loader.c).
 pub(crate) fn roms(mon: &mut Session, _: &Args) -> Result<(), String> {
+    for rom in hw_core::option_rom::all() {
+        let (folder, file, size) = (rom.kind.folder(), &rom.file, rom.bytes.len());
+        out!(mon, "fw={folder}/{file} size={size:#08x} name=\"{file}\"\n");
+    }
     let view = address_space_memory().view();
     for range in view.ranges() {
         let Some(block) = range.region.ram_block().filter(|_| range.writable_ram().is_none()) else {

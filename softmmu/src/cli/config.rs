@@ -38,6 +38,7 @@ const SAME_NAMES: &[OptionId] = &[
     OptionId::Nic,
     OptionId::Numa,
     OptionId::Object,
+    OptionId::OptionRom,
     OptionId::Overcommit,
     OptionId::Plugin,
     OptionId::Rtc,

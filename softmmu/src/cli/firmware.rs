@@ -46,6 +46,26 @@ pub enum FwCfgContent {
     Generated(String),
 }
 
+static OPTION_ROM: OptsDesc = OptsDesc {
+    name: "option-rom",
+    implied: Some("romfile"),
+    merge: false,
+    descs: &[number("bootindex"), text("romfile")],
+};
+/// How many there can be.
+const MAX_OPTION_ROMS: usize = 16;
+
+/// An option ROM that the user gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OptionRomOptions {
+    /// Its file.
+    pub file: String,
+    /// Its place among what firmware boots from, -1 for none.
+    pub bootindex: i32,
+    /// The option.
+    pub location: Location,
+}
+
 /// Longest name of a file, and its terminating zero.
 const MAX_FILE_PATH: usize = 56;
 
@@ -148,6 +168,32 @@ impl CommandLine {
         }
         self.warnings.append(&mut warnings);
         Ok(files)
+    }
+
+    /// `-option-rom`, in order.
+    ///
+    /// # Errors
+    /// One without a file, or too many.
+    pub fn option_roms(&mut self) -> Result<Vec<OptionRomOptions>, CliError> {
+        let mut warnings = Vec::new();
+        let mut roms = Vec::new();
+        for occurrence in self.all(OptionId::OptionRom) {
+            if roms.len() == MAX_OPTION_ROMS {
+                return Err(occurrence.error("too many option ROMs"));
+            }
+            let opts = parse_opts(&OPTION_ROM, occurrence, &mut warnings)?;
+            let Some(file) = opts.get("romfile") else {
+                return Err(occurrence.error("Option ROM file is not specified"));
+            };
+            let bootindex = opts
+                .get("bootindex")
+                .and_then(|text| strtou64(text, 0).ok())
+                .map_or(-1, |index| index as i32);
+            let location = occurrence.location.clone();
+            roms.push(OptionRomOptions { file: file.to_owned(), bootindex, location });
+        }
+        self.warnings.append(&mut warnings);
+        Ok(roms)
     }
 
     /// `-smbios`, all of them together, and the machine's UUID where type 1 gives one.

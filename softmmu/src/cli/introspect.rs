@@ -109,6 +109,7 @@ const GROUPS: &[(&str, &[Parameter])] = &[
     ),
     ("memory", &[("maxmem", Size), ("slots", Number), ("size", Size)]),
     ("accel", &[]),
+    ("option-rom", &[("romfile", Text), ("bootindex", Number)]),
     ("trace", &[("file", Text), ("events", Text), ("enable", Text)]),
     ("mon", &[("pretty", Boolean), ("chardev", Text), ("mode", Text)]),
     ("global", &[("value", Text), ("property", Text), ("driver", Text)]),

@@ -269,7 +269,7 @@ options! {
             "what happens when the guest reboots, powers off, panics or lets the watchdog fire";
         Loadvm "loadvm" arg Later "TAG" "start in a saved state";
         Daemonize "daemonize" flag Full "" "go to the background when the machine is ready";
-        OptionRom "option-rom" arg Later "FILE" "one more option ROM";
+        OptionRom "option-rom" arg Full "[romfile=]FILE[,bootindex=N]" "one more option ROM";
         Rtc "rtc" arg Full "[base=utc|localtime|DATETIME][,clock=host|rt|vm][,driftfix=none|slew]"
             "the real-time clock's start and source, and whether lost ticks are made up for";
         Icount "icount" arg Later "[shift=N|auto][,...]" "count instructions as time";
