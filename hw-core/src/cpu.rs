@@ -296,7 +296,7 @@ impl Cpu {
     }
 
     /// Has the CPU's thread call `work` and returns its result (`run_on_cpu`); at once on that very thread.
-    /// `None` when the thread is gone.
+    /// `None` when there is no thread: it is gone, or the CPU was never realized.
     pub fn run_on_cpu<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> Option<R> {
         if current_cpu() == Some(self.index()) {
             return Some(work());
@@ -308,9 +308,16 @@ impl Cpu {
             accel.finish_init().ok()?;
         }
         let (tx, rx) = std::sync::mpsc::sync_channel(1);
-        self.async_run_on_cpu(move || {
+        let work = Box::new(move || {
             let _ = tx.send(work());
         });
+        let mut run = self.run.lock();
+        if !run.created {
+            return None;
+        }
+        run.work.push_back(work);
+        drop(run);
+        self.wake();
         rx.recv().ok()
     }
 

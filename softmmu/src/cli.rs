@@ -24,6 +24,7 @@ mod sandbox;
 mod smp;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 pub use action::{OvercommitOptions, PanicAction, RebootAction, ShutdownAction, WatchdogAction};
 pub use add_fd::AddFdOptions;
@@ -35,6 +36,7 @@ pub use options::{OptionId, Support};
 pub use rtc::{RtcBase, RtcClock};
 pub use sandbox::SandboxOptions;
 pub use smp::{CpuTopology, SmpLimits};
+pub use tree::TreeOption;
 
 use std::ffi::OsString;
 use std::fmt;

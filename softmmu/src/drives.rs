@@ -3,9 +3,9 @@
 use block::drive::{DriveOptions, Interface, drive_new, drives};
 use block::options::BlockdevOptions;
 use hw_core::qdev_monitor::DeviceOptions;
-use qapi::{At, QapiType, from_keyval};
-use qom::{Result, Value};
+use qom::Result;
 
+use crate::cli::TreeOption;
 use crate::options::{Device, text};
 
 /// What the options say about disks.
@@ -13,8 +13,8 @@ use crate::options::{Device, text};
 pub struct BlockOptions {
     /// `-drive`: id, options, and the option as given.
     pub drives: Vec<(Option<String>, Vec<(String, String)>, String)>,
-    /// `-blockdev`: the tree, whether it was JSON, and the option as given.
-    pub blockdevs: Vec<(Value, bool, String)>,
+    /// `-blockdev`.
+    pub blockdevs: Vec<TreeOption>,
     /// `-snapshot`.
     pub snapshot: bool,
 }
@@ -24,12 +24,8 @@ pub struct BlockOptions {
 /// # Errors
 /// Names the option that is wrong.
 pub fn create(options: &BlockOptions, machine: &str) -> Result<bool> {
-    for (tree, is_json, location) in &options.blockdevs {
-        let read: fn(Value) -> Result<BlockdevOptions> =
-            if *is_json { |tree| BlockdevOptions::from_json(tree, At::Top) } else { from_keyval };
-        read(tree.clone())
-            .and_then(|options| block::node::blockdev_add(&options))
-            .map_err(|error| error.prepend(format!("{location}: ")))?;
+    for option in &options.blockdevs {
+        option.with(|node: BlockdevOptions| block::node::blockdev_add(&node).map(drop))?;
     }
     // Machines without disks of their own leave them to -device.
     let default_interface = if machine == "none" { Interface::None } else { Interface::Ide };

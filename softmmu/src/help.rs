@@ -7,6 +7,7 @@ use hw_core::machine::MachineClass;
 use hw_core::qdev_monitor::{device_help, device_properties_help, properties_help};
 use qom::{Result, bail};
 
+use crate::audiodev;
 use crate::options::{Help, Options};
 use crate::vl::select_machine;
 
@@ -37,6 +38,7 @@ pub fn wanted(options: &Options) -> Result<Option<String>> {
         },
         Help::Chardevs => chardev::backend_help(),
         Help::Netdevs => net::netdev_help(),
+        Help::Audiodevs => audiodev::HELP.to_owned(),
     };
     Ok(Some(text))
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod accel;
+mod audiodev;
 mod chardevs;
 pub mod cli;
 mod daemon;

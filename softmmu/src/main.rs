@@ -3,10 +3,10 @@
 //! `main` walks QEMU's three phases: [`vl::qemu_init`], [`main_loop::qemu_main_loop`], [`vl::qemu_cleanup`].
 #![forbid(unsafe_code)]
 
-// Crates whose devices users name; without a mention they would not be linked.
+// Crates whose devices and objects users name; without a mention they would not be linked.
 use {
-    hw_block as _, hw_char as _, hw_i386 as _, hw_misc as _, hw_net as _, hw_pci_bridge as _, hw_scsi as _,
-    hw_virtio as _, hw_watchdog as _,
+    crypto as _, hw_block as _, hw_char as _, hw_i386 as _, hw_misc as _, hw_net as _, hw_pci_bridge as _,
+    hw_scsi as _, hw_virtio as _, hw_watchdog as _,
 };
 
 use std::process::ExitCode;

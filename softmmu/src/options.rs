@@ -14,6 +14,7 @@ use util::clock::ClockType;
 use util::option::Opts;
 
 use crate::accel::AccelOptions;
+use crate::audiodev;
 use crate::chardevs::CharOptions;
 use crate::cli::{self, CliError, CommandLine, OptionId, OvercommitOptions, Request, SmpLimits};
 use crate::drives::BlockOptions;
@@ -139,6 +140,8 @@ pub enum Help {
     Chardevs,
     /// `-netdev help`.
     Netdevs,
+    /// `-audiodev help`.
+    Audiodevs,
 }
 
 fn wrong(error: CliError) -> Error {
@@ -190,6 +193,7 @@ impl Options {
         options.read_objects_and_devices()?;
         options.read_chars()?;
         options.read_nets();
+        options.read_audiodevs()?;
         options.read_disks()?;
         options.read_fsdevs()?;
         options.read_rtc()?;
@@ -423,11 +427,16 @@ impl Options {
         }
     }
 
-    fn read_disks(&mut self) -> Result<()> {
-        for blockdev in self.command_line.blockdevs().map_err(wrong)? {
-            let location = blockdev.location.to_string();
-            self.disks.blockdevs.push((Value::Object(blockdev.options), blockdev.is_json, location));
+    fn read_audiodevs(&mut self) -> Result<()> {
+        if self.command_line.all(OptionId::Audiodev).any(|o| is_help(o.text())) {
+            self.help = Some(Help::Audiodevs);
+            return Ok(());
         }
+        self.command_line.trees(OptionId::Audiodev).map_err(wrong)?.iter().try_for_each(audiodev::check)
+    }
+
+    fn read_disks(&mut self) -> Result<()> {
+        self.disks.blockdevs = self.command_line.trees(OptionId::Blockdev).map_err(wrong)?;
         for drive in self.command_line.drives().map_err(wrong)? {
             self.disks.drives.push((drive.id, drive.values, drive.location.to_string()));
         }

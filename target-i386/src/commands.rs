@@ -97,7 +97,7 @@ const STATIC_PROPERTIES: [&str; 8] =
 /// A property that a user sets, and whose value says something of any CPU of the model.
 fn is_told(class: &Class, name: &str) -> bool {
     let settable = class.property(name).is_some_and(|p| p.get.is_some() && p.set.is_some());
-    settable && name != "hotplugged"
+    settable && !["hotplugged", "state"].contains(&name)
 }
 
 /// Tells what a model with changes comes to: as features relative to `base`, or as all properties.

@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 8] = [
     // The object model, and what QEMU has below it.
     &["util", "qom-derive", "qom", "qapi-derive", "qapi"],
     // Host services.
-    &["memory", "backends", "chardev", "block", "net"],
+    &["memory", "crypto", "backends", "chardev", "block", "net"],
     // The device framework.
     &["hw-core"],
     // Accelerators.

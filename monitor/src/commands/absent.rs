@@ -101,28 +101,6 @@ fn yank(instances: Vec<YankInstance>) -> Result<()> {
     Err(Error::new("Instance not found").with_class(ErrorClass::DeviceNotFound))
 }
 
-/// How migration is.
-#[derive(QapiType)]
-struct MigrationInfo {}
-
-/// Tells how migration is (migration/migration.c): there is none.
-#[qapi::command("query-migrate")]
-fn query_migrate() -> Result<MigrationInfo> {
-    Ok(MigrationInfo {})
-}
-
-/// Lists what migration can do: nothing.
-#[qapi::command("query-migrate-capabilities")]
-fn query_migrate_capabilities() -> Result<Vec<Value>> {
-    Ok(Vec::new())
-}
-
-/// Lists the parameters of migration: none.
-#[qapi::command("query-migrate-parameters")]
-fn query_migrate_parameters() -> Result<MigrationInfo> {
-    Ok(MigrationInfo {})
-}
-
 #[derive(QapiType)]
 #[qapi(name = "COLOMode")]
 enum ColoMode {

@@ -12,6 +12,7 @@ mod human;
 mod human_readable;
 mod machine;
 mod memory;
+pub(crate) mod migration;
 mod objects;
 pub(crate) mod pci;
 mod qdev;

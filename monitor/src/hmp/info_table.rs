@@ -3,8 +3,8 @@
 use super::command::Action::{Run, Text};
 use super::command::{Command, command};
 use super::{
-    absent, block, completion, cpus, info, input, interrupts, memory_commands, mtree, networks, objects,
-    page_tables, pci, qtree, stats, virtio, x86,
+    absent, block, completion, cpus, info, input, interrupts, memory_commands, migration, mtree, networks,
+    objects, page_tables, pci, qtree, stats, virtio, x86,
 };
 
 /// In order of name, as `help` lists them.
@@ -30,7 +30,7 @@ pub(crate) const INFO_COMMANDS: &[Command] = &[
     command("memory_size_summary", "", "", "show the amount of initially allocated and present hotpluggable (if enabled) memory in bytes.", Run(info::memory_size_summary)),
     command("mice", "", "", "show which guest mouse is receiving events", Run(input::info_mice)),
     command("migrate", "", "", "show migration status", Text("")),
-    command("migrate_capabilities", "", "", "show current migration capabilities", Text("")),
+    command("migrate_capabilities", "", "", "show current migration capabilities", Run(migration::info_migrate_capabilities)),
     command("migrate_parameters", "", "", "show current migration parameters", Text("")),
     command("mtree", "flatview:-f,dispatch_tree:-d,owner:-o,disabled:-D", "[-f][-d][-o][-D]", "show memory tree (-f: dump flat view for address spaces;-d: dump dispatch tree, valid with -f only);-o: dump region owners/parents;-D: dump disabled regions", Run(mtree::info_mtree)),
     command("name", "", "", "show the current VM name", Run(info::name)).preconfig(),

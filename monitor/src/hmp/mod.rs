@@ -26,6 +26,7 @@ mod interrupts;
 mod machine;
 mod mce;
 mod memory_commands;
+mod migration;
 mod monitor;
 mod mtree;
 mod networks;

@@ -4,7 +4,7 @@ use super::command::Action::{Info, Run, Text};
 use super::command::{Command, command};
 use super::{
     absent, block, chardevs, command as commands, completion, cpus, dump, input, machine, mce,
-    memory_commands, networks, objects,
+    memory_commands, migration, networks, objects,
 };
 
 /// In order of name, as `help` lists them.
@@ -54,6 +54,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     command("logfile", "filename:F", "filename", "output logs to 'filename'", Run(machine::logfile)),
     command("mce", "broadcast:-b,cpu_index:i,bank:i,status:l,mcg_status:l,addr:l,misc:l", "[-b] cpu bank status mcgstatus addr misc", "inject a MCE on the given CPU [and broadcast to other CPUs with -b option]", Run(mce::mce)),
     command("memsave", "val:l,size:i,filename:s", "addr size file", "save to disk virtual memory dump starting at 'addr' of size 'size'", Run(memory_commands::memsave)),
+    command("migrate_set_capability", "capability:s,state:b", "capability state", "Enable/Disable the usage of a capability for migration", Run(migration::migrate_set_capability)),
     command("mouse_button", "button_state:i", "state", "change mouse button state (1=L, 2=M, 4=R)", Run(input::mouse_button)),
     command("mouse_move", "dx_str:s,dy_str:s,dz_str:s?", "dx dy [dz]", "send mouse move events", Run(input::mouse_move)),
     command("mouse_set", "index:i", "index", "set which mouse device receives events", Run(input::mouse_set)),

@@ -1,24 +1,11 @@
-//! `-drive`, `-hda` and its like, `-blockdev`: disks.
+//! `-drive`, `-hda` and its like: disks.
 
-use serde_json::{Map, Value};
-use util::keyval;
 use util::option::{OptsDesc, escape_value};
 
 use super::device::NamedOptions;
-use super::{CliError, CommandLine, Location, Occurrence, OptionId, parse_opts};
+use super::{CliError, CommandLine, Occurrence, OptionId, parse_opts};
 
 static DRIVE: OptsDesc = OptsDesc { name: "drive", implied: None, merge: false, descs: &[] };
-
-/// A node of `-blockdev`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BlockdevOptions {
-    /// The tree.
-    pub options: Map<String, Value>,
-    /// Whether leaves have types, not just text.
-    pub is_json: bool,
-    /// The option.
-    pub location: Location,
-}
 
 impl CommandLine {
     /// `-drive` and the options that stand for one, in order.
@@ -38,20 +25,6 @@ impl CommandLine {
         }
         self.warnings.append(&mut warnings);
         Ok(drives)
-    }
-
-    /// `-blockdev`, in order.
-    ///
-    /// # Errors
-    /// Text that does not parse.
-    pub fn blockdevs(&self) -> Result<Vec<BlockdevOptions>, CliError> {
-        let blockdev = |occurrence: &Occurrence| {
-            let tree = keyval::parse_or_json(occurrence.text(), Some("driver"));
-            let is_json = occurrence.text().starts_with('{');
-            let options = tree.map_err(|error| occurrence.error(error))?.map;
-            Ok(BlockdevOptions { options, is_json, location: occurrence.location.clone() })
-        };
-        self.all(OptionId::Blockdev).map(blockdev).collect()
     }
 }
 

@@ -166,7 +166,7 @@ options! {
         Keyboard "k" arg Later "LANGUAGE" "keyboard layout";
         AudioHelp "audio-help" flag Later "" "print the audio options that stand for the environment's";
         Audio "audio" arg Later "[driver=]DRIVER,model=MODEL[,PROP=VALUE[,...]]" "an audio backend and its device";
-        Audiodev "audiodev" arg Later "[driver=]DRIVER,id=ID[,PROP=VALUE[,...]]" "an audio backend";
+        Audiodev "audiodev" arg Full "[driver=]none,id=ID[,PROP=VALUE[,...]]" "an audio backend";
         Device "device" arg Full "DRIVER[,PROP=VALUE[,...]]"
             "add a device ('-device help' lists them, '-device DRIVER,help' its properties),\nor the same as a JSON object";
         Name "name" arg Full "[guest=]NAME[,process=NAME][,debug-threads=on|off]"
