@@ -1,10 +1,10 @@
 //! Guest memory's backing. Source: QEMU `backends/hostmem.c`, `hostmem-ram.c`, `hostmem-file.c`,
 //! `hostmem-memfd.c`.
 
-use std::fs::{File, OpenOptions};
+mod file;
+
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
@@ -13,12 +13,15 @@ use memory::{MAX_HOST_NODES, MemoryRegion, NumaPolicy, RamBlock, RamSource};
 use parking_lot::Mutex;
 use qom::property::{PropertyInput, parse_int};
 use qom::{
-    Class, ClassInit, Error, Object, ObjectBase, ObjectType, Property, PropertyType, Result, Size,
+    Class, ClassInit, Error, Link, Object, ObjectBase, ObjectType, Property, PropertyType, Result, Size,
     UserCreatable, bail, object_new,
 };
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::param::page_size;
 use util::log::OsError;
+
+use crate::thread_context::ThreadContext;
+pub use file::MemoryBackendFile;
 
 /// x86's huge page: threads touch whole ones.
 const HUGE_PAGE: u64 = 2 << 20;
@@ -41,22 +44,26 @@ impl Default for HostMemPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostNodes(pub Vec<u16>);
 
+/// Numbers; on the command line one, or a range `0-3`.
+pub(crate) fn parse_numbers(name: &str, input: PropertyInput<'_>) -> Result<Vec<u16>> {
+    let text = match input {
+        PropertyInput::Json(_) => return Vec::<u16>::parse(name, input),
+        PropertyInput::Text(text) => text,
+    };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let number = |text| parse_int(text).and_then(|value| u16::try_from(value).ok());
+    match (number(first), number(last)) {
+        (Some(first), Some(last)) if first <= last => Ok((first..=last).collect()),
+        _ => bail!("Parameter '{name}' expects an uint64 value or range"),
+    }
+}
+
 impl PropertyType for HostNodes {
     fn type_name() -> String {
         "int".to_owned()
     }
     fn parse(name: &str, input: PropertyInput<'_>) -> Result<Self> {
-        let nodes = match input {
-            PropertyInput::Json(_) => Vec::<u16>::parse(name, input)?,
-            PropertyInput::Text(text) => {
-                let (first, last) = text.split_once('-').unwrap_or((text, text));
-                let number = |text| parse_int(text).and_then(|value| u16::try_from(value).ok());
-                match (number(first), number(last)) {
-                    (Some(first), Some(last)) if first <= last => (first..=last).collect(),
-                    _ => bail!("Parameter '{name}' expects an uint64 value or range"),
-                }
-            }
-        };
+        let nodes = parse_numbers(name, input)?;
         match nodes.iter().find(|node| **node >= MAX_HOST_NODES) {
             Some(node) => bail!("Invalid {name} value: {node}"),
             None => Ok(HostNodes(nodes)),
@@ -106,6 +113,9 @@ pub struct HostMemory {
     /// Number of CPU threads to use for prealloc
     #[property]
     prealloc_threads: Property<u32>,
+    /// Context to use for creating CPU threads for preallocation
+    #[property]
+    prealloc_context: Property<Link<ThreadContext>>,
     /// Reserve swap space (or huge pages) if applicable
     #[property(default = true)]
     reserve: Property<bool>,
@@ -134,16 +144,6 @@ pub struct MemoryBackendRam {
     parent: HostMemory,
 }
 
-/// Memory of a file: shared memory with other processes, huge pages of a hugetlbfs.
-#[derive(Object)]
-#[object(name = "memory-backend-file", parent = HostMemory, interfaces(dyn UserCreatable))]
-pub struct MemoryBackendFile {
-    parent: HostMemory,
-    /// The file, or a folder to make an unnamed file in
-    #[property]
-    mem_path: Property<Option<String>>,
-}
-
 /// Memory of a memfd, which can be handed to other processes.
 #[derive(Object)]
 #[object(name = "memory-backend-memfd", parent = HostMemory, interfaces(dyn UserCreatable),
@@ -161,7 +161,7 @@ pub struct MemoryBackendMemfd {
     seal: Property<bool>,
 }
 
-qom::type_init!(HostMemory, MemoryBackendRam, MemoryBackendFile, MemoryBackendMemfd);
+qom::type_init!(HostMemory, MemoryBackendRam, MemoryBackendMemfd);
 
 /// No backend has no memory, or no thread.
 fn class_init(class: &mut Class) {
@@ -250,6 +250,20 @@ impl HostMemory {
         Ok(())
     }
 
+    /// Has the host find memory for all of the block.
+    fn preallocated(&self, block: RamBlock) -> Result<RamBlock> {
+        let threads = self.prealloc_threads.get();
+        let work = move || prealloc(&block, threads).map(|()| block);
+        let context = self.prealloc_context.get().object();
+        let done = match context.as_ref().and_then(|context| context.cast::<ThreadContext>()) {
+            Some(context) => context.run(work)?,
+            None => work(),
+        };
+        done.map_err(|error| {
+            Error::new(format!("qemu_prealloc_mem: preallocating memory failed: {}", OsError(error)))
+        })
+    }
+
     fn complete_with(&self, make: impl FnOnce(&str, u64) -> io::Result<RamBlock>) -> Result<()> {
         let size = self.checked_size()?;
         if self.prealloc.get() && !self.reserve.get() {
@@ -262,11 +276,7 @@ impl HostMemory {
             qom::Error::new(format!("cannot set up guest memory '{name}': {}", OsError(error)))
         })?;
         self.advise(&block)?;
-        if self.prealloc.get() {
-            prealloc(&block, self.prealloc_threads.get()).map_err(|error| {
-                Error::new(format!("qemu_prealloc_mem: preallocating memory failed: {}", OsError(error)))
-            })?;
-        }
+        let block = if self.prealloc.get() { self.preallocated(block)? } else { block };
         let region = MemoryRegion::ram(&name, block);
         region.set_size(size.into());
         self.base().freeze(|object, name| format!("cannot change property {name} of {}", object.type_name()));
@@ -317,48 +327,6 @@ impl UserCreatable for MemoryBackendRam {
     }
 }
 
-impl UserCreatable for MemoryBackendFile {
-    fn can_be_deleted(&self) -> bool {
-        !self.is_mapped()
-    }
-
-    fn required(&self) -> &'static [&'static str] {
-        &["size", "mem-path"]
-    }
-
-    fn complete(self: Arc<Self>) -> Result<()> {
-        let Some(path) = self.mem_path.get().filter(|p| !p.is_empty()) else {
-            bail!("mem-path property not set")
-        };
-        let share = self.share.get();
-        let wanted = self.checked_size()?.next_multiple_of(page_size() as u64);
-        let file = open_backing(Path::new(&path), wanted).map_err(|error| {
-            qom::Error::new(format!("can't open backing store {path} for guest RAM: {}", OsError(error)))
-        })?;
-        let reserve = self.reserve.get();
-        let source = RamSource::File { file, offset: 0, share, reserve };
-        self.complete_with(|name, size| RamBlock::new(name, size, source))
-            .map_err(|error| error.prepend(format!("mem-path={path}: ")))
-    }
-}
-
-/// Opens or makes the file; in a folder, an unnamed one.
-fn open_backing(path: &Path, size: u64) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true);
-    let file = if path.is_dir() {
-        let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::CLOEXEC;
-        File::from(rustix::fs::open(path, flags, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)?)
-    } else {
-        options.create(true).truncate(false).open(path)?
-    };
-    let metadata = file.metadata()?;
-    if !metadata.file_type().is_char_device() && metadata.len() < size {
-        file.set_len(size)?;
-    }
-    Ok(file)
-}
-
 impl MemoryBackendMemfd {
     fn share_by_default(&self) {
         self.share.set(true);
@@ -405,8 +373,13 @@ impl UserCreatable for MemoryBackendMemfd {
             rustix::fs::fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)
                 .map_err(|error| Error::new(format!("failed to add seals {}", OsError(error.into()))))?;
         }
-        let source =
-            RamSource::File { file, offset: 0, share: self.share.get(), reserve: self.reserve.get() };
+        let source = RamSource::File {
+            file,
+            offset: 0,
+            share: self.share.get(),
+            reserve: self.reserve.get(),
+            align: 0,
+        };
         self.complete_with(|name, size| RamBlock::new(name, size, source))
     }
 }
@@ -444,8 +417,12 @@ pub fn default_memory_backend(name: &str, size: u64, path: Option<&str>) -> Resu
 /// The region of a complete backend (`host_memory_backend_get_memory`).
 ///
 /// # Errors
-/// When it is no memory backend, or used already.
+/// When it is no memory backend, used already, or not to be written.
 pub fn memory_region(backend: &Arc<dyn Object>) -> Result<MemoryRegion> {
+    if backend.cast::<MemoryBackendFile>().is_some_and(MemoryBackendFile::is_readonly) {
+        let name = backend.base().parent().map(|(_, name)| name).unwrap_or_default();
+        bail!("memory backend '{name}' is read-only, which a machine's memory cannot be");
+    }
     let region = backend.cast::<HostMemory>().and_then(|b| b.region.get());
     match region {
         Some(region) if region.is_mapped() => bail!("memory backend '{}' is already in use", region.name()),

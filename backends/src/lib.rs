@@ -7,6 +7,7 @@
 mod hostmem;
 mod iothread;
 mod rng;
+mod thread_context;
 
 pub use hostmem::{
     HostMemPolicy, HostMemory, HostMemoryDefaults, HostNodes, default_memory_backend, find_memory_backend,
@@ -14,3 +15,4 @@ pub use hostmem::{
 };
 pub use iothread::IoThread;
 pub use rng::{EntropyReceiver, RngBackend, RngBackendImpl, rng_backend_request_entropy};
+pub use thread_context::ThreadContext;

@@ -47,6 +47,6 @@ pub use flat_view::{FlatRange, FlatView};
 pub use iovec::IoVecs;
 pub use listener::{EventNotifier, IoEventFd, MemoryListener};
 pub use program::release_program_code;
-pub use ram::{MAX_HOST_NODES, NumaPolicy, RamBlock, RamSource};
+pub use ram::{MAX_HOST_NODES, NumaPolicy, RamBlock, RamSource, file_page_size};
 pub use region::{MemoryRegion, RegionKind, Transaction, transaction};
 pub use vm_memory;

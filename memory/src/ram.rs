@@ -35,6 +35,8 @@ pub enum RamSource {
         /// Huge pages are set aside for all of it now. Other memory is never reserved: a guest may have more than the
         /// host.
         reserve: bool,
+        /// What the memory's address is a multiple of, at least: a power of two, or 0.
+        align: u64,
     },
 }
 
@@ -80,18 +82,20 @@ impl RamBlock {
     /// When the host refuses the mapping.
     pub fn new(name: &str, size: u64, source: RamSource) -> io::Result<RamBlock> {
         let size = usize::try_from(size).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        let (kind, file, reserve) = match source {
-            RamSource::Anonymous => (MapFlags::PRIVATE, None, false),
-            RamSource::SharedAnonymous => (MapFlags::SHARED, None, false),
-            RamSource::File { file, offset, share, reserve } => {
+        let (kind, file, reserve, align) = match source {
+            RamSource::Anonymous => (MapFlags::PRIVATE, None, false, 0),
+            RamSource::SharedAnonymous => (MapFlags::SHARED, None, false, 0),
+            RamSource::File { file, offset, share, reserve, align } => {
                 let kind = if share { MapFlags::SHARED } else { MapFlags::PRIVATE };
-                (kind, Some(FileOffset::new(file, offset)), reserve)
+                (kind, Some(FileOffset::new(file, offset)), reserve, align)
             }
         };
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         let flags =
             if reserve && huge_page(file.as_ref())?.is_some() { kind } else { kind | MapFlags::NORESERVE };
-        let host = HostRange::map(size, protection, flags, file.as_ref())?;
+        let align = usize::try_from(align).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let align = align.max(alignment(file.as_ref())?);
+        let host = HostRange::map(size, protection, flags, file.as_ref(), align)?;
         let mut builder = MmapRegionBuilder::new(size)
             .with_mmap_prot(protection.bits() as i32)
             .with_mmap_flags(flags.bits() as i32);
@@ -264,14 +268,14 @@ unsafe impl Send for HostRange {}
 unsafe impl Sync for HostRange {}
 
 impl HostRange {
-    /// Maps at least `size` bytes at a multiple of [`HUGE_PAGE`], or of the file's pages where they are larger.
+    /// Maps at least `size` bytes at a multiple of `align`.
     fn map(
         size: usize,
         protection: ProtFlags,
         flags: MapFlags,
         file: Option<&FileOffset>,
+        align: usize,
     ) -> io::Result<Self> {
-        let align = alignment(file)?;
         let no_room = || io::Error::from(io::ErrorKind::OutOfMemory);
         let size = size.checked_next_multiple_of(rustix::param::page_size()).ok_or_else(no_room)?;
         let reserved = size.checked_add(align).ok_or_else(no_room)?;
@@ -308,6 +312,15 @@ impl Drop for HostRange {
             let _ = unsafe { rustix::mm::munmap(self.start, self.size) };
         }
     }
+}
+
+/// The size of a file's pages in bytes (`qemu_fd_getpagesize`).
+///
+/// # Errors
+/// What the host says.
+pub fn file_page_size(file: &File) -> io::Result<u64> {
+    let huge = huge_page(Some(&FileOffset::new(file.try_clone()?, 0)))?;
+    Ok(huge.unwrap_or_else(rustix::param::page_size) as u64)
 }
 
 /// The size of a file's pages, if they are huge ones.

@@ -56,6 +56,6 @@ pub use types::{
     type_register,
 };
 pub use user_creatable::{
-    UserCreatable, object_add, object_get_objects_root, user_creatable_add, user_creatable_complete,
-    user_creatable_del, user_creatable_new,
+    UserCreatable, object_add, object_get_objects_root, user_creatable_add, user_creatable_cleanup,
+    user_creatable_complete, user_creatable_del, user_creatable_new,
 };

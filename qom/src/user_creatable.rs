@@ -25,6 +25,9 @@ pub trait UserCreatable: Send + Sync {
     fn can_be_deleted(&self) -> bool {
         true
     }
+
+    /// It goes, by `object-del` or at the program's end.
+    fn released(&self) {}
 }
 
 impl Interface for dyn UserCreatable {
@@ -132,11 +135,19 @@ pub fn user_creatable_add<'a>(
 /// When there is none of that name, or it is in use.
 pub fn user_creatable_del(id: &str) -> Result<()> {
     let Some(object) = object_get_objects_root().child(id) else { bail!("object '{id}' not found") };
-    if let Some(creatable) = object.interface::<dyn UserCreatable>()
-        && !creatable.can_be_deleted()
-    {
-        bail!("object '{id}' is in use, can not be deleted");
+    if let Some(creatable) = object.interface::<dyn UserCreatable>() {
+        if !creatable.can_be_deleted() {
+            bail!("object '{id}' is in use, can not be deleted");
+        }
+        creatable.released();
     }
     object.unparent();
     Ok(())
+}
+
+/// The program ends, and with it all objects of users' (`user_creatable_cleanup`).
+pub fn user_creatable_cleanup() {
+    let objects = object_get_objects_root().children();
+    let creatable = objects.iter().filter_map(|(_, object)| object.interface::<dyn UserCreatable>());
+    creatable.for_each(|creatable| creatable.released());
 }

@@ -13,6 +13,8 @@ use qom::{Error, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 use util::log::OsError;
 
+use crate::privileges::Privileges;
+
 /// Set for the daemon by the process that starts it.
 const DAEMON: &str = "SOFTMMU_DAEMON";
 
@@ -48,16 +50,19 @@ pub fn daemonize() -> Result<Daemon> {
 }
 
 impl Daemon {
-    /// The machine is set up: lets the starting process end, and leaves its terminal (`os_setup_post`).
+    /// The machine is set up: gives up what is to be given up, lets the starting process end, and leaves its terminal
+    /// (`os_setup_post`).
     ///
     /// # Errors
-    /// When the starting process is gone.
-    pub fn ready(self) -> Result<()> {
+    /// When the starting process is gone, or the host refuses.
+    pub fn ready(self, privileges: &Privileges) -> Result<()> {
         let refuse = |e: std::io::Error| Error::new(format!("-daemonize: {e}"));
         std::env::set_current_dir("/").map_err(refuse)?;
+        // There may be none where the program is confined to.
+        let null = File::options().read(true).write(true).open("/dev/null").map_err(refuse)?;
+        privileges.give_up()?;
         let mut out = std::io::stdout();
         out.write_all(b"r").and_then(|()| out.flush()).map_err(refuse)?;
-        let null = File::options().read(true).write(true).open("/dev/null").map_err(refuse)?;
         rustix::stdio::dup2_stdout(&null).map_err(|e| refuse(e.into()))?;
         rustix::stdio::dup2_stderr(&null).map_err(|e| refuse(e.into()))?;
         Ok(())

@@ -12,6 +12,7 @@ pub mod main_loop;
 mod networks;
 mod options;
 mod preconfig;
+mod privileges;
 mod qtest;
 mod sandbox;
 mod signals;

@@ -19,6 +19,7 @@ use crate::chardevs::CharOptions;
 use crate::cli::{self, CliError, CommandLine, OptionId, OvercommitOptions, Request, SmpLimits};
 use crate::drives::BlockOptions;
 use crate::networks::NetOptions;
+use crate::privileges::{Privileges, RunAs};
 
 /// Machine options that are the accelerator's.
 const ACCELERATOR_PROPERTIES: [&str; 2] = ["kernel-irqchip", "kvm-shadow-mem"];
@@ -98,6 +99,8 @@ pub struct Options {
     /// `--preconfig`.
     pub preconfig: bool,
     pub daemonize: bool,
+    /// `-chroot`, `-runas`.
+    pub privileges: Privileges,
     pub pidfile: Option<String>,
     /// `-trace`: key, value, and the option.
     pub trace: Vec<(String, String, String)>,
@@ -256,6 +259,11 @@ impl Options {
         self.start_stopped = self.command_line.has(OptionId::Stop);
         self.preconfig = self.command_line.has(OptionId::Preconfig);
         self.daemonize = self.command_line.has(OptionId::Daemonize);
+        self.privileges.root = self.last(OptionId::Chroot);
+        if let Some(occurrence) = self.command_line.all(OptionId::Runas).last() {
+            let user = RunAs::parse(occurrence.text()).map_err(|error| wrong(occurrence.error(error)))?;
+            self.privileges.user = Some(user);
+        }
         if self.preconfig && self.daemonize {
             bail!("'preconfig' and 'daemonize' options are mutually exclusive");
         }

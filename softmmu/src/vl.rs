@@ -19,7 +19,7 @@ use util::trace::{span, span_with};
 
 use crate::accel::configure_accelerators;
 use crate::cli::{FwCfgContent, FwCfgOptions};
-use crate::daemon::{Daemon, PidFile, daemonize};
+use crate::daemon::{PidFile, daemonize};
 use crate::main_loop::qemu_system_reset;
 use crate::options::Options;
 use crate::qtest::qtest_server_init;
@@ -92,13 +92,17 @@ pub fn qemu_init(arguments: &[String]) -> Result<Init> {
     }
     // Before the devices, so that of those who share the terminal the guest's port is listened to first.
     monitors.iter().try_for_each(chardevs::Monitor::init)?;
+    let privileges = std::mem::take(&mut options.privileges);
     if options.preconfig {
         preconfig::hold(options, machine);
     } else {
         qmp_x_exit_preconfig(&options, &machine)?;
     }
+    match daemon {
+        Some(daemon) => daemon.ready(&privileges)?,
+        None => privileges.give_up()?,
+    }
     chardev::resume_mux_open();
-    daemon.map_or(Ok(()), Daemon::ready)?;
     Ok(Init::Running(Box::new(Program { _signals: signals, _pidfile: pidfile })))
 }
 
@@ -318,5 +322,6 @@ pub fn qemu_cleanup() {
     monitor::qmp::finish();
     gdbserver::gdb_exit(runstate::exit_status());
     chardev::remove_all();
+    qom::user_creatable_cleanup();
     debug_assert!(current_machine().is_some() || cpu::cpu_list().is_empty());
 }

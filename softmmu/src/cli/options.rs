@@ -278,8 +278,8 @@ options! {
         Incoming "incoming" arg Later "URI" "wait for a machine to migrate here";
         OnlyMigratable "only-migratable" flag Later "" "refuse devices that cannot migrate";
         Nodefaults "nodefaults" flag Full "" "no devices but those the board must have and those given";
-        Chroot "chroot" arg Later "DIR" "change the root directory before the machine starts";
-        Runas "runas" arg Later "USER" "change to this user before the machine starts";
+        Chroot "chroot" arg Full "DIR" "give up all files but those in this directory, once the machine is made";
+        Runas "runas" arg Full "USER|UID:GID" "become this user, once the machine is made";
         Prom "prom-env" arg OtherTarget "" "";
         Semihosting "semihosting" flag OtherTarget "" "";
         SemihostingConfig "semihosting-config" arg OtherTarget "" "";
