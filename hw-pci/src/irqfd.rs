@@ -19,11 +19,11 @@ struct Route {
     message: MsiMessage,
     /// It could not be made to stand for what the vector is now.
     stale: bool,
+    fds: Vec<Irqfd>,
 }
 
 /// An eventfd for a vector.
 struct Irqfd {
-    vector: usize,
     eventfd: Arc<EventFd>,
     /// The accelerator has it.
     attached: bool,
@@ -32,8 +32,8 @@ struct Irqfd {
 /// Those of a function.
 pub(crate) struct Irqfds {
     irqchip: Arc<dyn AccelIrqchip>,
+    /// In the order of their vectors.
     routes: Vec<Route>,
-    fds: Vec<Irqfd>,
 }
 
 /// What a counter holds, which it goes on holding.
@@ -58,55 +58,34 @@ impl Irqfds {
         let messages: Vec<MsiMessage> = vectors.iter().map(|vector| message(*vector)).collect();
         let gsis = irqchip.add_msi_routes(&messages)?;
         let routes = vectors.into_iter().zip(gsis).zip(messages);
-        let as_irqfd = |(vector, eventfd): &(usize, Arc<EventFd>)| Irqfd {
-            vector: *vector,
-            eventfd: eventfd.clone(),
-            attached: false,
-        };
-        Ok(Irqfds {
-            irqchip: irqchip.clone(),
-            routes: routes
-                .map(|((vector, gsi), message)| Route { vector, gsi, message, stale: false })
-                .collect(),
-            fds: wanted.iter().map(as_irqfd).collect(),
-        })
+        let mut routes: Vec<Route> = routes
+            .map(|((vector, gsi), message)| Route { vector, gsi, message, stale: false, fds: Vec::new() })
+            .collect();
+        for (vector, eventfd) in wanted {
+            if let Ok(at) = routes.binary_search_by_key(vector, |route| route.vector) {
+                routes[at].fds.push(Irqfd { eventfd: eventfd.clone(), attached: false });
+            }
+        }
+        Ok(Irqfds { irqchip: irqchip.clone(), routes })
     }
 
     /// Follows the table: `message` gives a vector's message, none while it is masked.
     pub fn sync(&mut self, message: impl Fn(usize) -> Option<MsiMessage>) {
-        let mut changes = Vec::new();
-        for route in &mut self.routes {
-            if let Some(new) = message(route.vector)
-                && (new != route.message || route.stale)
-            {
-                (route.message, route.stale) = (new, true);
-                changes.push((route.gsi, new));
-            }
-        }
-        // A message that the accelerator refuses reaches no local APIC.
-        if !changes.is_empty() && self.irqchip.update_msi_routes(&changes).is_ok() {
-            self.routes.iter_mut().for_each(|route| route.stale = false);
-        }
-        for fd in &mut self.fds {
-            let Some(route) = self.routes.iter().find(|route| route.vector == fd.vector) else { continue };
-            let wanted = message(fd.vector).is_some() && !route.stale;
-            if wanted && !fd.attached {
-                // What waits is signalled anew: KVM sends it without taking it out of the counter.
-                let waits = fd.eventfd.read().is_ok();
-                fd.attached = self.irqchip.add_irqfd(route.gsi, &fd.eventfd, None).is_ok();
-                if waits {
-                    let _ = fd.eventfd.write(1);
-                }
-            } else if !wanted && fd.attached {
-                self.irqchip.remove_irqfd(route.gsi, &fd.eventfd);
-                fd.attached = false;
-            }
+        sync_routes(&*self.irqchip, &mut self.routes, message);
+    }
+
+    /// Follows a change of one vector.
+    pub fn sync_vector(&mut self, vector: usize, message: Option<MsiMessage>) {
+        if let Ok(at) = self.routes.binary_search_by_key(&vector, |route| route.vector) {
+            sync_routes(&*self.irqchip, &mut self.routes[at..=at], |_| message);
         }
     }
 
     /// Whether a masked vector's eventfd was signalled.
     pub fn is_pending(&self, vector: usize) -> bool {
-        self.fds.iter().any(|fd| fd.vector == vector && !fd.attached && is_signalled(&fd.eventfd))
+        let found = self.routes.binary_search_by_key(&vector, |route| route.vector);
+        let fds = found.ok().and_then(|at| self.routes.get(at)).map_or(&[][..], |route| &route.fds);
+        fds.iter().any(|fd| !fd.attached && is_signalled(&fd.eventfd))
     }
 
     /// Gives all of them back; the vectors that were signalled meanwhile and not sent.
@@ -114,7 +93,49 @@ impl Irqfds {
         self.sync(|_| None);
         let gsis: Vec<u32> = self.routes.iter().map(|route| route.gsi).collect();
         self.irqchip.release_routes(&gsis);
-        self.fds.iter().filter(|fd| fd.eventfd.read().is_ok()).map(|fd| fd.vector).collect()
+        let fds = self.routes.iter().flat_map(|route| route.fds.iter().map(|fd| (route.vector, fd)));
+        fds.filter(|(_, fd)| fd.eventfd.read().is_ok()).map(|(vector, _)| vector).collect()
+    }
+}
+
+fn sync_routes(
+    irqchip: &dyn AccelIrqchip,
+    routes: &mut [Route],
+    message: impl Fn(usize) -> Option<MsiMessage>,
+) {
+    let mut changes = Vec::new();
+    for route in routes.iter_mut() {
+        if let Some(new) = message(route.vector)
+            && (new != route.message || route.stale)
+        {
+            (route.message, route.stale) = (new, true);
+            changes.push((route.gsi, new));
+        }
+    }
+    // A message that the accelerator refuses reaches no local APIC.
+    if !changes.is_empty() && irqchip.update_msi_routes(&changes).is_ok() {
+        routes.iter_mut().for_each(|route| route.stale = false);
+    }
+    for route in routes {
+        let wanted = message(route.vector).is_some() && !route.stale;
+        route.fds.iter_mut().for_each(|fd| fd.attach(irqchip, route.gsi, wanted));
+    }
+}
+
+impl Irqfd {
+    /// Has the accelerator have it, or not.
+    fn attach(&mut self, irqchip: &dyn AccelIrqchip, gsi: u32, wanted: bool) {
+        if wanted && !self.attached {
+            // What waits is signalled anew: KVM sends it without taking it out of the counter.
+            let waits = self.eventfd.read().is_ok();
+            self.attached = irqchip.add_irqfd(gsi, &self.eventfd, None).is_ok();
+            if waits {
+                let _ = self.eventfd.write(1);
+            }
+        } else if !wanted && self.attached {
+            irqchip.remove_irqfd(gsi, &self.eventfd);
+            self.attached = false;
+        }
     }
 }
 
@@ -197,8 +218,13 @@ mod tests {
         assert!(!irqfds.is_pending(0), "the accelerator has it");
         irqfds.sync(|vector| Some(message(0x40 + vector as u32)));
         assert_eq!(recorder.take(), [""; 0]);
+        irqfds.sync_vector(1, None);
+        irqfds.sync_vector(2, None);
+        assert_eq!(recorder.take(), ["detach 25", "detach 25"]);
+        irqfds.sync_vector(1, Some(message(0x51)));
+        assert_eq!(recorder.take(), ["update [(25, 81)]", "attach 25", "attach 25"]);
         assert_eq!(irqfds.release(), [0]);
-        assert_eq!(recorder.take(), ["detach 25", "detach 24", "detach 25", "release [24, 25]"]);
+        assert_eq!(recorder.take(), ["detach 24", "detach 25", "detach 25", "release [24, 25]"]);
     }
 
     #[test]

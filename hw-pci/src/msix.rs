@@ -119,7 +119,7 @@ impl RegionOps for TableRegion {
 
     fn write(&self, offset: u64, value: u64, _size: u8) {
         let (entry, register) = (offset as usize / MSIX_ENTRY_SIZE, offset as usize % MSIX_ENTRY_SIZE / 4);
-        self.0.change(|table| {
+        self.0.change(Some(entry), |table| {
             if let Some(entry) = table.entries.get_mut(entry) {
                 entry.set_register(register, value as u32);
             }
@@ -227,25 +227,32 @@ impl MsiX {
         signalled.into_iter().for_each(|vector| self.notify(vector));
     }
 
+    /// A vector's message, none while it is masked.
+    fn message(&self, vector: usize) -> Option<MsiMessage> {
+        let table = self.table.lock();
+        let entry = table.entries.get(vector).filter(|entry| !table.is_masked(entry));
+        entry.map(Entry::message)
+    }
+
     /// Has the accelerator's routes follow the table.
     fn sync_irqfds(&self) {
         if let Some(irqfds) = self.irqfds.lock().as_mut() {
-            irqfds.sync(|vector| {
-                let table = self.table.lock();
-                let entry = table.entries.get(vector).filter(|entry| !table.is_masked(entry));
-                entry.map(Entry::message)
-            });
+            irqfds.sync(|vector| self.message(vector));
         }
     }
 
-    /// Changes the table, and sends what was pending for that.
-    fn change<R>(&self, change: impl FnOnce(&mut Table) -> R) -> R {
+    /// Changes the table, of one vector only where there may be thousands, and sends what was pending for that.
+    fn change<R>(&self, vector: Option<usize>, change: impl FnOnce(&mut Table) -> R) -> R {
         let (result, due) = {
             let mut table = self.table.lock();
             let result = change(&mut table);
             (result, table.take_due())
         };
-        self.sync_irqfds();
+        match (vector, self.irqfds.lock().as_mut()) {
+            (_, None) => {}
+            (Some(vector), Some(irqfds)) => irqfds.sync_vector(vector, self.message(vector)),
+            (None, Some(irqfds)) => irqfds.sync(|vector| self.message(vector)),
+        }
         self.send(due);
         result
     }
@@ -275,7 +282,7 @@ impl MsiX {
         if enables {
             (0..4).for_each(|pin| device.set_irq(pin, false));
         }
-        self.change(|table| table.set_control(control));
+        self.change(None, |table| table.set_control(control));
     }
 
     pub(crate) fn save(&self) -> Vec<Entry> {

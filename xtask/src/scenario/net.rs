@@ -137,6 +137,23 @@ const DHCP: &str = "printf '#!/bin/sh\\n[ $1 = bound ] || exit 0\\nip a add $ip/
 ip r add default via $router\\necho nameserver $dns > /etc/resolv.conf\\n' > /tmp/dhcp; chmod +x /tmp/dhcp; \
 ip link set eth0 up; udhcpc -qn -i eth0 -s /tmp/dhcp >/dev/null 2>&1; echo $(ip -4 -o a show eth0)\n";
 
+/// Sends so much to an iperf3 server and has as much come back; `both-ways-42` follows when both worked.
+macro_rules! iperf_both_ways {
+    ($server:literal, $bytes:literal) => {
+        Type(concat!(
+            "iperf3 -c ",
+            $server,
+            " -n ",
+            $bytes,
+            " && iperf3 -c ",
+            $server,
+            " -R -n ",
+            $bytes,
+            " && echo both-ways-$((40 + 2))\n"
+        ))
+    };
+}
+
 /// Packets go both ways, one at a time and many.
 const PING_AND_IPERF: &[Step] = &[
     Expect(PROMPT),
@@ -144,11 +161,8 @@ const PING_AND_IPERF: &[Step] = &[
     Type("ping -c 2 -W 5 192.168.7.1 | grep -o '[0-9] packets received'\n"),
     Expect("2 packets received"),
     Expect(PROMPT),
-    Type("iperf3 -c 192.168.7.1 -n 16M | tail -n 4; iperf3 -c 192.168.7.1 -R -n 16M | tail -n 4\n"),
-    Expect("receiver"),
-    Expect("iperf Done"),
-    Expect("receiver"),
-    Expect("iperf Done"),
+    iperf_both_ways!("192.168.7.1", "16M"),
+    Expect("both-ways-42"),
     Type("poweroff\n"),
 ];
 
@@ -236,11 +250,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             Expect("inet 10.0.2.15/24"),
             Type("dropbear -R -B -p 22\n"),
             Expect("copied-42"),
-            Type("iperf3 -c 10.0.2.2 -n 8M | tail -n 4; iperf3 -c 10.0.2.2 -R -n 8M | tail -n 4\n"),
-            Expect("receiver"),
-            Expect("iperf Done"),
-            Expect("receiver"),
-            Expect("iperf Done"),
+            iperf_both_ways!("10.0.2.2", "8M"),
+            Expect("both-ways-42"),
             Type("poweroff\n"),
         ],
         ..PLAIN
@@ -281,11 +292,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             Type("ping -c 8 -s 1400 -i 0.2 -W 5 10.9.0.1 | grep -o '[0-9] packets received'\n"),
             Expect("8 packets received"),
             Expect(PROMPT),
-            Type("iperf3 -c 10.9.0.1 -n 4M | tail -n 4; iperf3 -c 10.9.0.1 -R -n 4M | tail -n 4\n"),
-            Expect("receiver"),
-            Expect("iperf Done"),
-            Expect("receiver"),
-            Expect("iperf Done"),
+            iperf_both_ways!("10.9.0.1", "4M"),
+            Expect("both-ways-42"),
             Type("poweroff\n"),
         ],
         ..PLAIN
