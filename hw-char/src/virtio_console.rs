@@ -117,6 +117,18 @@ impl VirtSerialPort {
         self.class().get::<PortClass>().is_some_and(|class| class.is_console)
     }
 
+    /// The line for it in `info qtree` (`virtser_bus_dev_print`).
+    pub fn state_line(&self) -> String {
+        let on = |is: bool| if is { "on" } else { "off" };
+        format!(
+            "port {}, guest {}, host {}, throttle {}",
+            self.port_id(),
+            on(self.is_guest_connected()),
+            on(self.is_host_connected()),
+            on(self.output.lock().throttled)
+        )
+    }
+
     pub(crate) fn is_host_connected(&self) -> bool {
         self.host_connected.load(Ordering::Acquire)
     }

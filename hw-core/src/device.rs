@@ -270,6 +270,11 @@ impl Device {
         self.gpio_in.lock().get(name).cloned().unwrap_or_default()
     }
 
+    /// All inputs, with their names.
+    pub fn gpio_ins(&self) -> Vec<(String, Vec<Irq>)> {
+        self.gpio_in.lock().iter().map(|(name, lines)| (name.clone(), lines.clone())).collect()
+    }
+
     /// Makes `pin` known as the next output called `name`.
     pub fn init_gpio_out(&self, name: &str, pin: &Arc<IrqPin>) {
         self.gpio_out.lock().entry(name.to_owned()).or_default().push(pin.clone());

@@ -16,6 +16,7 @@ use hw_pci::spec::{
     BRIDGE_CONTROL, BRIDGE_CTL_SERR, COMMAND, COMMAND_IO, COMMAND_MEMORY, COMMAND_SERR, INTERRUPT_LINE,
 };
 use hw_pci::{PciBridge, PciDevice};
+use hw_pci_host::i440fx::I440fxPciHost;
 use hw_pci_host::i440fx::spec::SMRAM_BASE;
 use hw_smbios::{EntryPoint, SmbiosConfig, SmbiosTables};
 use hw_timer::pit_set_up_as_firmware;
@@ -223,11 +224,15 @@ fn hmat_config(numa: &NumaState) -> HmatConfig {
     config
 }
 
-/// Addresses above all memory that firmware may give to PCI: 2 GiB from the next GiB on.
-fn pci_hole64(pc: &PcMachine) -> Range<u64> {
+/// Addresses above all memory that firmware may give to PCI: whole GiB from the next one on, as many as the host bridge is
+/// to have (`i440fx_pcihost_get_pci_hole64_end`).
+pub(crate) fn pci_hole64(pc: &PcMachine) -> Range<u64> {
     const GIB: u64 = 1 << 30;
+    let host = pc.this().child("i440fx");
+    let size = host.and_then(|host| Some(host.cast::<I440fxPciHost>()?.pci_hole64_size()));
     let start = pc.memory_end().next_multiple_of(GIB);
-    start..start + 2 * GIB
+    let end = start.checked_add(size.unwrap_or_default()).and_then(|end| end.checked_next_multiple_of(GIB));
+    start..end.unwrap_or(u64::MAX)
 }
 
 fn fill(field: &mut [u8], text: &str) {

@@ -130,19 +130,28 @@ impl PcMachine {
         Ok(*self.ram_split.get_or_init(|| split))
     }
 
+    /// Checks that CPUs can address what is there, up to `last`; `for_long_mode`: if they have one.
+    pub(crate) fn check_addressable(&self, last: u64, for_long_mode: bool) -> Result<()> {
+        let Some(cpu) = first_cpu() else { return Ok(()) };
+        if for_long_mode && !cpu.has_long_mode() {
+            return Ok(());
+        }
+        let bits = cpu.expanded().map_or(36, |e| e.config.props.phys_bits);
+        let limit = 1u64.checked_shl(bits).map_or(u64::MAX, |l| l - 1);
+        if limit < last {
+            bail!("Address space limit {limit:#x} < {last:#x} phys-bits too low ({bits})");
+        }
+        Ok(())
+    }
+
     /// Maps the memory and checks that the CPUs can address it (`pc_memory_init`). Option ROMs are in
     /// `rom_memory`, where with PCI only the board writes.
     pub(crate) fn memory_init(&self, rom_memory: &MemoryRegion, pci_enabled: bool) -> Result<MemoryRegion> {
         let _span = util::trace::span("pc_memory_init");
         let split = self.ram_split();
         let Some(ram) = self.ram() else { bail!("the machine has no memory") };
-        if let Some(cpu) = first_cpu() {
-            let bits = cpu.expanded().map_or(36, |e| e.config.props.phys_bits);
-            let last = FOUR_GIB + split.above_4g - 1;
-            let limit = 1u64.checked_shl(bits).map_or(u64::MAX, |l| l - 1);
-            if split.above_4g > 0 && limit < last {
-                bail!("Address space limit {limit:#x} < {last:#x} phys-bits too low ({bits})");
-            }
+        if split.above_4g > 0 {
+            self.check_addressable(FOUR_GIB + split.above_4g - 1, false)?;
         }
         if let Some(block) = ram.ram_block() {
             // Real-mode memory and the tables at the top of low memory: a few pages of each are used.
@@ -277,7 +286,10 @@ impl PcMachine {
 
     /// Serial ports, keyboard controller and port 0x92 (`pc_superio_init`).
     fn superio_init(&self, isa: &Arc<dyn Object>) -> Result<()> {
-        for (index, chardev) in hw_char::serial_hds().into_iter().enumerate() {
+        // A fifth has its character device, and no port.
+        for (index, chardev) in
+            hw_char::serial_hds().into_iter().take(hw_char::MAX_ISA_SERIAL_PORTS).enumerate()
+        {
             let Some(chardev) = chardev else { continue };
             let properties: [(&str, Value); 2] = [("index", index.into()), ("chardev", chardev.into())];
             qdev_create("isa-serial", Some(isa), &properties)?;

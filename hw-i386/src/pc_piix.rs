@@ -175,6 +175,7 @@ fn pci_init(pc: &PcMachine, ram: &MemoryRegion, pci_memory: &MemoryRegion) -> Re
     // What nothing else claims belongs to the bus.
     get_system_memory().add_subregion_overlap(0, pci_memory, -1);
     let (bus, host_bridge) = i440fx_init(ram, pci_memory)?;
+    pc.check_addressable(boot::pci_hole64(pc).end - 1, true)?;
     let _ = pc.pci_bus.set(bus.clone());
     let _ = pc.host_bridge.set(host_bridge);
     let bridge = qdev_create("PIIX3", Some(&bus), &[("multifunction", true.into())])?;

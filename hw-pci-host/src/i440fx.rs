@@ -10,7 +10,8 @@ use hw_core::{DeviceClass, DeviceImpl, SysBusDevice, VmState, qdev_new, qdev_rea
 use hw_pci::spec::{CLASS_BRIDGE_HOST, VENDOR_ID_INTEL};
 use hw_pci::{ConfigSpace, PciDevice, PciDeviceClass, PciDeviceImpl, PciHost, devfn, pci_bus_new};
 use memory::{MemoryRegion, get_system_io, get_system_memory};
-use qom::{Class, Object, Result, bail};
+use qom::property::Size;
+use qom::{Class, Object, Property, Result, bail};
 
 /// Registers of the PMC (82441FX, section 3.2).
 pub mod spec {
@@ -55,11 +56,17 @@ pub mod spec {
 }
 use spec::*;
 
+/// Addresses above all memory that the bus is given where nothing is said, bytes.
+const HOLE64_SIZE: u64 = 2 << 30;
+
 /// The bridge as a device of the system bus: configuration ports and the PCI bus.
 #[derive(Object)]
 #[object(name = "i440FX-pcihost", parent = SysBusDevice, class_init = host_class_init)]
 pub struct I440fxPciHost {
     parent: SysBusDevice,
+    // Addresses above all memory for the bus.
+    #[property(name = "pci-hole64-size", default = Size(HOLE64_SIZE))]
+    pci_hole64_size: Property<Size>,
     host: OnceLock<Arc<PciHost>>,
 }
 
@@ -160,6 +167,11 @@ pub fn i440fx_init(
 }
 
 impl I440fxPciHost {
+    /// How many addresses above all memory the bus is given, bytes.
+    pub fn pci_hole64_size(&self) -> u64 {
+        self.pci_hole64_size.get().0
+    }
+
     fn attach(&self, bus: Arc<dyn Object>) {
         let host = PciHost::new(bus);
         self.map_io(CONFADD_PORT, &host.address_region());

@@ -19,6 +19,7 @@ use crate::bus::{VirtioBus, VirtioTransport};
 use crate::queue::VirtQueue;
 use crate::shared::Core;
 use crate::spec::{QUEUE_MAX, QUEUE_SIZE_MAX, Status, feature};
+use crate::vhost::{VhostRing, VhostShown};
 
 /// What a virtio device implements beside [`DeviceImpl`].
 ///
@@ -180,7 +181,7 @@ pub struct VirtIODevice {
     /// Features that the driver accepted and nobody offered.
     bad_features: AtomicBool,
     /// The features of the kernel or program that serves the queues, while one does.
-    vhost: Mutex<Option<u64>>,
+    vhost: Mutex<Option<VhostShown>>,
     /// Held while the driver's changes of status are carried out, which come one at a time.
     life: ReentrantMutex<()>,
 }
@@ -351,14 +352,23 @@ impl VirtIODevice {
         self.disable_legacy_check.get()
     }
 
-    /// Who serves the queues now, by the features it knows.
-    pub(crate) fn set_vhost(&self, features: Option<u64>) {
-        *self.vhost.lock() = features;
+    /// Who serves the queues now, or more of them.
+    pub(crate) fn set_vhost(&self, served: Option<VhostShown>) {
+        let mut vhost = self.vhost.lock();
+        match (&mut *vhost, served) {
+            (Some(known), Some(more)) => known.rings.extend(more.rings),
+            (place, served) => *place = served,
+        }
     }
 
     /// The features of who serves the queues, if that is not this program.
     pub(crate) fn vhost_features(&self) -> Option<u64> {
-        *self.vhost.lock()
+        self.vhost.lock().as_ref().map(|v| v.features)
+    }
+
+    /// The rings that it has.
+    pub(crate) fn vhost_rings(&self) -> Option<Vec<VhostRing>> {
+        self.vhost.lock().as_ref().map(|served| served.rings.clone())
     }
 
     /// Whether the machine runs, as far as the device was told.

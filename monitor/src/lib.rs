@@ -5,6 +5,7 @@ mod commands;
 mod dump;
 pub mod hmp;
 pub mod qmp;
+mod regions;
 
 pub use hmp::monitor_init_hmp;
 pub use qmp::monitor_init_qmp;

@@ -12,6 +12,7 @@ mod device;
 mod drive;
 mod firmware;
 mod fsdev;
+mod icount;
 mod identity;
 mod introspect;
 mod machine;
@@ -30,6 +31,7 @@ pub use action::{OvercommitOptions, PanicAction, RebootAction, ShutdownAction, W
 pub use add_fd::AddFdOptions;
 pub use device::GlobalProperty;
 pub use firmware::{FwCfgContent, FwCfgOptions, OptionRomOptions};
+pub use introspect::option_parameters;
 pub use machine::AcceleratorOptions;
 pub use monitor::{MonitorMode, MonitorOptions, MonitorPlace};
 pub use options::{OptionId, Support};

@@ -8,6 +8,7 @@ use hw_core::qdev_monitor::{device_help, device_properties_help, properties_help
 use qom::{Result, bail};
 
 use crate::audiodev;
+use crate::cli::option_parameters;
 use crate::options::{Help, Options};
 use crate::vl::select_machine;
 
@@ -37,6 +38,7 @@ pub fn wanted(options: &Options) -> Result<Option<String>> {
             None => bail!("-object {name},help: Parameter 'qom-type' does not accept value '{name}'"),
         },
         Help::Chardevs => chardev::backend_help(),
+        Help::ChardevOptions => option_parameters("chardev"),
         Help::Netdevs => net::netdev_help(),
         Help::Audiodevs => audiodev::HELP.to_owned(),
     };

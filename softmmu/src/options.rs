@@ -87,6 +87,8 @@ pub struct Options {
     pub mem_prealloc: bool,
     /// `-add-fd`.
     pub add_fds: Vec<cli::AddFdOptions>,
+    /// Whether `-icount` wants instructions counted.
+    pub icount: bool,
     /// `-sandbox`.
     pub sandbox: Option<cli::SandboxOptions>,
     /// `-fw_cfg`.
@@ -141,6 +143,8 @@ pub enum Help {
     ObjectProperties(String),
     /// `-chardev help`.
     Chardevs,
+    /// `-chardev NAME,help`.
+    ChardevOptions,
     /// `-netdev help`.
     Netdevs,
     /// `-audiodev help`.
@@ -235,6 +239,7 @@ impl Options {
         });
         self.boot = self.command_line.boot().map_err(wrong)?;
         self.sandbox = self.command_line.sandbox().map_err(wrong)?;
+        self.icount = self.command_line.icount().map_err(wrong)?;
         self.boot.no_fd_bootchk = self.command_line.has(OptionId::NoFdBootchk);
         self.fw_cfg = self.command_line.fw_cfg().map_err(wrong)?;
         self.option_roms = self.command_line.option_roms().map_err(wrong)?;
@@ -390,6 +395,9 @@ impl Options {
     fn read_chars(&mut self) -> Result<()> {
         for chardev in self.command_line.chardevs().map_err(wrong)? {
             let backend = chardev.values.iter().find(|(name, _)| name == "backend");
+            if chardev.values.iter().any(|(name, _)| is_help(name)) {
+                self.help = Some(Help::ChardevOptions);
+            }
             if backend.is_some_and(|(_, name)| is_help(name)) {
                 self.help = Some(Help::Chardevs);
             }

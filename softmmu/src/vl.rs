@@ -81,6 +81,9 @@ pub fn qemu_init(arguments: &[String]) -> Result<Init> {
     }
     qemu_apply_machine_options(&options, &machine)?;
     configure_accelerators(&options.accelerators(), &machine, options.qtest.is_some())?;
+    if options.icount {
+        bail!("-icount is not allowed with hardware virtualization");
+    }
     if let Some(chardev) = &options.qtest {
         qtest_server_init(chardev, options.qtest_log.as_deref())?;
     }

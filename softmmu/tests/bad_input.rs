@@ -246,6 +246,32 @@ fn a_chardev_that_cannot_be_is_refused_with_the_option() {
 }
 
 #[test]
+fn instructions_are_counted_by_no_accelerator() {
+    let none = "softmmu: -icount is not allowed with hardware virtualization";
+    refused(&["-accel", "qtest", "-icount", "shift=auto"], &[none]);
+    refused(&["-accel", "qtest", "-icount", "7", "-icount", "sleep=off"], &[none]);
+    for (icount, why) in [
+        ("foo=1", "Invalid parameter 'foo'"),
+        ("shift=11", "icount: Invalid shift value"),
+        ("align=on", "Please specify shift option when using align"),
+        ("1,align=on,sleep=off", "align=on and sleep=off are incompatible"),
+        ("auto,align=on", "shift=auto and align=on are incompatible"),
+        ("auto,sleep=off", "shift=auto and sleep=off are incompatible"),
+        ("1,rr=record", "File name not specified for replay"),
+        ("1,rr=x", "Invalid icount rr option: x"),
+    ] {
+        refused(&["-icount", icount], &[&format!("softmmu: -icount {icount}: {why}")]);
+    }
+}
+
+#[test]
+fn a_hole_beyond_all_addresses_is_refused() {
+    let hole = "i440FX-pcihost.pci-hole64-size=1T";
+    let why = "Address space limit 0xffffffffff < 0x100ffffffff phys-bits too low (40)";
+    refused(&["-accel", "qtest", "-nodefaults", "-global", hole], &[&format!("softmmu: {why}")]);
+}
+
+#[test]
 fn an_accelerator_that_cannot_be_is_refused_with_the_option() {
     let line = "softmmu: -accel nosuch: invalid accelerator nosuch";
     refused(&["-accel", "nosuch"], &[line]);

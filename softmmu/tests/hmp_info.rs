@@ -75,6 +75,65 @@ fn regions_have_owners() {
 }
 
 #[test]
+fn each_cpu_and_each_function_has_an_address_space() {
+    let mut vm = start();
+    let tree = hmp(&mut vm, "info mtree");
+    let everybody = "address-space: cpu-memory-0\naddress-space: memory\n  0000000000000000-ffffffffffffffff (prio 0, i/o): \
+                     system\n";
+    assert!(tree.starts_with(everybody), "{tree}");
+    let root = "  0000000000000000-ffffffffffffffff (prio 0, i/o): bus master container\n";
+    assert!(tree.contains(&format!("address-space: virtio-rng-pci\n{root}\n")), "{tree}");
+    let view = hmp(&mut vm, "info mtree -f");
+    let others = " AS \"virtio-rng-pci\", root: bus master container\n";
+    let nobody = " Root memory region: (none)\n  No rendered FlatView\n\n";
+    assert!(view.contains(others) && view.ends_with(nobody), "{view}");
+    RNG.enable(&mut vm);
+    let alias = "    0000000000000000-ffffffffffffffff (prio 0, i/o): alias bus master @system \
+                 0000000000000000-ffffffffffffffff\n";
+    let tree = hmp(&mut vm, "info mtree");
+    assert!(tree.contains(&format!("address-space: virtio-rng-pci\n{root}{alias}\n")), "{tree}");
+    let view = hmp(&mut vm, "info mtree -f");
+    let masters = " AS \"cpu-memory-0\", root: system\n AS \"memory\", root: system\n AS \"virtio-rng-pci\", root: bus \
+                   master container\n Root memory region: system\n";
+    assert!(view.contains(masters), "{view}");
+}
+
+#[test]
+fn regions_and_lines_are_in_the_tree_of_objects() {
+    let mut vm = start();
+    let found =
+        query(&mut vm, "qom-get", json!({ "path": "/machine/i440fx/ioapic/ioapic[0]", "property": "size" }));
+    assert_eq!(found["return"], 0x1000, "{found}");
+    let tree = hmp(&mut vm, "info qom-tree");
+    for line in [
+        "    /device[0] (isa-debugcon)\n      /isa-debugcon[0] (memory-region)\n",
+        "      /hpet[0] (memory-region)\n      /unnamed-gpio-in[0] (irq)\n      /unnamed-gpio-in[1] (irq)\n",
+        "      /virtio-pci-common-virtio-rng[0] (memory-region)\n",
+        "    /system[0] (memory-region)\n",
+    ] {
+        assert!(tree.contains(line), "{line}{tree}");
+    }
+    let list = query(&mut vm, "qom-list", json!({ "path": "/objects/m1" }));
+    assert!(list.to_string().contains(r#"{"name":"m1[0]","type":"child<memory-region>"}"#), "{list}");
+    // They go when their region does, and stay one.
+    assert_eq!(hmp(&mut vm, "info qom-tree").matches("/hpet[").count(), 1);
+}
+
+#[test]
+fn ports_of_consoles_tell_their_state_and_pics_their_order() {
+    let mut vm = QTest::builder(env!("CARGO_BIN_EXE_softmmu"))
+        .args(["-nodefaults", "-device", "virtio-serial-pci", "-chardev", "null,id=c"])
+        .args(["-device", "virtserialport,chardev=c"])
+        .with_qmp()
+        .start();
+    let tree = hmp(&mut vm, "info qtree");
+    assert!(tree.contains("port 1, guest off, host on, throttle off\n"), "{tree}");
+    let pics = hmp(&mut vm, "info pic");
+    assert!(pics.find("\npic1: ") < pics.find("\npic0: "), "{pics}");
+    assert_eq!(hmp(&mut vm, "info irq").matches("isa-i8259").count(), 1);
+}
+
+#[test]
 fn plugged_memory_is_told_as_qemu_tells_it() {
     let mut vm = start();
     assert_eq!(

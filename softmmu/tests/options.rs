@@ -81,6 +81,10 @@ fn lists_name_what_there_is() {
         (["-object", "help"], &["  memory-backend-file", "  memory-backend-memfd", "  memory-backend-ram"]),
         (["-object", "memory-backend-file,help"], &["  mem-path=<string>", "  size="]),
         (["-chardev", "help"], &["  stdio", "  socket", "  pty", "  file", "  pipe", "  null"]),
+        (
+            ["-chardev", "socket,help"],
+            &["chardev options:", "  server=<bool (on/off)>", "  to=<num>", "  size=<size>"],
+        ),
         (["-machine", "pc,help"], &["  pit=<OnOffAuto>", "  vmport=<OnOffAuto>"]),
         (["-d", "help"], &["guest_errors "]),
         (["-trace", "help"], &["startup"]),

@@ -70,3 +70,13 @@ fn loopback_brings_back_what_is_sent() {
     assert_eq!(vm.inb(LSR) & 1, 1);
     assert_eq!(vm.inb(COM1), 0x77);
 }
+
+#[test]
+fn a_fifth_port_has_its_character_device_only() {
+    let five = ["-serial", "null"].repeat(5);
+    let mut vm =
+        QTest::builder(env!("CARGO_BIN_EXE_softmmu")).args(["-nodefaults"]).args(&five).with_qmp().start();
+    let labels = vm.qmp(r#"{"execute": "query-chardev"}"#);
+    assert!(labels.to_string().contains("\"serial4\""), "{labels}");
+    assert_eq!([0x3f8, 0x2f8, 0x3e8, 0x2e8].map(|base| vm.inb(base + 5)), [0x60; 4]);
+}

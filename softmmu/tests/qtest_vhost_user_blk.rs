@@ -76,8 +76,21 @@ fn what_is_written_is_in_the_programs_image() {
 fn it_stops_with_the_machine_and_begins_anew_with_its_driver() {
     let folder = tempfile::tempdir().expect("a folder");
     let (_daemon, socket) = daemon(&folder, 2);
-    let mut disk = machine(&socket, ",num-queues=2", &SHARED);
+    let mut disk = machine(&socket, ",num-queues=2,id=d", &SHARED);
     assert_eq!(disk.write(0, &[1; 512]), 0);
+    let place = json!({ "path": "/machine/peripheral/d/virtio-backend", "queue": 0 });
+    let ring = disk.qmp("x-query-virtio-vhost-queue-status", place.clone());
+    let ours = disk.qmp("x-query-virtio-queue-status", place);
+    assert_eq!(ring["name"], "vhost-user-blk");
+    for (theirs, member) in [("desc-phys", "vring-desc"), ("avail-phys", "vring-avail"), ("num", "vring-num")]
+    {
+        assert_eq!(ring[theirs], ours[member], "{ring}");
+    }
+    assert_eq!(ring["desc-size"].as_u64(), ring["num"].as_u64().map(|entries| entries * 16));
+    let other = json!({ "path": "/machine/peripheral/d/virtio-backend", "queue": 9 });
+    let request = json!({ "execute": "x-query-virtio-vhost-queue-status", "arguments": other });
+    let answer = disk.vm.qmp_raw(&request.to_string());
+    assert_eq!(answer["error"]["desc"], "Invalid vhost virtqueue number 9");
     disk.qmp("stop", json!({}));
     disk.begin(IN, 0, &[], &[(DATA, 512, true)]);
     assert_eq!(disk.queue.used(&mut disk.vm), None);

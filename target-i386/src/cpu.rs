@@ -282,6 +282,11 @@ impl X86Cpu {
         self.place.get().map_or(self.index(), |(_, apic_id)| *apic_id)
     }
 
+    /// Whether it has the mode of 64 bits.
+    pub fn has_long_mode(&self) -> bool {
+        self.expanded().is_some_and(|e| e.config.features.has(crate::features::bits::LM))
+    }
+
     /// Its features as they came out, once it is realized.
     pub fn expanded(&self) -> Option<&Expanded> {
         self.expanded.get()

@@ -251,6 +251,52 @@ fn x_query_virtio_queue_status(path: String, queue: u16) -> Result<VirtQueueStat
     })
 }
 
+#[derive(QapiType)]
+struct VirtVhostQueueStatus {
+    name: String,
+    kick: i64,
+    call: i64,
+    desc: u64,
+    avail: u64,
+    used: u64,
+    num: i64,
+    desc_phys: u64,
+    desc_size: u32,
+    avail_phys: u64,
+    avail_size: u32,
+    used_phys: u64,
+    used_size: u32,
+}
+
+/// Tells the state of a queue that the kernel or another program serves.
+#[qapi::command("x-query-virtio-vhost-queue-status", features("unstable"))]
+fn x_query_virtio_vhost_queue_status(path: String, queue: u16) -> Result<VirtVhostQueueStatus> {
+    let object = find(&path)?;
+    let Some(rings) = as_device(&object)?.vhost_rings() else {
+        bail!("Error: vhost device has not started yet")
+    };
+    let Some(ring) = rings.iter().find(|ring| ring.queue == queue) else {
+        bail!("Invalid vhost virtqueue number {queue}")
+    };
+    let [desc, avail, used] = ring.parts;
+    Ok(VirtVhostQueueStatus {
+        name: kind(&*object),
+        // QEMU has members for these, and never sets them.
+        kick: 0,
+        call: 0,
+        desc: desc.host,
+        avail: avail.host,
+        used: used.host,
+        num: ring.entries.into(),
+        desc_phys: desc.guest,
+        desc_size: desc.size,
+        avail_phys: avail.guest,
+        avail_size: avail.size,
+        used_phys: used.guest,
+        used_size: used.size,
+    })
+}
+
 fn read<const N: usize>(memory: &FlatView, base: u64, offset: u64) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     memory.read_slice(&mut bytes, GuestAddress(base.checked_add(offset)?)).ok()?;

@@ -70,6 +70,37 @@ struct Vring {
     _watch: Option<FdWatch>,
 }
 
+/// Who serves a device's queues, as is told of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct VhostShown {
+    /// The virtio features that it knows.
+    pub features: u64,
+    /// The rings that it has.
+    pub rings: Vec<VhostRing>,
+}
+
+/// A ring that it has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct VhostRing {
+    /// The queue's number.
+    pub queue: u16,
+    /// Entries.
+    pub entries: u16,
+    /// Descriptors, available and used ring.
+    pub parts: [RingPart; 3],
+}
+
+/// A part of a ring.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RingPart {
+    /// Where it is in this process.
+    pub host: u64,
+    /// Where the guest has it.
+    pub guest: u64,
+    /// Its bytes.
+    pub size: u32,
+}
+
 /// A vhost device of the kernel's or another program's.
 pub struct VhostDevice {
     /// The kernel's.
@@ -126,10 +157,12 @@ impl VhostDevice {
         self.backend.set_features(device.core().guest_features() & self.features | extra)?;
         address_space_memory().add_listener(self.memory.clone());
         let started = self.memory.set().and_then(|()| {
-            (0..).zip(queues).try_for_each(|(index, queue)| self.start_ring(device, index, queue, busy_us))
+            let start = |(index, queue)| self.start_ring(device, index, queue, busy_us);
+            (0..).zip(queues).map(start).collect::<io::Result<Vec<_>>>()
         });
-        device.set_vhost(Some(self.features));
-        started.inspect_err(|_| self.stop(device))
+        let rings = started.inspect_err(|_| self.stop(device))?;
+        device.set_vhost(Some(VhostShown { features: self.features, rings }));
+        Ok(())
     }
 
     fn start_ring(
@@ -138,7 +171,7 @@ impl VhostDevice {
         index: u32,
         queue: &Arc<VirtQueue>,
         busy_us: u32,
-    ) -> io::Result<()> {
+    ) -> io::Result<VhostRing> {
         let (call, watch) = Self::call(queue)?;
         let kick = queue.notifier.lend()?;
         queue.notifier.wait();
@@ -148,7 +181,8 @@ impl VhostDevice {
             return Err(error);
         }
         self.rings.lock().push(Vring { queue: queue.clone(), call: call.clone(), _watch: watch });
-        self.backend.set_vring_addresses(self.addresses(index, &ring)?)?;
+        let addresses = self.addresses(index, &ring)?;
+        self.backend.set_vring_addresses(addresses)?;
         if busy_us > 0 {
             self.backend.set_vring_busyloop(index, busy_us)?;
         }
@@ -157,7 +191,8 @@ impl VhostDevice {
         self.backend.enable_vring(index)?;
         // What the guest told of before nobody else will look at; a full counter wakes, too.
         let _ = kick.write(1);
-        Ok(())
+        let has_event_index = device.has_feature(crate::spec::feature::EVENT_IDX);
+        Ok(VhostRing::new(queue.index(), &addresses, &ring, has_event_index))
     }
 
     /// The eventfd for a queue's interrupts: the accelerator's, or one that the main loop watches.
@@ -246,5 +281,20 @@ impl VhostDevice {
         self.memory.clear();
         let listener: Arc<dyn ::memory::MemoryListener> = self.memory.clone();
         address_space_memory().remove_listener(&listener);
+    }
+}
+
+impl VhostRing {
+    fn new(queue: u16, at: &VringAddresses, ring: &VirtQueueState, has_event_index: bool) -> VhostRing {
+        let entries = u32::from(ring.size);
+        // Flags and index, and where there is one the index of the next event.
+        let extra = if has_event_index { RING_EXTRA } else { RING_EXTRA - 2 } as u32;
+        let part = |host, guest, size| RingPart { host, guest, size };
+        let parts = [
+            part(at.descriptors, ring.descriptors, entries * DESCRIPTOR as u32),
+            part(at.available, ring.available, entries * AVAILABLE as u32 + extra),
+            part(at.used, ring.used, entries * USED as u32 + extra),
+        ];
+        VhostRing { queue, entries: ring.size, parts }
     }
 }

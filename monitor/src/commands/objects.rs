@@ -34,7 +34,7 @@ impl ObjectPropertyInfo {
 }
 
 fn resolve(path: &str) -> Result<Arc<dyn Object>> {
-    qom::object_resolve_path(path).map_err(|reason| match reason {
+    crate::regions::resolve(path).map_err(|reason| match reason {
         ResolveError::NotFound => qom::object::device_not_found(path),
         ResolveError::Ambiguous => Error::new(format!("Path '{path}' is ambiguous")),
     })
@@ -46,6 +46,7 @@ fn qom_list(
     /// The object: an absolute path, or the last parts of one.
     path: String,
 ) -> Result<Vec<ObjectPropertyInfo>> {
+    crate::regions::complete_tree();
     let list = resolve(&path)?.property_list();
     Ok(list.into_iter().map(|(name, type_name)| ObjectPropertyInfo::named(name, type_name)).collect())
 }

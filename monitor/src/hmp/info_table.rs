@@ -72,6 +72,7 @@ pub(crate) const INFO_COMMANDS: &[Command] = &[
     command("virtio-queue-element", "path:s,queue:i,index:i?", "path queue [index]", "Display element of a given virtio queue", Run(virtio::info_queue_element)).preconfig(),
     command("virtio-queue-status", "path:s,queue:i", "path queue", "Display status of a given virtio queue", Run(virtio::info_queue_status)).preconfig(),
     command("virtio-status", "path:s", "path", "Display status of a given virtio device", Run(virtio::info_status)).preconfig(),
+    command("virtio-vhost-queue-status", "path:s,queue:i", "path queue", "Display status of a given vhost queue", Run(virtio::info_vhost_queue_status)).preconfig(),
     command("vm-generation-id", "", "", "Show Virtual Machine Generation ID", Run(info::vm_generation_id)),
     command("vnc", "", "", "show the vnc server status", Text("None\n")),
 ];

@@ -13,15 +13,20 @@ fn for_each(object: &Arc<dyn Object>, visit: &mut dyn FnMut(&Arc<dyn Object>, &d
     if let Some(provider) = object.interface::<dyn InterruptStatsProvider>() {
         visit(object, &*provider);
     }
-    for (_, child) in object.children() {
-        for_each(&child, visit);
+    let mut children = object.children();
+    if object.is_a("container") {
+        // What the board made: the latest first, so that the second PIC is told before the first, as by QEMU.
+        children.reverse();
     }
+    children.iter().for_each(|(_, child)| for_each(child, visit));
 }
 
 pub(crate) fn info_irq(mon: &mut Session, _: &Args) -> Result<(), String> {
     for_each(&object_get_root(), &mut |object, provider| {
         let name = object.type_name();
         match provider.statistics() {
+            // The second of two that count together.
+            Some(counts) if counts.is_empty() => {}
             Some(counts) => {
                 out!(mon, "IRQ statistics for {name}:\n");
                 for (line, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {

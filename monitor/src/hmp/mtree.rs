@@ -1,31 +1,24 @@
 //! `info mtree`: the tree of memory regions, and what shows of it (softmmu/memory.c, `mtree_info`).
 
-use std::sync::Arc;
-
-use backends::HostMemory;
-use hw_core::{Device, SysBusDevice};
-use hw_isa::IsaDevice;
+use hw_core::cpu::cpu_list;
 use hw_pci::PciDevice;
 use memory::{
     AddressSpace, FlatRange, FlatView, MemoryRegion, RegionKind, address_space_io, address_space_memory,
 };
 
-use qom::{Object, object_get_root};
+use qom::object_get_root;
 
 use super::args::Args;
 use super::session::{Session, out};
 use super::x86::PAGE_SIZE;
-
-/// Aliases of aliases and containers: no tree of ours is deeper.
-const MAX_DEPTH: usize = 64;
+use crate::regions::{MAX_DEPTH, Owners, visit_devices};
 
 pub(crate) fn info_mtree(mon: &mut Session, args: &Args) -> Result<(), String> {
-    let spaces = [address_space_memory(), address_space_io()];
     let owners = args.is_set("owner").then(Owners::find);
     if args.is_set("flatview") {
         let has_kvm = object_get_root().child("accel").is_some_and(|accel| accel.is_a("kvm-accel"));
-        for (number, space) in spaces.into_iter().enumerate() {
-            let view = View { space, owners: owners.as_ref(), in_kvm: has_kvm && number == 0 };
+        for (number, (seen_by, space)) in Spaces::find().views().into_iter().enumerate() {
+            let view = View { seen_by, space, owners: owners.as_ref(), in_kvm: has_kvm && number == 0 };
             view.print(mon, number);
             if args.is_set("dispatch_tree") {
                 view.print_dispatch(mon);
@@ -35,9 +28,9 @@ pub(crate) fn info_mtree(mon: &mut Session, args: &Args) -> Result<(), String> {
     } else {
         let with_disabled = args.is_set("disabled");
         let mut tree = Tree { mon, aliased: Vec::new(), with_disabled, owners: owners.as_ref() };
-        for space in spaces {
-            out!(tree.mon, "address-space: {}\n", space.name());
-            tree.print(space.root(), 1, 0);
+        for (names, root) in Spaces::find().trees() {
+            names.iter().for_each(|name| out!(tree.mon, "address-space: {name}\n"));
+            tree.print(&root, 1, 0);
             tree.mon.print("\n");
         }
         tree.print_aliased();
@@ -45,59 +38,78 @@ pub(crate) fn info_mtree(mon: &mut Session, args: &Args) -> Result<(), String> {
     Ok(())
 }
 
-/// Whose a region is: regions do not know, but who shows them does.
-struct Owners(Vec<(MemoryRegion, String)>);
+/// Who has an address space of their own: each CPU's is everybody's, each PCI function's is empty or everybody's.
+struct Spaces {
+    cpus: Vec<String>,
+    /// By name, and whether they master the bus.
+    functions: Vec<(String, bool)>,
+}
 
-impl Owners {
-    fn find() -> Owners {
-        let mut owners = Owners(Vec::new());
-        owners.add_all(&object_get_root());
-        owners
+/// What a function's address space has for its root.
+const BUS_MASTER: &str = "bus master container";
+
+impl Spaces {
+    fn find() -> Spaces {
+        let mut functions = Vec::new();
+        visit_devices(&object_get_root(), &mut |object| {
+            if let Some(function) = object.cast::<PciDevice>() {
+                functions.push((object.type_name().to_owned(), function.is_bus_master()));
+            }
+        });
+        let cpus = (0..cpu_list().len()).map(|index| format!("cpu-memory-{index}")).collect();
+        Spaces { cpus, functions }
     }
 
-    fn add_all(&mut self, object: &Arc<dyn Object>) {
-        let mut regions = Vec::new();
-        regions.extend(object.cast::<SysBusDevice>().map(SysBusDevice::regions).into_iter().flatten());
-        regions.extend(object.cast::<IsaDevice>().map(IsaDevice::regions).into_iter().flatten());
-        regions.extend(object.cast::<PciDevice>().map(PciDevice::bar_regions).into_iter().flatten());
-        regions.extend(object.cast::<HostMemory>().and_then(HostMemory::region));
-        if !regions.is_empty() {
-            let text = owner_text(object);
-            regions.iter().for_each(|region| self.add(region, &text, 0));
-        }
-        for (_, child) in object.children() {
-            self.add_all(&child);
-        }
+    /// The trees, each with the names of the spaces that have it.
+    fn trees(self) -> Vec<(Vec<String>, MemoryRegion)> {
+        let _transaction = memory::transaction();
+        let mut names = self.cpus;
+        names.push(address_space_memory().name().to_owned());
+        let io = address_space_io();
+        let mut trees = vec![
+            (names, address_space_memory().root().clone()),
+            (vec![io.name().to_owned()], io.root().clone()),
+        ];
+        trees.extend(self.functions.into_iter().map(|(name, is_master)| (vec![name], bus_master(is_master))));
+        trees
     }
 
-    /// Adds a region and all that it holds.
-    fn add(&mut self, region: &MemoryRegion, owner: &str, depth: usize) {
-        self.0.push((region.clone(), owner.to_owned()));
-        if depth < MAX_DEPTH {
-            region.subregions().iter().for_each(|child| self.add(child, owner, depth + 1));
-        }
-    }
-
-    /// What is printed of the owner; the board's own regions have but a place in the tree of objects.
-    fn text(&self, region: &MemoryRegion) -> &str {
-        let found = self.0.iter().find(|(known, _)| known == region);
-        found.map_or(" parent:{obj path=/machine/unattached}", |(_, text)| text)
+    /// What shows, each with the names of the spaces that show it and of their roots; nothing for functions that may
+    /// not master the bus.
+    fn views(self) -> Vec<(Vec<(String, String)>, Option<&'static AddressSpace>)> {
+        let (memory, io): (&AddressSpace, &AddressSpace) = (address_space_memory(), address_space_io());
+        let of = |space: &AddressSpace| (space.name().to_owned(), space.root().name().to_owned());
+        let root = memory.root().name();
+        let mut everybody: Vec<_> = self.cpus.into_iter().map(|name| (name, root.to_owned())).collect();
+        everybody.push(of(memory));
+        let (masters, others): (Vec<_>, Vec<_>) =
+            self.functions.into_iter().partition(|(_, is_master)| *is_master);
+        let with_root = |(name, _)| (name, BUS_MASTER.to_owned());
+        everybody.extend(masters.into_iter().map(with_root));
+        let others: Vec<_> = others.into_iter().map(with_root).collect();
+        let mut views = vec![(everybody, Some(memory)), (vec![of(io)], Some(io))];
+        views.extend((!others.is_empty()).then_some((others, None)));
+        views
     }
 }
 
-/// An object as the owner of a region (mtree_expand_owner).
-fn owner_text(object: &Arc<dyn Object>) -> String {
-    let device = object.cast::<Device>();
-    let kind = if device.is_some() { "dev" } else { "obj" };
-    match device.and_then(Device::id) {
-        Some(id) => format!(" owner:{{{kind} id={id}}}"),
-        None => format!(" owner:{{{kind} path={}}}", object.canonical_path().unwrap_or_default()),
-    }
+/// The root of a function's address space, as QEMU has it.
+fn bus_master(enabled: bool) -> MemoryRegion {
+    let root = MemoryRegion::container(BUS_MASTER, 1 << 64);
+    let system = address_space_memory().root();
+    let alias = MemoryRegion::alias("bus master", system, 0, u64::MAX);
+    alias.set_size(system.size());
+    alias.set_enabled(enabled);
+    root.add_subregion(0, &alias);
+    root
 }
 
-/// What shows in an address space.
+/// What shows in address spaces.
 struct View<'a> {
-    space: &'a AddressSpace,
+    /// Who sees it: the address spaces' names and those of their roots.
+    seen_by: Vec<(String, String)>,
+    /// Nothing where there is none.
+    space: Option<&'a AddressSpace>,
     owners: Option<&'a Owners>,
     /// Whether KVM has a slot for each piece of memory.
     in_kvm: bool,
@@ -106,12 +118,12 @@ struct View<'a> {
 impl View<'_> {
     /// mtree_print_flatview
     fn print(&self, mon: &mut Session, number: usize) {
-        let (name, root) = (self.space.name(), self.space.root().name());
-        out!(mon, "FlatView #{number}\n AS \"{name}\", root: {root}\n Root memory region: {root}\n");
-        let view = self.space.view();
-        if view.ranges().is_empty() {
-            mon.print("  No rendered FlatView\n");
-        }
+        out!(mon, "FlatView #{number}\n");
+        self.seen_by.iter().for_each(|(name, root)| out!(mon, " AS \"{name}\", root: {root}\n"));
+        let root = self.space.map_or("(none)", |space| space.root().name());
+        out!(mon, " Root memory region: {root}\n");
+        let view = self.space.map(AddressSpace::view).filter(|view| !view.ranges().is_empty());
+        let Some(view) = view else { return mon.print("  No rendered FlatView\n") };
         for range in view.ranges() {
             let (region, start, last) = (&range.region, range.start, range.last);
             let (priority, kind) = (region.priority(), range_type(range));
@@ -120,7 +132,7 @@ impl View<'_> {
                 out!(mon, " @{:016x}", range.offset);
             }
             if let Some(owners) = self.owners {
-                mon.print(owners.text(region));
+                mon.print(&owners.text(region));
             }
             let whole_pages = (start | last.wrapping_add(1)).is_multiple_of(PAGE_SIZE);
             mon.print(if self.in_kvm && whole_pages && range.readable_ram().is_some() {
@@ -134,7 +146,9 @@ impl View<'_> {
     /// What addresses are looked up in: there is no tree, only the list (mtree_print_dispatch).
     fn print_dispatch(&self, mon: &mut Session) {
         mon.print("  Dispatch\n    Physical sections\n");
-        for (number, range) in self.space.view().ranges().iter().enumerate() {
+        let view = self.space.map(AddressSpace::view);
+        let ranges = view.iter().flat_map(|view| view.ranges());
+        for (number, range) in ranges.enumerate() {
             let (start, last, name) = (range.start, range.last, range.region.name());
             out!(mon, "      #{number} @{start:016x}..{last:016x} {name}\n");
         }
@@ -207,7 +221,7 @@ impl Tree<'_> {
             _ => out!(self.mon, "(prio {priority}, {kind}): {}", region.name()),
         }
         self.mon.print(if region.is_enabled() { "" } else { " [disabled]" });
-        self.mon.print(self.owners.map_or("", |owners| owners.text(region)));
+        self.mon.print(&self.owners.map_or_else(String::new, |owners| owners.text(region)));
         self.mon.print("\n");
     }
 
@@ -255,7 +269,8 @@ mod tests {
     fn the_flat_view_shows_ranges_with_priority_and_offset() {
         let space = AddressSpace::new("memory", &board());
         let mut mon = Session::default();
-        let view = View { space: &space, owners: None, in_kvm: false };
+        let seen_by = vec![("memory".to_owned(), "system".to_owned())];
+        let view = View { seen_by, space: Some(&space), owners: None, in_kvm: false };
         view.print(&mut mon, 1);
         view.print_dispatch(&mut mon);
         assert_eq!(

@@ -16,6 +16,7 @@ use super::args::Args;
 use super::qmp;
 use super::session::{Session, out};
 use crate::qmp::json;
+use crate::regions;
 
 const BAD_ID: &str = "Error: Parameter 'id' expects an identifier\n\
     Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.";
@@ -24,7 +25,7 @@ const BAD_ID: &str = "Error: Parameter 'id' expects an identifier\n\
 static DEVICE: OptsDesc = OptsDesc { name: "device", implied: Some("driver"), merge: false, descs: &[] };
 
 fn resolve(path: &str) -> Result<Arc<dyn Object>, String> {
-    object_resolve_path(path).map_err(|reason| match reason {
+    regions::resolve(path).map_err(|reason| match reason {
         ResolveError::NotFound => qmp::error(&qom::object::device_not_found(path)),
         ResolveError::Ambiguous => format!("Error: Path '{path}' is ambiguous"),
     })
@@ -35,6 +36,7 @@ pub(crate) fn qom_list(mon: &mut Session, args: &Args) -> Result<(), String> {
         mon.print("/\n");
         return Ok(());
     };
+    regions::complete_tree();
     for (name, kind) in resolve(path)?.property_list() {
         out!(mon, "{name} ({kind})\n");
     }
@@ -60,6 +62,7 @@ pub(crate) fn qom_set(_: &mut Session, args: &Args) -> Result<(), String> {
 }
 
 pub(crate) fn info_qom_tree(mon: &mut Session, args: &Args) -> Result<(), String> {
+    regions::complete_tree();
     let path = args.text("path").unwrap_or("/machine");
     let object = object_resolve_path(path).map_err(|reason| match reason {
         ResolveError::NotFound => format!("Path '{path}' could not be resolved."),

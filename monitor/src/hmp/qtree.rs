@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hw_char::virtio_console::VirtSerialPort;
 use hw_core::qdev_monitor::INTERNAL;
 use hw_core::sysbus::sysbus_get_default;
 use hw_core::{Bus, Device, SysBusDevice};
@@ -58,6 +59,9 @@ fn print_device(mon: &mut Session, object: &Arc<dyn Object>, indent: usize) {
     }
     for line in pci::qtree_lines(object).into_iter().flatten() {
         out!(mon, "{:indent$}{line}\n", "");
+    }
+    if let Some(port) = object.cast::<VirtSerialPort>() {
+        out!(mon, "{:indent$}{}\n", "", port.state_line());
     }
     for bus in device.child_buses().iter().rev() {
         print_bus(mon, bus, indent);

@@ -108,6 +108,22 @@ pub(crate) fn info_queue_status(mon: &mut Session, args: &Args) -> Result<(), St
     Ok(())
 }
 
+pub(crate) fn info_vhost_queue_status(mon: &mut Session, args: &Args) -> Result<(), String> {
+    let path = args.word("path");
+    let arguments = [("path", json!(path)), ("queue", json!(args.number("queue")))];
+    let status = qmp::run("x-query-virtio-vhost-queue-status", arguments)?;
+    out!(mon, "{path}:\n  device_name:          {} (vhost)\n", qmp::text(&status, "name"));
+    out!(mon, "  kick:                 {}\n  call:                 {}\n", status["kick"], status["call"]);
+    out!(mon, "  VRing:\n    num:         {}\n", status["num"]);
+    let number = |member: String| status[member].as_u64().unwrap_or_default();
+    for part in ["desc", "avail", "used"] {
+        out!(mon, "    {:<12} {:#018x}\n", format!("{part}:"), number(part.to_owned()));
+        out!(mon, "    {:<12} {:#018x}\n", format!("{part}_phys:"), number(format!("{part}-phys")));
+        out!(mon, "    {:<12} {}\n", format!("{part}_size:"), number(format!("{part}-size")));
+    }
+    Ok(())
+}
+
 pub(crate) fn info_queue_element(mon: &mut Session, args: &Args) -> Result<(), String> {
     let path = args.word("path");
     let arguments = [

@@ -227,6 +227,23 @@ fn describe((option, parameters): &(&str, &[Parameter])) -> CommandLineOptionInf
     }
 }
 
+/// The text of `-OPTION help`: what it takes, by name (`qemu_opts_print_help`).
+pub fn option_parameters(option: &str) -> String {
+    let group = GROUPS.iter().find(|(name, _)| *name == option);
+    let line = |(name, kind): &Parameter| {
+        let kind = match kind {
+            Text => "str",
+            Boolean => "bool (on/off)",
+            Number => "num",
+            Size => "size",
+        };
+        format!("  {name}=<{kind}>\n")
+    };
+    let mut lines: Vec<_> = group.into_iter().flat_map(|(_, parameters)| *parameters).map(line).collect();
+    lines.sort_unstable();
+    format!("{option} options:\n{}", lines.concat())
+}
+
 /// Lists options of the command line with their parameters.
 #[qapi::command("query-command-line-options", preconfig)]
 fn query_command_line_options(

@@ -272,7 +272,7 @@ options! {
         OptionRom "option-rom" arg Full "[romfile=]FILE[,bootindex=N]" "one more option ROM";
         Rtc "rtc" arg Full "[base=utc|localtime|DATETIME][,clock=host|rt|vm][,driftfix=none|slew]"
             "the real-time clock's start and source, and whether lost ticks are made up for";
-        Icount "icount" arg Later "[shift=N|auto][,...]" "count instructions as time";
+        Icount "icount" arg Full "[shift=N|auto][,...]" "count instructions as time: none of the accelerators can";
         WatchdogAction "watchdog-action" arg Full "ACTION" "the same as -action watchdog=ACTION";
         Echr "echr" arg Full "CHAR" "the terminal's escape character, as a number (ctrl-a)";
         Incoming "incoming" arg Later "URI" "wait for a machine to migrate here";
