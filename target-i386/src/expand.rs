@@ -168,6 +168,9 @@ pub fn expand_features(
     }
     work.expand(&mut config, host, topology);
     if !host.runs_nothing {
+        if hyperv::drop_without_host(&mut config, host) {
+            work.warnings.push("KVM has no Hyper-V enlightenments on this host: none is shown".to_string());
+        }
         hyperv::expand(&mut config, host)?;
     }
     settle_lbr(&mut config, host)?;

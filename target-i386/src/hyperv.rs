@@ -199,6 +199,18 @@ pub fn enabled(config: &CpuConfig) -> bool {
     props.hv_spinlocks != u32::MAX || config.enlightenments.0 != 0 || props.hv_passthrough
 }
 
+/// Takes all enlightenments back where KVM has no Hyper-V at all: QEMU starts such a guest without them.
+/// Whether there were any.
+pub(crate) fn drop_without_host(config: &mut CpuConfig, host: &HostCpu) -> bool {
+    if !enabled(config) || !host.hyperv.is_empty() {
+        return false;
+    }
+    config.enlightenments = Enlightenments::default();
+    config.props.hv_spinlocks = u32::MAX;
+    config.props.hv_passthrough = false;
+    true
+}
+
 /// Checks what was asked for against what the host has, and takes over what the host has for
 /// `hv-passthrough` (`kvm_hyperv_expand_features`).
 ///

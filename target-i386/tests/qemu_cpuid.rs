@@ -77,6 +77,9 @@ fn what_cannot_be_is_refused_in_qemus_words() {
         refused("qemu64,lbr-fmt=5,pmu"),
         "vPMU: the lbr-fmt value (0x5) does not match the host value (0x0)."
     );
+    let mut host = host.clone();
+    host.hyperv = vec![CpuidEntry { function: 0x4000_0003, ..CpuidEntry::default() }];
+    let refused = |cpu| expand(cpu, &host, &ONE).unwrap_err().to_string();
     assert_eq!(
         refused("qemu64,hv-relaxed"),
         "Hyper-V relaxed timing (hv-relaxed) is not supported by kernel"
@@ -99,6 +102,10 @@ fn missing_features_are_told_once_and_in_order() {
         ["Host physical bits (48) does not match phys-bits property (40)"]
     );
     assert!(warnings("Haswell,check=off").is_empty());
+    assert_eq!(
+        warnings("qemu64,check=off,hv-relaxed,hv-spinlocks=4096"),
+        ["KVM has no Hyper-V enlightenments on this host: none is shown"]
+    );
     let CpuError::Enforce { warnings } = expand("EPYC,enforce", &host, &ONE).unwrap_err() else { panic!() };
     assert_eq!(warnings.len(), 29);
     let smt = Topology { threads: 2, ..ONE };
