@@ -7,6 +7,7 @@ use qom::{Result, bail};
 use vm_memory::VolatileSlice;
 
 use crate::backend::{Completion, Request, Submitted};
+use crate::breakpoints::Breakpoints;
 use crate::node::BlockNode;
 
 /// Parts of guest memory or of our own that a request reads into or writes from, in order.
@@ -267,6 +268,11 @@ pub trait BlockDriver: Send + Sync {
     /// A moment in the work of the driver above.
     fn debug_event(&self, event: DebugEvent) {
         let _ = event;
+    }
+
+    /// Where it holds requests for a test, if it does.
+    fn breakpoints(&self) -> Option<&Breakpoints> {
+        None
     }
 
     /// Bytes that it takes on the host, where that is known.

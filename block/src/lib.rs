@@ -9,6 +9,7 @@
 
 mod aio;
 pub mod backend;
+pub mod breakpoints;
 pub mod drive;
 pub mod driver;
 mod drivers;
@@ -16,6 +17,7 @@ pub mod filename;
 mod gate;
 mod info;
 mod lock;
+mod meeting;
 pub mod node;
 pub mod options;
 pub mod pool;

@@ -12,7 +12,7 @@ use qom::{Error, Result, bail};
 use vm_memory::VolatileSlice;
 
 use crate::backend::{Completion, Op, Request, Submitted};
-use crate::driver::{BlockDriver, IoVec, iov_size, iov_zero};
+use crate::driver::{BlockDriver, DebugEvent, IoVec, iov_size, iov_zero};
 use crate::options::{
     BlockdevDetectZeroesOptions, BlockdevDiscardOptions, BlockdevDriver, BlockdevOptions, BlockdevRef,
 };
@@ -497,11 +497,22 @@ impl BlockNode {
     /// # Errors
     /// What the driver says.
     pub fn flush(&self) -> io::Result<()> {
+        self.tell_below(DebugEvent::FlushToOs);
         self.driver.flush_to_os()?;
         if self.mode.cache.no_flush || !self.unflushed.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
+        self.tell_below(DebugEvent::FlushToDisk);
         self.driver.flush().inspect_err(|_| self.unflushed.store(true, Ordering::Release))
+    }
+
+    /// Tells the node below what goes on in this one.
+    fn tell_below(&self, event: DebugEvent) {
+        if !self.is_read_only()
+            && let Some(child) = self.driver.children().first()
+        {
+            child.node.driver().debug_event(event);
+        }
     }
 
     /// Changes the size.

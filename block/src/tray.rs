@@ -152,7 +152,7 @@ impl Named {
 ///
 /// # Errors
 /// There is none, or not one of the two was named.
-pub(crate) fn get_backend(device: Option<&str>, id: Option<&str>) -> Result<Arc<BlockBackend>> {
+pub fn get_backend(device: Option<&str>, id: Option<&str>) -> Result<Arc<BlockBackend>> {
     Named::find(device, id).map(|named| named.backend)
 }
 

@@ -14,14 +14,23 @@ use crate::device::Device;
 /// The last line where nothing else is to be booted from (`-boot strict=on`).
 const HALT: &str = "HALT";
 
+/// What the path of a device has behind it, where that depends on the device.
+type SuffixOf = fn(&Arc<dyn Object>) -> &'static str;
+
+/// What a path has behind the device: the disk of a controller.
+#[derive(Clone)]
+enum Suffix {
+    Text(Cow<'static, str>),
+    Of(SuffixOf),
+}
+
 /// What firmware can boot from.
 #[derive(Clone)]
 struct Entry {
     index: i32,
     /// A device; none where the suffix is all there is.
     device: Option<Weak<dyn Object>>,
-    /// What the path has behind the device: the disk of a controller.
-    suffix: Cow<'static, str>,
+    suffix: Suffix,
 }
 
 impl Entry {
@@ -31,9 +40,15 @@ impl Entry {
 
     /// Its path, as long as there is a device.
     fn path(&self) -> Option<String> {
-        match &self.device {
-            Some(device) => Some(boot_path(&device.upgrade()?, &self.suffix)),
-            None => Some(self.suffix.to_string()),
+        let device = match &self.device {
+            Some(device) => Some(device.upgrade()?),
+            None => None,
+        };
+        match (device, &self.suffix) {
+            (Some(device), Suffix::Text(suffix)) => Some(boot_path(&device, suffix)),
+            (Some(device), Suffix::Of(suffix)) => Some(boot_path(&device, suffix(&device))),
+            (None, Suffix::Text(path)) => Some(path.to_string()),
+            (None, Suffix::Of(_)) => None,
         }
     }
 }
@@ -44,18 +59,29 @@ static ORDER: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 /// Gives the devices of a class the property `bootindex`, -1 until it is set; firmware reads it at the next reset.
 /// `suffix` is what the path has behind the device (`device_add_bootindex_property`).
 pub fn add_bootindex_property(class: &mut Class, suffix: &'static str) {
+    add_bootindex(class, Suffix::Text(suffix.into()));
+}
+
+/// The same where what the path has behind the device depends on the device.
+pub fn add_bootindex_property_of(class: &mut Class, suffix: fn(&Arc<dyn Object>) -> &'static str) {
+    add_bootindex(class, Suffix::Of(suffix));
+}
+
+fn add_bootindex(class: &mut Class, suffix: Suffix) {
     class.add_property(PropertyInfo {
         get: Some(Arc::new(|object| {
             let order = ORDER.lock();
             Ok(order.iter().find(|entry| entry.is(object)).map_or(-1, |entry| entry.index).into())
         })),
-        set: Some(Arc::new(move |object, input| set(object, i32::parse("bootindex", input)?, suffix))),
+        set: Some(Arc::new(move |object, input| {
+            set(object, i32::parse("bootindex", input)?, suffix.clone())
+        })),
         live: true,
         ..PropertyInfo::new("bootindex", "int32")
     });
 }
 
-fn set(object: &dyn Object, index: i32, suffix: &'static str) -> Result<()> {
+fn set(object: &dyn Object, index: i32, suffix: Suffix) -> Result<()> {
     let mut order = ORDER.lock();
     order.retain(|entry| entry.device.as_ref().is_none_or(|device| device.strong_count() > 0));
     if index >= 0 && order.iter().any(|entry| entry.index == index) {
@@ -63,7 +89,7 @@ fn set(object: &dyn Object, index: i32, suffix: &'static str) -> Result<()> {
     }
     order.retain(|entry| !entry.is(object));
     if index >= 0 {
-        insert(&mut order, Entry { index, device: Some(object.base().weak()), suffix: suffix.into() });
+        insert(&mut order, Entry { index, device: Some(object.base().weak()), suffix });
     }
     Ok(())
 }
@@ -85,7 +111,7 @@ pub(crate) fn add_boot_device_path(index: i32, path: String) -> Result<()> {
     if order.iter().any(|entry| entry.index == index) {
         bail!("Two devices with same boot index {index}");
     }
-    insert(&mut order, Entry { index, device: None, suffix: path.into() });
+    insert(&mut order, Entry { index, device: None, suffix: Suffix::Text(path.into()) });
     Ok(())
 }
 

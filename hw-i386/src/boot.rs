@@ -98,6 +98,7 @@ fn cpuid(leaf: u32) -> CpuidEntry {
 pub(crate) fn machine_done(machine: &Arc<dyn Object>) -> Result<()> {
     let _span = span("pc_machine_done");
     let Some(pc) = machine.cast::<PcMachine>() else { bail!("not a PC") };
+    crate::cmos_disks::init(pc);
     let acpi = match pc.pci_bus.get() {
         Some(_) if pc.acpi.get() != OnOffAuto::Off => Some(build_acpi(pc)?),
         _ => None,

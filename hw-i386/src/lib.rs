@@ -6,6 +6,7 @@ mod bios_handlers;
 mod boot;
 mod boot_pci;
 mod boot_set;
+mod cmos_disks;
 mod firmware;
 mod hotplug;
 mod intc;

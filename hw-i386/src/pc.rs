@@ -10,6 +10,7 @@ use hw_core::irq::Irq;
 use hw_core::machine::{DeviceMemory, Machine};
 use hw_core::{Device, qdev_create, qdev_new, qdev_realize};
 use hw_dma::i8257_dma_init;
+use hw_ide::IdeBus;
 use hw_isa::IsaBus;
 use hw_nvram::fw_cfg::FwCfg;
 use hw_timer::{i8254_pit_init, pcspk_init};
@@ -87,6 +88,7 @@ pub struct PcMachine {
     pub(crate) host_bridge: OnceLock<Arc<dyn Object>>,
     pub(crate) rtc: OnceLock<Arc<dyn Object>>,
     pub(crate) acpi_dev: OnceLock<Arc<dyn Object>>,
+    pub(crate) ide: OnceLock<[Arc<IdeBus>; 2]>,
 }
 qom::type_init!(PcMachine);
 

@@ -14,6 +14,9 @@ use hw_core::suspend::register_suspend_notifier;
 use hw_core::sysbus::sysbus_get_default;
 use hw_core::{MachineImpl, qdev_create, qdev_new, qdev_realize};
 use hw_i2c::smbus_eeprom_init;
+use hw_ide::IdeBus;
+use hw_ide::isa::isa_ide_create_devs;
+use hw_ide::pci::PciIde;
 use hw_isa::piix3::Piix3;
 use hw_isa::{IsaBus, isa_bus_new};
 use hw_pci_host::i440fx::{I440fx, i440fx_init};
@@ -148,6 +151,7 @@ fn pc_init1(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
     interrupt_controllers_init(pc, &isa, pci_enabled)?;
     pc.basic_device_init(&isa, pci_enabled && pc.hpet.get())?;
     nic_init(pc, pci_enabled)?;
+    ide_init(pc, &isa)?;
     pc.cmos_init()?;
     if pci_enabled && pc.acpi.get() != OnOffAuto::Off {
         acpi_pm_init(pc, smm)?;
@@ -211,6 +215,22 @@ fn nic_init(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
         }
         qdev_realize(&card, Some(bus))
     })
+}
+
+/// The disk controllers, with the drives of options that name no device: PIIX3's function, or one for each channel.
+fn ide_init(pc: &PcMachine, isa: &Arc<dyn Object>) -> Result<()> {
+    let buses: Vec<Arc<IdeBus>> = match pc.pci_bus.get() {
+        Some(bus) => {
+            let ide = qdev_create("piix3-ide", Some(bus), &[("addr", "01.1".into())])?;
+            hw_ide::pci_ide_create_devs(&ide)?;
+            ide.cast::<PciIde>().map(|ide| ide.buses().to_vec()).unwrap_or_default()
+        }
+        None => isa_ide_create_devs(isa)?,
+    };
+    if let Ok(buses) = buses.try_into() {
+        let _ = pc.ide.set(buses);
+    }
+    Ok(())
 }
 
 fn interrupt_controllers_init(pc: &PcMachine, isa: &Arc<dyn Object>, ioapic: bool) -> Result<()> {

@@ -10,6 +10,7 @@
 mod bus;
 pub mod cdb;
 pub mod device;
+pub mod disc;
 pub mod disk;
 mod plan;
 pub mod sense;

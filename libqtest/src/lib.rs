@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod chips;
+pub mod ide;
 pub mod pci;
 mod qmp;
 pub mod virtio;

@@ -1,6 +1,6 @@
 //! Disks that options ask for (`configure_blockdev` in softmmu/vl.c).
 
-use block::drive::{DriveOptions, Interface, drive_new, drives};
+use block::drive::{DriveOptions, Interface, drive_get, drive_new, drives};
 use block::options::BlockdevOptions;
 use hw_core::qdev_monitor::DeviceOptions;
 use qom::Result;
@@ -17,6 +17,8 @@ pub struct BlockOptions {
     pub blockdevs: Vec<TreeOption>,
     /// `-snapshot`.
     pub snapshot: bool,
+    /// A PC has a CD-ROM drive without a medium, unless another drive has its place.
+    pub default_cdrom: bool,
 }
 
 /// Makes nodes and drives. `false`: a text was asked for, and was printed.
@@ -42,7 +44,28 @@ pub fn create(options: &BlockOptions, machine: &str) -> Result<bool> {
             return Ok(false);
         }
     }
+    if options.default_cdrom && default_interface == Interface::Ide {
+        default_drive()?;
+    }
     Ok(true)
+}
+
+/// The CD-ROM drive that nobody asked for (`default_drive`).
+fn default_drive() -> Result<()> {
+    let (interface, bus, unit) = (Interface::Ide, 1, 0);
+    if drive_get(interface, bus, unit).is_some() {
+        return Ok(());
+    }
+    let values = [("index", "2"), ("media", "cdrom")];
+    let values = values.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let options = DriveOptions {
+        id: None,
+        values: &values,
+        snapshot: false,
+        default_interface: interface,
+        location: String::new(),
+    };
+    drive_new(&options).map(drop)
 }
 
 /// The devices of `if=virtio`, which come after those of `-device`.

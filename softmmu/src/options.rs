@@ -421,11 +421,16 @@ impl Options {
         self.chars.debugcon = self.last(OptionId::Debugcon);
         self.chars.nographic = self.command_line.has(OptionId::Nographic);
         self.chars.defaults = !self.command_line.has(OptionId::Nodefaults);
-        // `default_driver_check`: who says anything of such ports means to have chosen them.
+        self.chars.default_serial = self.has_default(&["isa-serial"]);
+        Ok(())
+    }
+
+    /// Whether a machine has a device that nobody asked for: who says anything of such devices, which these are, means to
+    /// have chosen them (`default_driver_check`).
+    fn has_default(&self, drivers: &[&str]) -> bool {
         let devices = self.devices.iter().map(|device| device.options.driver.as_str());
         let mut chosen = devices.chain(self.globals.iter().map(|global| global.driver.as_str()));
-        self.chars.default_serial = self.chars.defaults && !chosen.any(|driver| driver == "isa-serial");
-        Ok(())
+        !self.command_line.has(OptionId::Nodefaults) && !chosen.any(|driver| drivers.contains(&driver))
     }
 
     fn read_nets(&mut self) {
@@ -457,6 +462,7 @@ impl Options {
             self.disks.drives.push((drive.id, drive.values, drive.location.to_string()));
         }
         self.disks.snapshot = self.command_line.has(OptionId::Snapshot);
+        self.disks.default_cdrom = self.has_default(&["ide-cd", "ide-hd", "scsi-cd", "scsi-hd"]);
         Ok(())
     }
 

@@ -32,6 +32,7 @@ const PROGRAMS: [&str; 25] = [
     "fw_cfg-test",
     "hd-geo-test",
     "i440fx-test",
+    "ide-test",
     "machine-none-test",
     "numa-test",
     "pvpanic-pci-test",

@@ -24,6 +24,7 @@ const LAYERS: [&[&str]; 8] = [
         "hw-block",
         "hw-scsi",
         "hw-isa",
+        "hw-ide",
         "hw-dma",
         "hw-intc",
         "hw-timer",

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use qom::{Result, bail};
 use util::config::{Group, parse as parse_config};
 
+use crate::breakpoints::Breakpoints;
 use crate::driver::{BlockDriver, Child, DebugEvent, IoVec, iov_size};
 use crate::node::{Inherited, open_ref};
 use crate::options::{BlkdebugIOType, BlkdebugInjectError, BlkdebugSetState, BlockdevOptionsBlkdebug};
@@ -22,6 +23,7 @@ pub struct Blkdebug {
     /// Rules see requests as if they were whole multiples of this.
     align: u64,
     rules: Mutex<Rules>,
+    breakpoints: Breakpoints,
 }
 
 struct Rules {
@@ -54,7 +56,13 @@ impl Blkdebug {
         let inject =
             inject.into_iter().map(|rule| Inject { active: rule.event == DebugEvent::None, rule }).collect();
         let rules = Mutex::new(Rules { state: 1, inject, set_state });
-        Ok(Blkdebug { image: Child::new("image", image), config: options.config.clone(), align, rules })
+        Ok(Blkdebug {
+            image: Child::new("image", image),
+            config: options.config.clone(),
+            align,
+            rules,
+            breakpoints: Breakpoints::default(),
+        })
     }
 
     /// The error that is to be injected into a request.
@@ -231,6 +239,16 @@ impl BlockDriver for Blkdebug {
             rules.state = next;
         }
         drop(rules);
+        self.breakpoints.hit(event);
         self.image.node.driver().debug_event(event);
+    }
+
+    fn breakpoints(&self) -> Option<&Breakpoints> {
+        Some(&self.breakpoints)
+    }
+
+    fn release(&self) -> bool {
+        let held = self.breakpoints.clear();
+        self.image.node.driver().release() || held
     }
 }

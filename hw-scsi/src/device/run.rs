@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use block::backend::{BlockErrorAction, Op, Request, RequestMemory};
 use hw_block::conf;
-use parking_lot::Mutex;
 
 use super::ScsiDisk;
 use crate::cdb::{Cdb, Direction};
@@ -23,11 +22,13 @@ fn check_condition(sense: Sense) -> Outcome {
     Outcome::Done { status: status::CHECK_CONDITION, sense: Some(sense), residual: 0 }
 }
 
-/// Where a request's end and its begin meet: it may be over before [`block::BlockBackend::submit`] returns.
-enum Meeting {
-    Submitting,
-    Submitted,
-    Over(Task, io::Result<()>),
+/// Gives a command its memory back from a request of its own.
+fn with_memory_of(mut task: Task, request: Request) -> Task {
+    let memory: Box<dyn Any> = request.memory;
+    if let Ok(memory) = memory.downcast::<StepMemory>() {
+        task.memory = memory.into_guest();
+    }
+    task
 }
 
 impl ScsiDisk {
@@ -148,27 +149,14 @@ impl ScsiDisk {
             let guest = std::mem::replace(&mut task.memory, Box::new(()));
             let memory = Box::new(StepMemory::of(&step, guest));
             let request = Request { op: step.op, offset: step.offset, bytes: step.bytes, memory };
-            let meeting = Arc::new(Mutex::new(Meeting::Submitting));
-            let (this, theirs) = (self.clone(), meeting.clone());
-            let done = move |request: Request, result: io::Result<()>| {
-                let memory: Box<dyn Any> = request.memory;
-                if let Ok(memory) = memory.downcast::<StepMemory>() {
-                    task.memory = memory.into_guest();
-                }
-                let mut meeting = theirs.lock();
-                if matches!(*meeting, Meeting::Submitting) {
-                    *meeting = Meeting::Over(task, result);
-                    return;
-                }
-                drop(meeting);
-                if let Some(task) = this.step_done(task, result) {
+            let this = self.clone();
+            let over = backend.submit_with(request, task, move |task, request, result| {
+                if let Some(task) = this.step_done(with_memory_of(task, request), result) {
                     this.proceed(task);
                 }
-            };
-            backend.submit(request, Box::new(done));
-            let over = std::mem::replace(&mut *meeting.lock(), Meeting::Submitted);
-            let Meeting::Over(over, result) = over else { return };
-            match self.step_done(over, result) {
+            });
+            let Some((over, request, result)) = over else { return };
+            match self.step_done(with_memory_of(over, request), result) {
                 Some(next) => task = next,
                 None => return,
             }

@@ -2,74 +2,14 @@
 
 use super::{Answer, Disk, Medium, put};
 use crate::cdb::Cdb;
+use crate::disc;
 use crate::sense::Sense;
 use crate::spec::{mmc, op};
-
-/// Sectors before the first of a disc, by the clock that music counts with.
-const LEAD_IN: u64 = 150;
-/// Sectors a second.
-const PER_SECOND: u64 = 75;
-/// The track that stands for the end of the disc.
-const LEAD_OUT: u8 = 0xaa;
-/// Formats of READ DVD STRUCTURE, and bytes of an answer.
-const STRUCTURES: [(u8, u16); 4] = [(0, 2048 + 4), (1, 4 + 4), (3, 188 + 4), (4, 2048 + 4)];
-
-/// A sector as 4 bytes: its number, or minute, second and frame.
-fn address(sector: u64, msf: bool) -> [u8; 4] {
-    if !msf {
-        return (sector as u32).to_be_bytes();
-    }
-    let at = sector.wrapping_add(LEAD_IN);
-    let seconds = at / PER_SECOND;
-    [0, (seconds / 60) as u8, (seconds % 60) as u8, (at % PER_SECOND) as u8]
-}
-
-/// `body` with its length before it.
-fn with_len(body: &[u8]) -> Vec<u8> {
-    [&(body.len() as u16).to_be_bytes()[..], body].concat()
-}
-
-/// The one track, and the end (`cdrom_read_toc`).
-fn toc(sectors: u64, msf: bool, start_track: u8) -> Answer {
-    if start_track > 1 && start_track != LEAD_OUT {
-        return Err(Sense::INVALID_FIELD);
-    }
-    let mut body = vec![1, 1];
-    if start_track <= 1 {
-        body.extend([0, 0x14, 1, 0]);
-        body.extend(address(0, msf));
-    }
-    body.extend([0, 0x16, LEAD_OUT, 0]);
-    body.extend(address(sectors, msf));
-    Ok(with_len(&body))
-}
-
-/// The same as the disc has it (`cdrom_read_toc_raw`): first track, last track, end, the track.
-fn raw_toc(sectors: u64, msf: bool) -> Vec<u8> {
-    let mut body = vec![1, 1];
-    let entries =
-        [(0xa0, [0, 1, 0, 0]), (0xa1, [0, 1, 0, 0]), (0xa2, address(sectors, msf)), (1, track(msf))];
-    for (point, place) in entries {
-        body.extend([1, 0x14, 0, point, 0, 0, 0]);
-        body.extend(place);
-    }
-    with_len(&body)
-}
-
-fn track(msf: bool) -> [u8; 4] {
-    address(0, msf)
-}
 
 impl Disk {
     pub(super) fn read_toc(&self, cdb: &Cdb, medium: &Medium) -> Answer {
         let (msf, sectors) = (cdb.byte(1) & 2 != 0, self.blocks(medium));
-        match cdb.byte(2) & 0xf {
-            0 => toc(sectors, msf, cdb.byte(6)),
-            // There is one session.
-            1 => Ok(vec![0, 0x0a, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0]),
-            2 => Ok(raw_toc(sectors, msf)),
-            _ => Err(Sense::INVALID_FIELD),
-        }
+        disc::toc(cdb.byte(2) & 0xf, sectors, msf, cdb.byte(6))
     }
 
     /// Commands that disks have not.
@@ -78,10 +18,10 @@ impl Disk {
             return Err(Sense::INVALID_FIELD);
         }
         match cdb.opcode() {
-            op::MECHANISM_STATUS => Ok(vec![0, 0, 0, 0, 0, 1, 0, 0]),
+            op::MECHANISM_STATUS => Ok(disc::MECHANISM_STATUS.to_vec()),
             op::GET_CONFIGURATION => Ok(self.configuration(medium)),
             op::GET_EVENT_STATUS_NOTIFICATION => self.event_status(cdb, medium),
-            op::READ_DISC_INFORMATION => disc_information(cdb),
+            op::READ_DISC_INFORMATION => disc::information(cdb.byte(1)),
             _ => self.dvd_structure(cdb, medium),
         }
     }
@@ -142,13 +82,8 @@ impl Disk {
         if media != 0 {
             return Err(Sense::INVALID_FIELD);
         }
-        if format == 0xff {
-            let mut body = vec![0, 0];
-            for (format, size) in STRUCTURES {
-                body.extend([format, 0x40]);
-                body.extend(size.to_be_bytes());
-            }
-            return Ok(with_len(&body));
+        if format == disc::STRUCTURE_LIST {
+            return disc::structure(format, layer, medium.sectors);
         }
         if !self.is_available(medium) {
             return Err(Sense::NO_MEDIUM);
@@ -156,31 +91,6 @@ impl Disk {
         if self.profile(medium) == mmc::PROFILE_CD_ROM {
             return Err(Sense::INCOMPATIBLE_FORMAT);
         }
-        let size = STRUCTURES.iter().find(|(known, _)| *known == format).map(|(_, size)| usize::from(*size));
-        // There is no burst cutting area.
-        let Some(size) = size.filter(|_| format != 3) else { return Err(Sense::INVALID_FIELD) };
-        let mut body = vec![0; size - 2];
-        if format == 0 {
-            if layer != 0 {
-                return Err(Sense::INVALID_FIELD);
-            }
-            let end = ((medium.sectors >> 2) as u32).wrapping_sub(1).to_be_bytes();
-            // A DVD-ROM of 120 mm with one layer.
-            put(&mut body, 2, &[1, 0xf, 1, 0]);
-            put(&mut body, 10, &end);
-            put(&mut body, 14, &end);
-        }
-        Ok(with_len(&body))
+        disc::structure(format, layer, medium.sectors)
     }
-}
-
-/// One complete session with one track, that anybody may use.
-fn disc_information(cdb: &Cdb) -> Answer {
-    if cdb.byte(1) & 7 != 0 {
-        // Only Blu-ray discs have others.
-        return Err(Sense::INVALID_FIELD);
-    }
-    let mut bytes = vec![0; 34];
-    put(&mut bytes, 1, &[32, 0xe, 1, 1, 1, 1, 0x20]);
-    Ok(bytes)
 }

@@ -33,6 +33,7 @@ mod networks;
 mod objects;
 pub(crate) mod page_tables;
 mod pci;
+mod qemu_io;
 mod qmp;
 mod qtree;
 mod readline;

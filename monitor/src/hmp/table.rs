@@ -4,7 +4,7 @@ use super::command::Action::{Info, Run, Text};
 use super::command::{Command, command};
 use super::{
     absent, block, chardevs, command as commands, completion, cpus, dump, input, machine, mce,
-    memory_commands, migration, networks, objects,
+    memory_commands, migration, networks, objects, qemu_io,
 };
 
 /// In order of name, as `help` lists them.
@@ -66,6 +66,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     command("object_del", "id:s", "id", "destroy QOM object", Run(objects::object_del)).preconfig().completed_by(completion::object_del),
     command("pmemsave", "val:l,size:i,filename:s", "addr size file", "save to disk physical memory dump starting at 'addr' of size 'size'", Run(memory_commands::pmemsave)),
     command("print|p", "fmt:/,val:l", "/fmt expr", "print expression value (use $reg for CPU register access)", Run(dump::print)),
+    command("qemu-io", "qdev:-d,device:B,command:s", "[-d] [device] \"[command]\"", "run a qemu-io command on a block device\n\t\t\t-d: [device] is a device ID rather than a drive ID or node name", Run(qemu_io::qemu_io)),
     command("qom-get", "path:s,property:s", "path property", "print QOM property", Run(objects::qom_get)).preconfig(),
     command("qom-list", "path:s?", "path", "list QOM properties", Run(objects::qom_list)).preconfig(),
     command("qom-set", "json:-j,path:s,property:s,value:S", "[-j] path property value", "set QOM property.\n\t\t\t-j: the value is specified in json format.", Run(objects::qom_set)).preconfig(),

@@ -137,7 +137,8 @@ impl Server {
         if std::mem::replace(&mut self.state.lock().busy, true) {
             return;
         }
-        while self.flush() {
+        let mut is_taken = self.flush();
+        while is_taken {
             let work = self.state.lock().take_work();
             let unfinished = match work {
                 None => break,
@@ -149,8 +150,16 @@ impl Server {
                 self.turn.schedule();
                 break;
             }
+            is_taken = self.flush();
         }
-        self.state.lock().busy = false;
+        let mut state = self.state.lock();
+        state.busy = false;
+        // Another thread may have told of an interrupt since: no request is read before that is sent.
+        let is_late = is_taken && !state.waiting.is_empty();
+        drop(state);
+        if is_late {
+            self.turn.schedule();
+        }
         self.frontend.accept_input();
     }
 

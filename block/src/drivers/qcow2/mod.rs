@@ -371,7 +371,6 @@ impl BlockDriver for Qcow2 {
         if self.read_only {
             return Ok(());
         }
-        self.file().driver().debug_event(DebugEvent::FlushToOs);
         let mut state = self.state.lock();
         self.write_back(&mut state)
     }
