@@ -22,7 +22,7 @@ against the release binary. NAMEs are programs of QEMU's tests/qtest, such as rt
 ";
 
 /// Programs that this machine has the devices and commands for.
-const PROGRAMS: [&str; 25] = [
+const PROGRAMS: [&str; 26] = [
     "boot-order-test",
     "cpu-plug-test",
     "device-introspect-test",
