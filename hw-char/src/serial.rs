@@ -66,7 +66,11 @@ pub struct Uart {
     ier: u8,
     /// Interrupt identification without the FIFO bits.
     iir: u8,
+    /// FIFO control, which outlasts a reset, as in QEMU.
     fcr: u8,
+    /// Whether interrupt identification has the FIFO bits: not from a reset until FCR is written again.
+    #[serde(default)]
+    shows_fifos: bool,
     lcr: u8,
     mcr: u8,
     lsr: u8,
@@ -96,6 +100,7 @@ impl Uart {
             ier: 0,
             iir: spec::IIR_NO_INT,
             fcr: 0,
+            shows_fifos: false,
             lcr: 0,
             mcr: spec::MCR_OUT2,
             lsr: spec::LSR_THRE | spec::LSR_TEMT,
@@ -113,10 +118,10 @@ impl Uart {
         }
     }
 
-    /// Returns to the state after power-on, but for the modem inputs.
+    /// Returns to the state after power-on, but for the modem inputs and FIFO control.
     pub fn reset(&mut self) {
-        let modem_inputs = self.modem_inputs;
-        *self = Self { modem_inputs, msr: modem_inputs, ..Self::new(self.baudbase) };
+        let Self { modem_inputs, fcr, .. } = *self;
+        *self = Self { modem_inputs, msr: modem_inputs, fcr, ..Self::new(self.baudbase) };
     }
 
     /// Level of the interrupt output.
@@ -317,7 +322,7 @@ impl Uart {
             self.thr_interrupt = false;
             self.update();
         }
-        if self.fifo_enabled() { iir | spec::IIR_FIFO_ENABLED } else { iir }
+        if self.shows_fifos { iir | spec::IIR_FIFO_ENABLED } else { iir }
     }
 
     fn read_msr(&mut self) -> u8 {
@@ -409,6 +414,7 @@ impl Uart {
     fn write_fcr(&mut self, value: u8) -> UartActions {
         let switched = (value ^ self.fcr) & spec::FCR_FIFO_ENABLE != 0;
         self.fcr = value & !(spec::FCR_RCVR_RESET | spec::FCR_XMIT_RESET);
+        self.shows_fifos = self.fifo_enabled();
         if switched || value & spec::FCR_RCVR_RESET != 0 {
             self.receiver.clear();
             self.timeout_interrupt = false;

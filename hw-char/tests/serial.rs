@@ -284,6 +284,18 @@ fn fcr_resets_and_switches_fifos() {
 }
 
 #[test]
+fn fifo_control_outlasts_a_reset_unseen() {
+    let mut uart = fifo(0);
+    uart.receive(b"abc", 0);
+    uart.reset();
+    assert_eq!((uart.read_lsr(), uart.read(IIR, 0)), (IDLE, 0x01));
+    uart.receive(b"xyz", 0);
+    assert_eq!([0; 3].map(|_| uart.read(DATA, 0)), *b"xyz");
+    write(&mut uart, FCR, 0x01);
+    assert_eq!(uart.read(IIR, 0), 0xc1);
+}
+
+#[test]
 fn loopback_receives_what_it_transmits() {
     let mut uart = fifo(0);
     write(&mut uart, MCR, 0x10);

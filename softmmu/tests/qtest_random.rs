@@ -71,6 +71,11 @@ proptest! {
         for step in accesses {
             access(&mut vm, step);
         }
+        // What was moved over the timer's ports goes: PIIX4's registers and SMBus, `pci-testdev`.
+        for (function, register) in [(0xb, 0x80), (0xb, 0xd0), (0x20, 4)] {
+            vm.outl(0xcf8, 1 << 31 | function << 8 | register);
+            vm.outl(0xcfc, 0);
+        }
         // It answers still, once what was latched is read.
         (0..3).for_each(|_| {
             vm.inb(0x42);

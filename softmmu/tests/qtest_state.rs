@@ -247,6 +247,7 @@ const KEPT: &[(&str, &[&str])] = &[
             "periodic_after_reset",
         ],
     ),
+    ("isa-serial", &["fcr"]),
     ("pc-testdev", &["iomem", "word"]),
     // What no device of QEMU's resets: most of what is behind the header.
     ("pci-device", &["config"]),

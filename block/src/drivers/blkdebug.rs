@@ -6,8 +6,9 @@ use parking_lot::Mutex;
 use qom::{Result, bail};
 use util::config::{Group, parse as parse_config};
 
+use super::filter::Filter;
 use crate::breakpoints::Breakpoints;
-use crate::driver::{BlockDriver, Child, DebugEvent, IoVec, iov_size};
+use crate::driver::{Child, DebugEvent};
 use crate::node::{Inherited, open_ref};
 use crate::options::{BlkdebugIOType, BlkdebugInjectError, BlkdebugSetState, BlockdevOptionsBlkdebug};
 
@@ -163,57 +164,18 @@ fn read_config(
     Ok(())
 }
 
-impl BlockDriver for Blkdebug {
-    fn format_name(&self) -> &'static str {
-        "blkdebug"
+impl Filter for Blkdebug {
+    const FORMAT: &'static str = "blkdebug";
+
+    fn below(&self) -> &Child {
+        &self.image
     }
 
-    fn length(&self) -> io::Result<u64> {
-        self.image.node.length()
+    fn before(&self, what: BlkdebugIOType, offset: u64, bytes: u64) -> io::Result<()> {
+        self.check(what, offset, bytes)
     }
 
-    fn preadv(&self, offset: u64, to: IoVec<'_, '_>) -> io::Result<()> {
-        self.check(BlkdebugIOType::Read, offset, iov_size(to))?;
-        self.image.node.preadv(offset, to)
-    }
-
-    fn pwritev(&self, offset: u64, from: IoVec<'_, '_>) -> io::Result<()> {
-        self.check(BlkdebugIOType::Write, offset, iov_size(from))?;
-        self.image.node.pwritev(offset, from)
-    }
-
-    fn pwrite_zeroes(&self, offset: u64, bytes: u64, may_unmap: bool) -> io::Result<()> {
-        self.check(BlkdebugIOType::WriteZeroes, offset, bytes)?;
-        self.image.node.pwrite_zeroes(offset, bytes, may_unmap)
-    }
-
-    fn pdiscard(&self, offset: u64, bytes: u64) -> io::Result<()> {
-        self.check(BlkdebugIOType::Discard, offset, bytes)?;
-        self.image.node.pdiscard(offset, bytes)
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        self.check(BlkdebugIOType::Flush, 0, 0)?;
-        self.image.node.flush()
-    }
-
-    fn truncate(&self, size: u64) -> Result<()> {
-        self.image.node.truncate(size)
-    }
-
-    fn allocation(&self, offset: u64, bytes: u64) -> io::Result<(bool, u64)> {
-        self.image.node.driver().allocation(offset, bytes)
-    }
-
-    fn populate(&self, offset: u64, bytes: u64) -> io::Result<()> {
-        self.image.node.populate(offset, bytes)
-    }
-
-    fn children(&self) -> Vec<&Child> {
-        vec![&self.image]
-    }
-
-    fn filename(&self) -> Option<String> {
+    fn name_of_file(&self) -> Option<String> {
         // Rules that came as options do not fit into a line.
         let image = self.image.node.driver().filename()?;
         self.rules
@@ -223,7 +185,7 @@ impl BlockDriver for Blkdebug {
             .then(|| format!("blkdebug:{}:{image}", self.config.as_deref().unwrap_or_default()))
     }
 
-    fn debug_event(&self, event: DebugEvent) {
+    fn notice(&self, event: DebugEvent) {
         let mut rules = self.rules.lock();
         let state = rules.state;
         let applies = |wanted: DebugEvent, in_state: Option<i64>| {
@@ -240,14 +202,13 @@ impl BlockDriver for Blkdebug {
         }
         drop(rules);
         self.breakpoints.hit(event);
-        self.image.node.driver().debug_event(event);
     }
 
-    fn breakpoints(&self) -> Option<&Breakpoints> {
+    fn own_breakpoints(&self) -> Option<&Breakpoints> {
         Some(&self.breakpoints)
     }
 
-    fn release(&self) -> bool {
+    fn let_go(&self) -> bool {
         let held = self.breakpoints.clear();
         self.image.node.driver().release() || held
     }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use qom::{Result, bail};
 
-use crate::driver::{BlockDriver, Child, DebugEvent, IoVec, iov_size};
+use super::filter::Filter;
+use crate::driver::Child;
 use crate::node::{self, BlockNode, Inherited};
-use crate::options::BlockdevOptionsCor;
+use crate::options::{BlkdebugIOType, BlockdevOptionsCor};
 
 /// The filter.
 pub struct CopyOnRead {
@@ -95,53 +96,14 @@ impl CopyOnRead {
     }
 }
 
-impl BlockDriver for CopyOnRead {
-    fn format_name(&self) -> &'static str {
-        "copy-on-read"
+impl Filter for CopyOnRead {
+    const FORMAT: &'static str = "copy-on-read";
+
+    fn below(&self) -> &Child {
+        &self.file
     }
 
-    fn length(&self) -> io::Result<u64> {
-        self.file.node.length()
-    }
-
-    fn preadv(&self, offset: u64, to: IoVec<'_, '_>) -> io::Result<()> {
-        self.copy(offset, iov_size(to))?;
-        self.file.node.preadv(offset, to)
-    }
-
-    fn pwritev(&self, offset: u64, from: IoVec<'_, '_>) -> io::Result<()> {
-        self.file.node.pwritev(offset, from)
-    }
-
-    fn pwrite_zeroes(&self, offset: u64, bytes: u64, may_unmap: bool) -> io::Result<()> {
-        self.file.node.pwrite_zeroes(offset, bytes, may_unmap)
-    }
-
-    fn pdiscard(&self, offset: u64, bytes: u64) -> io::Result<()> {
-        self.file.node.pdiscard(offset, bytes)
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        self.file.node.flush()
-    }
-
-    fn truncate(&self, size: u64) -> Result<()> {
-        self.file.node.truncate(size)
-    }
-
-    fn allocation(&self, offset: u64, bytes: u64) -> io::Result<(bool, u64)> {
-        self.file.node.driver().allocation(offset, bytes)
-    }
-
-    fn populate(&self, offset: u64, bytes: u64) -> io::Result<()> {
-        self.file.node.populate(offset, bytes)
-    }
-
-    fn children(&self) -> Vec<&Child> {
-        vec![&self.file]
-    }
-
-    fn debug_event(&self, event: DebugEvent) {
-        self.file.node.driver().debug_event(event);
+    fn before(&self, what: BlkdebugIOType, offset: u64, bytes: u64) -> io::Result<()> {
+        if what == BlkdebugIOType::Read { self.copy(offset, bytes) } else { Ok(()) }
     }
 }

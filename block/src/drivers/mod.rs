@@ -3,6 +3,7 @@
 mod blkdebug;
 mod copy_on_read;
 mod file;
+mod filter;
 mod null;
 mod qcow2;
 mod raw;

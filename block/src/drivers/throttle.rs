@@ -7,9 +7,10 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use qom::{Result, bail};
 
-use crate::driver::{BlockDriver, Child, DebugEvent, IoVec, iov_size};
+use super::filter::Filter;
+use crate::driver::Child;
 use crate::node::{self, Inherited};
-use crate::options::BlockdevOptionsThrottle;
+use crate::options::{BlkdebugIOType, BlockdevOptionsThrottle};
 use crate::throttle_group::{self, ThrottleGroup};
 
 /// How long a thread waits before it looks itself whether it may go on: it may be the one that runs the timers.
@@ -56,62 +57,24 @@ impl Throttle {
     }
 }
 
-impl BlockDriver for Throttle {
-    fn format_name(&self) -> &'static str {
-        "throttle"
+impl Filter for Throttle {
+    const FORMAT: &'static str = "throttle";
+
+    fn below(&self) -> &Child {
+        &self.file
     }
 
-    fn length(&self) -> io::Result<u64> {
-        self.file.node.length()
+    fn before(&self, what: BlkdebugIOType, _: u64, bytes: u64) -> io::Result<()> {
+        // A flush is no traffic.
+        if what != BlkdebugIOType::Flush {
+            self.wait(what != BlkdebugIOType::Read, bytes);
+        }
+        Ok(())
     }
 
-    fn preadv(&self, offset: u64, to: IoVec<'_, '_>) -> io::Result<()> {
-        self.wait(false, iov_size(to));
-        self.file.node.preadv(offset, to)
-    }
-
-    fn pwritev(&self, offset: u64, from: IoVec<'_, '_>) -> io::Result<()> {
-        self.wait(true, iov_size(from));
-        self.file.node.pwritev(offset, from)
-    }
-
-    fn pwrite_zeroes(&self, offset: u64, bytes: u64, may_unmap: bool) -> io::Result<()> {
-        self.wait(true, bytes);
-        self.file.node.pwrite_zeroes(offset, bytes, may_unmap)
-    }
-
-    fn pdiscard(&self, offset: u64, bytes: u64) -> io::Result<()> {
-        self.wait(true, bytes);
-        self.file.node.pdiscard(offset, bytes)
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        self.file.node.flush()
-    }
-
-    fn truncate(&self, size: u64) -> Result<()> {
-        self.file.node.truncate(size)
-    }
-
-    fn allocation(&self, offset: u64, bytes: u64) -> io::Result<(bool, u64)> {
-        self.file.node.driver().allocation(offset, bytes)
-    }
-
-    fn populate(&self, offset: u64, bytes: u64) -> io::Result<()> {
-        self.file.node.populate(offset, bytes)
-    }
-
-    fn children(&self) -> Vec<&Child> {
-        vec![&self.file]
-    }
-
-    fn release(&self) -> bool {
+    fn let_go(&self) -> bool {
         self.group.release(self.owner());
         self.file.node.driver().release();
         true
-    }
-
-    fn debug_event(&self, event: DebugEvent) {
-        self.file.node.driver().debug_event(event);
     }
 }
