@@ -91,6 +91,16 @@ pub(crate) trait Backend: Send + Sync {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// A stream socket, whose other end may go and another come.
+    fn is_socket(&self) -> bool {
+        false
+    }
+
+    /// Descriptors can be passed over it.
+    fn passes_fds(&self) -> bool {
+        false
+    }
+
     /// Hangs up on a socket's client.
     fn disconnect(&self) {}
 

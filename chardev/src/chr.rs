@@ -279,6 +279,18 @@ impl Chardev {
         self.write(data).ok().map(drop)
     }
 
+    /// Whether it is a stream socket, whose other end may go and another come.
+    #[must_use]
+    pub fn is_socket(&self) -> bool {
+        self.backend.is_socket()
+    }
+
+    /// Whether descriptors can be passed over it.
+    #[must_use]
+    pub fn passes_fds(&self) -> bool {
+        self.backend.passes_fds()
+    }
+
     /// Whether several frontends can share it.
     #[must_use]
     pub fn is_mux(&self) -> bool {

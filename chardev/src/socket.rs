@@ -527,6 +527,17 @@ impl Backend for Socket {
         connection.socket.try_clone()
     }
 
+    fn is_socket(&self) -> bool {
+        true
+    }
+
+    fn passes_fds(&self) -> bool {
+        match &self.address {
+            SocketAddress::Fd(_) => self.connection().is_some_and(|connection| connection.is_unix),
+            address => matches!(address, SocketAddress::Unix(_)),
+        }
+    }
+
     fn disconnect(&self) {
         self.hang_up.lock().schedule();
     }

@@ -37,6 +37,8 @@ pub enum NetClientDriver {
     Bridge,
     /// A port of a hub.
     Hubport,
+    /// Another program, which serves the device's queues.
+    VhostUser,
 }
 
 /// What became of a packet.
@@ -109,6 +111,10 @@ pub trait NetClient: Send + Sync {
     }
     /// A backend's way to have the kernel serve a NIC's queues, if the user wants that and the host has it.
     fn vhost(&self) -> Option<&dyn VhostNet> {
+        None
+    }
+    /// The chardev of a program that serves a NIC's queues, on the first queue of a backend that is one.
+    fn vhost_user(&self) -> Option<&chardev::CharFrontend> {
         None
     }
     /// A backend of another type than the one that is asked for, by downcast.

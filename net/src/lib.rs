@@ -20,6 +20,7 @@ mod socket;
 mod stream;
 mod tap;
 pub mod user;
+mod vhost_user;
 
 pub use client::{
     NET_BUFSIZE, NetClient, NetClientDriver, NetClientState, Offload, Received, VhostNet, VnetHdr, clients,
@@ -31,6 +32,6 @@ pub use filter::{
 pub use hub::net_hub_add_port;
 pub use netdev::{
     Netdev, NicRxFilterChanged, RxFilterInfo, RxState, info_network, net_check_clients, net_init_client,
-    net_param_nic, netdev_help, netdev_init, netdev_is_modern, netdev_wants_help, vm_started,
+    net_param_nic, netdev_help, netdev_init, netdev_is_modern, netdev_wants_help, set_link, vm_started,
 };
 pub use nic::{MacAddr, NicInfo, instantiate, macaddr_default_if_unset, macaddr_set_free};

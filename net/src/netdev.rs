@@ -17,7 +17,8 @@ use crate::hub::{self, net_hub_add_port};
 use crate::nic::{self, NicInfo, macaddr_default_if_unset, parse_mac};
 use crate::tap::{NetdevBridgeOptions, NetdevTapOptions};
 use crate::user::NetdevUserOptions;
-use crate::{dgram, socket, stream, tap, user};
+use crate::vhost_user::NetdevVhostUserOptions;
+use crate::{dgram, socket, stream, tap, user, vhost_user};
 
 /// Another virtual machine, over TCP or UDP.
 #[derive(QapiType, Clone, Debug, Default)]
@@ -81,6 +82,8 @@ pub enum NetdevKind {
     Bridge(NetdevBridgeOptions),
     /// A port of a hub.
     Hubport(NetdevHubPortOptions),
+    /// Another program, which serves the device's queues.
+    VhostUser(NetdevVhostUserOptions),
 }
 
 /// A backend.
@@ -94,9 +97,9 @@ pub struct Netdev {
 }
 
 /// QEMU's names of kinds of backends that are not there.
-const MISSING: [&str; 5] = ["l2tpv3", "vde", "netmap", "vhost-user", "vhost-vdpa"];
+const MISSING: [&str; 4] = ["l2tpv3", "vde", "netmap", "vhost-vdpa"];
 /// What `-netdev help` lists.
-const KINDS: [&str; 7] = ["socket", "stream", "dgram", "hubport", "tap", "user", "bridge"];
+const KINDS: [&str; 8] = ["socket", "stream", "dgram", "hubport", "tap", "user", "bridge", "vhost-user"];
 
 /// The text of `-netdev help`.
 pub fn netdev_help() -> String {
@@ -254,6 +257,7 @@ fn init(netdev: &Netdev, peer: Option<&Arc<NetClientState>>) -> Result<()> {
         NetdevKind::Stream(options) => stream::init(id, options, peer)?,
         NetdevKind::Dgram(options) => dgram::init(id, options, peer)?,
         NetdevKind::Bridge(options) => tap::init_bridge(id, options, peer)?,
+        NetdevKind::VhostUser(options) => vhost_user::init(id, options, peer)?,
         NetdevKind::Hubport(options) => hub::init(id, options.hubid, options.netdev.as_deref())?,
     }
     if peer.is_none() {
@@ -411,8 +415,11 @@ fn netdev_del(id: String) -> Result<()> {
 }
 
 /// Plugs a network device's or backend's cable in or out.
+///
+/// # Errors
+/// When there is none of that name.
 #[qapi::command("set_link")]
-fn set_link(name: String, up: bool) -> Result<()> {
+pub fn set_link(name: String, up: bool) -> Result<()> {
     let queues: Vec<_> = clients().into_iter().filter(|nc| nc.name() == name).collect();
     let Some(first) = queues.first() else {
         return Err(Error::new(format!("Device '{name}' not found")).with_class(ErrorClass::DeviceNotFound));

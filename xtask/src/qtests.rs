@@ -55,7 +55,7 @@ const SLOW: [&str; 4] = ["device-introspect-test", "qom-test", "qos-test", "test
 /// Where `qos-test` has the tests of a PC's PCI devices.
 const QOS_ROOT: &str = "/x86_64/pc/i440FX-pcihost/pci-bus-pc/pci-bus/";
 /// Which of those there it is to run: it has tests of devices that this machine does not have, and runs all unless told.
-const QOS_PATHS: [&str; 29] = [
+const QOS_PATHS: [&str; 35] = [
     "virtio-9p-pci/pci-device/pci-device-tests",
     "virtio-9p-pci/virtio-9p/virtio-9p-tests/local",
     "virtio-9p-pci/virtio-9p/virtio-9p-tests/synth",
@@ -76,6 +76,12 @@ const QOS_PATHS: [&str; 29] = [
     "virtio-net-pci/virtio-net/virtio-net-tests/basic",
     "virtio-net-pci/virtio-net/virtio-net-tests/large_tx",
     "virtio-net-pci/virtio-net/virtio-net-tests/rx_stop_cont",
+    "virtio-net-pci/virtio-net/virtio-net-tests/vhost-user/connect-fail",
+    "virtio-net-pci/virtio-net/virtio-net-tests/vhost-user/flags-mismatch",
+    "virtio-net-pci/virtio-net/virtio-net-tests/vhost-user/multiqueue",
+    "virtio-net-pci/virtio-net/virtio-net-tests/vhost-user/read-guest-mem/memfd",
+    "virtio-net-pci/virtio-net/virtio-net-tests/vhost-user/read-guest-mem/memfile",
+    "virtio-net-pci/virtio-net/virtio-net-tests/vhost-user/reconnect",
     "virtio-rng-pci/pci-device/pci-device-tests",
     "virtio-rng-pci/virtio-rng-pci-tests",
     "virtio-rng-pci/virtio/virtio-tests",

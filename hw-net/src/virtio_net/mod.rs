@@ -11,6 +11,7 @@ mod pair;
 mod spec;
 mod state;
 mod vhost;
+mod vhost_user;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -21,7 +22,9 @@ use hw_pci::spec::CLASS_NETWORK_ETHERNET;
 use hw_virtio::pci::{VECTORS_UNSPECIFIED, Variants, VirtIOPciProxy, VirtioPciType};
 use hw_virtio::spec::{QUEUE_MAX, QUEUE_SIZE_MAX, Status, id, pci::DEVICE_ID_NET};
 use hw_virtio::{VirtIODevice, VirtQueue, VirtioDeviceClass, VirtioDeviceImpl};
-use net::{MacAddr, NetClientState, Offload, del_nic, macaddr_default_if_unset, macaddr_set_free};
+use net::{
+    MacAddr, NetClientDriver, NetClientState, Offload, del_nic, macaddr_default_if_unset, macaddr_set_free,
+};
 use parking_lot::Mutex;
 use qom::{Class, Object, Property, Result, bail};
 use util::event_loop::EventLoop;
@@ -30,7 +33,7 @@ use filter::RxFilter;
 use nic::Nic;
 use pair::Pair;
 use spec::{CTRL_QUEUE_SIZE, HDR_LEN, HDR_MRG_LEN, S_ANNOUNCE, S_LINK_UP, config, feature};
-use vhost::Kernel;
+use vhost::Vhost;
 
 /// The driver said how large its ring is to be at most, whoever says nothing.
 const QUEUE_DEFAULT_SIZE: u16 = 256;
@@ -154,8 +157,8 @@ pub struct VirtIONet {
     pairs: OnceLock<Vec<Arc<Pair>>>,
     clients: OnceLock<Vec<Arc<NetClientState>>>,
     control: OnceLock<Arc<VirtQueue>>,
-    /// What serves the queues with `vhost=on`.
-    kernel: OnceLock<Kernel>,
+    /// What serves the queues with `vhost=on`, or over a backend `vhost-user`.
+    vhost: OnceLock<Vhost>,
     filter: Mutex<RxFilter>,
     /// The link, and whether to announce.
     net_status: AtomicU32,
@@ -452,10 +455,13 @@ impl VirtIONet {
     fn add_queues(self: &Arc<Self>) -> Result<()> {
         let timer = (self.tx.get().as_deref() == Some("timer")).then(|| u64::from(self.tx_timer.get()));
         let mut pairs = Vec::new();
+        // Other backends than programs have no use for more.
+        let backend = self.netdev.get().queues().first().map(|backend| backend.driver());
+        let most =
+            if backend == Some(NetClientDriver::VhostUser) { QUEUE_SIZE_MAX } else { QUEUE_DEFAULT_SIZE };
         for n in 0..self.max_pairs() {
             let rx = self.add_queue(self.rx_queue_size.get())?;
-            // A backend that is not in the kernel has no use for more.
-            let tx = self.add_queue(self.tx_queue_size.get().min(QUEUE_DEFAULT_SIZE))?;
+            let tx = self.add_queue(self.tx_queue_size.get().min(most))?;
             pairs.push(Pair::new(self, n, rx, tx, timer));
         }
         let _ = self.control.set(self.add_queue(CTRL_QUEUE_SIZE)?);
@@ -485,9 +491,10 @@ impl DeviceImpl for VirtIONet {
         if self.peer_has_header() {
             self.host_header.store(HDR_LEN, Ordering::Release);
         }
-        if let Some(kernel) = Kernel::of(self.clients()).inspect_err(|_| del_nic(self.clients()))? {
-            let _ = self.kernel.set(kernel);
+        if let Some(vhost) = Vhost::of(self.clients()).inspect_err(|_| del_nic(self.clients()))? {
+            let _ = self.vhost.set(vhost);
         }
+        self.program().into_iter().for_each(|program| program.watch(self));
         self.set_headers(0);
         self.set_pairs(1);
         self.format_info();
@@ -495,6 +502,7 @@ impl DeviceImpl for VirtIONet {
     }
 
     fn unrealize(self: &Arc<Self>) {
+        self.program().into_iter().for_each(vhost_user::Program::forget);
         self.each_header(|header| header.use_vnet_hdr(None));
         del_nic(self.clients());
         macaddr_set_free(self.mac.get().0);
@@ -529,7 +537,7 @@ impl VirtioDeviceImpl for VirtIONet {
         if header.is_none_or(|header| !header.has_ufo()) {
             features &= !(feature::GUEST_UFO | feature::HOST_UFO);
         }
-        Ok(self.kernel.get().map_or(features, |kernel| kernel.features(features)))
+        Ok(self.vhost.get().map_or(features, |vhost| vhost.features(features)))
     }
 
     fn set_features(&self, accepted: u64) {

@@ -53,9 +53,9 @@ trait VhostBackend: Send + Sync {
     fn set_vring_call(&self, index: u32, call: &EventFd) -> io::Result<()>;
     /// What wakes it.
     fn set_vring_kick(&self, index: u32, kick: &EventFd) -> io::Result<()>;
-    /// All is set: it may begin with a ring.
-    fn enable_vring(&self, index: u32) -> io::Result<()> {
-        let _ = index;
+    /// All is set: it may begin with a ring, or is to leave it alone until it is told again.
+    fn enable_vring(&self, index: u32, on: bool) -> io::Result<()> {
+        let _ = (index, on);
         Ok(())
     }
     /// Ends its work on a ring: the entry it would have looked at next.
@@ -154,10 +154,37 @@ impl VhostDevice {
         extra: u64,
         busy_us: u32,
     ) -> io::Result<()> {
+        self.start_all(device, queues, queues.len(), extra, busy_us)
+    }
+
+    /// The same with no features and no wishes; the rings after the first `enabled` ones are only made known.
+    ///
+    /// # Errors
+    /// As [`VhostDevice::start`].
+    pub fn start_some(
+        &self,
+        device: &VirtIODevice,
+        queues: &[Arc<VirtQueue>],
+        enabled: usize,
+    ) -> io::Result<()> {
+        self.start_all(device, queues, enabled, 0, 0)
+    }
+
+    fn start_all(
+        &self,
+        device: &VirtIODevice,
+        queues: &[Arc<VirtQueue>],
+        enabled: usize,
+        extra: u64,
+        busy_us: u32,
+    ) -> io::Result<()> {
         self.backend.set_features(device.core().guest_features() & self.features | extra)?;
         address_space_memory().add_listener(self.memory.clone());
         let started = self.memory.set().and_then(|()| {
-            let start = |(index, queue)| self.start_ring(device, index, queue, busy_us);
+            let start = |(index, queue)| {
+                let ring = self.start_ring(device, index, queue, busy_us)?;
+                self.backend.enable_vring(index, (index as usize) < enabled).map(|()| ring)
+            };
             (0..).zip(queues).map(start).collect::<io::Result<Vec<_>>>()
         });
         let rings = started.inspect_err(|_| self.stop(device))?;
@@ -188,7 +215,6 @@ impl VhostDevice {
         }
         self.backend.set_vring_call(index, &call)?;
         self.backend.set_vring_kick(index, &kick)?;
-        self.backend.enable_vring(index)?;
         // What the guest told of before nobody else will look at; a full counter wakes, too.
         let _ = kick.write(1);
         let has_event_index = device.has_feature(crate::spec::feature::EVENT_IDX);

@@ -117,7 +117,7 @@ impl VhostRemote {
     }
 
     fn greet(&self, terms: &RemoteTerms, stream: OwnedFd) -> Result<Arc<VhostUser>> {
-        let user = VhostUser::new(stream, terms.queues, terms.has_config)
+        let user = VhostUser::new(stream, terms.queues, 1, terms.has_config)
             .map_err(|error| Error::new(format!("{}: {error}", terms.name)))?;
         let vhost = Arc::new(VhostDevice::of_user(&user));
         *self.link.lock() = Some(Link { user: user.clone(), vhost });

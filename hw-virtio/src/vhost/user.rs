@@ -52,14 +52,26 @@ fn joined(pieces: &[(MemoryPiece, Arc<RamBlock>)]) -> Vec<(MemoryPiece, Arc<RamB
     all
 }
 
+/// How many queues a program has. It is asked by another frontend than the one that is used: that would take the answer
+/// for the number of rings, of which a network's queue has two.
+fn queues_offered(stream: UnixStream, features: VhostUserProtocolFeatures) -> io::Result<u64> {
+    let mut frontend = Frontend::from_stream(stream, 1);
+    frontend.get_features().map_err(failed)?;
+    frontend.get_protocol_features().map_err(failed)?;
+    frontend.set_protocol_features(features).map_err(failed)?;
+    frontend.get_queue_num().map_err(failed)
+}
+
 impl VhostUser {
-    /// Agrees with a program on how to talk, about a device with `queues` queues, whose configuration it
-    /// has if `has_config` says so (`vhost_user_backend_init`).
+    /// Agrees with a program on how to talk, about a device with `queues` queues of `rings` rings each, whose
+    /// configuration it has if `has_config` says so (`vhost_user_backend_init`).
     ///
     /// # Errors
     /// What it does wrong, or cannot do.
-    pub fn new(stream: OwnedFd, queues: u16, has_config: bool) -> io::Result<Arc<VhostUser>> {
-        let mut frontend = Frontend::from_stream(UnixStream::from(stream), queues.into());
+    pub fn new(stream: OwnedFd, queues: u16, rings: u16, has_config: bool) -> io::Result<Arc<VhostUser>> {
+        let stream = UnixStream::from(stream);
+        let asked = stream.try_clone()?;
+        let mut frontend = Frontend::from_stream(stream, u64::from(queues) * u64::from(rings));
         let features = frontend.get_features().map_err(failed)?;
         if features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() == 0 {
             return Err(io::Error::other("the backend has no protocol features"));
@@ -72,7 +84,7 @@ impl VhostUser {
         let tracks = VhostUserProtocolFeatures::INFLIGHT_SHMFD;
         let wanted = offered & (config | many | tracks | VhostUserProtocolFeatures::REPLY_ACK);
         frontend.set_protocol_features(wanted).map_err(failed)?;
-        let most = if wanted.contains(many) { frontend.get_queue_num().map_err(failed)? } else { 1 };
+        let most = if wanted.contains(many) { queues_offered(asked, wanted)? } else { 1 };
         if u64::from(queues) > most {
             let what = "The maximum number of queues supported by the backend is";
             return Err(io::Error::other(format!("{what} {most}")));
@@ -180,8 +192,8 @@ impl VhostBackend for VhostUser {
         self.frontend.lock().set_vring_kick(index as usize, kick).map_err(failed)
     }
 
-    fn enable_vring(&self, index: u32) -> io::Result<()> {
-        self.frontend.lock().set_vring_enable(index as usize, true).map_err(failed)
+    fn enable_vring(&self, index: u32, on: bool) -> io::Result<()> {
+        self.frontend.lock().set_vring_enable(index as usize, on).map_err(failed)
     }
 
     fn vring_base(&self, index: u32) -> io::Result<u16> {
