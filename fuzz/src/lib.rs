@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod ide;
 mod options;
 mod p9;
 mod qcow2;
@@ -28,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "config", run: config::run, words: options::words },
     Target { name: "options", run: options::run, words: options::words },
     Target { name: "9p", run: p9::run, words: p9::words },
+    Target { name: "ide", run: ide::run, words: ide::words },
     Target { name: "qcow2", run: qcow2::run, words: qcow2::words },
     Target { name: "qmp", run: qmp::run, words: qmp::words },
     Target { name: "qtest", run: qtest::run, words: qtest::words },

@@ -30,7 +30,10 @@ const ARGUMENTS: &str = "-nodefaults -display none -accel qtest -M pc -m 32M \
     -device virtio-scsi-pci,addr=a,id=h1,num_queues=2 \
     -blockdev driver=null-co,node-name=n1,size=1048576,read-zeroes=on -device scsi-hd,bus=h1.0,drive=n1,scsi-id=0 \
     -blockdev driver=null-co,node-name=n2,size=1048576,read-zeroes=on,read-only=on \
-    -device scsi-cd,bus=h1.0,drive=n2,scsi-id=1";
+    -device scsi-cd,bus=h1.0,drive=n2,scsi-id=1 \
+    -blockdev driver=null-co,node-name=n3,size=1048576,read-zeroes=on -device ide-hd,bus=ide.0,unit=0,drive=n3 \
+    -blockdev driver=null-co,node-name=n4,size=1048576,read-zeroes=on,read-only=on \
+    -device ide-cd,bus=ide.0,unit=1,drive=n4";
 const FIRST_SLOT: u8 = 4;
 
 /// Which device.
@@ -90,21 +93,25 @@ pub(crate) fn words() -> Vec<String> {
 }
 
 /// What an input has left.
-struct Input<'a>(&'a [u8]);
+pub(crate) struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
-    fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
+    pub(crate) fn new(data: &'a [u8]) -> Input<'a> {
+        Input(data)
+    }
+
+    pub(crate) fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
         Some(taken)
     }
 
-    fn byte(&mut self) -> Option<u8> {
+    pub(crate) fn byte(&mut self) -> Option<u8> {
         self.bytes(1)?.first().copied()
     }
 
     /// A number of `size` bytes.
-    fn number(&mut self, size: usize) -> Option<u64> {
+    pub(crate) fn number(&mut self, size: usize) -> Option<u64> {
         let bytes = self.bytes(size)?;
         Some(bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
     }
@@ -131,7 +138,7 @@ impl<'a> Input<'a> {
     }
 }
 
-fn write(address: u64, value: u64, size: usize) {
+pub(crate) fn write(address: u64, value: u64, size: usize) {
     let _ = address_space_memory().write(address, &value.to_le_bytes()[..size]);
 }
 
@@ -141,14 +148,25 @@ fn read(address: u64, size: usize) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-fn out(port: u64, value: u64, size: usize) {
+pub(crate) fn out(port: u64, value: u64, size: usize) {
     let _ = address_space_io().write(port, &value.to_le_bytes()[..size]);
 }
 
+pub(crate) fn in_(port: u64, size: usize) -> u64 {
+    let mut bytes = [0; 8];
+    let _ = address_space_io().read(port, &mut bytes[..size]);
+    u64::from_le_bytes(bytes)
+}
+
 fn config_write(slot: u8, at: u8, value: u64, size: usize) {
+    config_write_at(slot << 3, at, value, size);
+}
+
+/// Writes a register of the function at a device and function number.
+pub(crate) fn config_write_at(devfn: u8, at: u8, value: u64, size: usize) {
     const ADDRESS: u64 = 0xcf8;
     const DATA: u64 = 0xcfc;
-    out(ADDRESS, 1 << 31 | u64::from(slot) << 11 | u64::from(at & 0xfc), 4);
+    out(ADDRESS, 1 << 31 | u64::from(devfn) << 8 | u64::from(at & 0xfc), 4);
     out(DATA + u64::from(at & 3), value, size);
 }
 
@@ -160,7 +178,7 @@ struct Pair {
 }
 
 /// Makes the machine, the first time; one input at a time has it.
-fn machine() -> &'static Mutex<()> {
+pub(crate) fn machine() -> &'static Mutex<()> {
     static MACHINE: OnceLock<Mutex<()>> = OnceLock::new();
     MACHINE.get_or_init(|| {
         let arguments: Vec<String> = ARGUMENTS.split_whitespace().map(str::to_owned).collect();
@@ -174,7 +192,7 @@ fn machine() -> &'static Mutex<()> {
 }
 
 /// Has the devices do what they were told to.
-fn turn() {
+pub(crate) fn turn() {
     for _ in 0..2 {
         EventLoop::main().run_once(Some(Duration::ZERO)).expect("the main loop turns");
     }

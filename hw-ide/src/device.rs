@@ -57,14 +57,11 @@ pub struct IdeDevice {
     parent: Device,
     #[property(default = ANY_UNIT)]
     unit: Property<u32>,
+    // Those of its types: see `add_properties`.
     block: BlockConf,
-    #[property]
     ver: Property<Option<String>>,
-    #[property]
     wwn: Property<u64>,
-    #[property]
     serial: Property<Option<String>>,
-    #[property]
     model: Property<Option<String>>,
     // Properties of disks only.
     translation: OnceLock<Property<BiosAtaTranslation>>,
@@ -79,8 +76,6 @@ qom::type_init!(fn register);
 
 fn class_init(class: &mut Class) {
     <Device as ClassInit<IdeDevice>>::class_init(class);
-    BlockConf::add_properties(class, |device: &IdeDevice| &device.block);
-    BlockConf::add_error_properties(class, |device: &IdeDevice| &device.block);
     add_bootindex_property_of(class, |device| device.cast::<IdeDevice>().map_or("", IdeDevice::boot_suffix));
     let device = class.get_mut::<DeviceClass>();
     device.bus_type = Some("IDE");
@@ -91,12 +86,25 @@ fn class_init(class: &mut Class) {
 fn register() {
     qom::type_register(TypeInfo::new("ide-hd", "ide-device", |class| {
         class.get_mut::<DeviceClass>().desc = "virtual IDE disk";
+        add_properties(class);
         add_disk_properties(class);
     }));
     qom::type_register(TypeInfo::new("ide-cd", "ide-device", |class| {
         class.get_mut::<DeviceClass>().desc = "virtual IDE CD-ROM";
+        add_properties(class);
         class.get_mut::<IdeDeviceClass>().is_cd = true;
     }));
+}
+
+/// What disks and CD-ROM drives have, in QEMU's order: what of it is the base's comes last (`DEFINE_IDE_DEV_PROPERTIES`).
+fn add_properties(class: &mut Class) {
+    BlockConf::add_properties(class, |device: &IdeDevice| &device.block);
+    BlockConf::add_error_properties(class, |device: &IdeDevice| &device.block);
+    let (text, none) = (Property::new(None), Property::new(0));
+    class.add_property(field::<IdeDevice, _>("ver", "", false, |d| &d.ver, &text));
+    class.add_property(field::<IdeDevice, _>("wwn", "", false, |d| &d.wwn, &none));
+    class.add_property(field::<IdeDevice, _>("serial", "", false, |d| &d.serial, &text));
+    class.add_property(field::<IdeDevice, _>("model", "", false, |d| &d.model, &text));
 }
 
 fn add_disk_properties(class: &mut Class) {

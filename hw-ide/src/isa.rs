@@ -18,13 +18,10 @@ use crate::ports::channel_regions;
 #[object(name = "isa-ide", parent = IsaDevice, class_init = class_init)]
 pub struct IsaIde {
     parent: IsaDevice,
-    /// Where its command block is
     #[property(default = 0x1f0)]
     iobase: Property<u32>,
-    /// Where its control block is
     #[property(default = 0x3f6)]
     iobase2: Property<u32>,
-    /// Its interrupt
     #[property(default = 14)]
     irq: Property<u32>,
     bus: OnceLock<Arc<IdeBus>>,

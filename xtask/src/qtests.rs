@@ -93,7 +93,18 @@ const QOS_PATHS: [&str; 35] = [
     "virtio-serial-pci/virtio/virtio-tests",
 ];
 /// What `hd-geo-test` is to run: the tests of disks that are there.
-const GEOMETRY_PATHS: [&str; 3] = ["scsi_hot_unplug", "virtio_blk", "virtio_hot_unplug"];
+const GEOMETRY_PATHS: [&str; 10] = [
+    "ide",
+    "ide/device/mbr",
+    "ide/device/user",
+    "ide/drive",
+    "ide/drive/mbr",
+    "override/ide",
+    "override/scsi_hot_unplug",
+    "override/virtio_blk",
+    "override/virtio_hot_unplug",
+    "override/zero_chs",
+];
 /// What the build needs; libfdt and pixman for the configuration, which insists on them, libattr and libcap-ng for the
 /// tests of 9P.
 const BUILD: [&str; 12] = [
@@ -215,7 +226,7 @@ fn arguments(name: &str) -> Vec<String> {
     let slow = SLOW.contains(&name).then_some(["-m".to_owned(), "slow".to_owned()]);
     let (root, paths): (_, &[&str]) = match name {
         "qos-test" => (QOS_ROOT, &QOS_PATHS),
-        "hd-geo-test" => ("/x86_64/hd-geo/override/", &GEOMETRY_PATHS),
+        "hd-geo-test" => ("/x86_64/hd-geo/", &GEOMETRY_PATHS),
         _ => ("", &[]),
     };
     let paths = paths.iter().flat_map(|path| ["-p".to_owned(), format!("{root}{path}")]);
