@@ -77,13 +77,11 @@ fn create_flash(machine: &Arc<dyn Object>, name: &'static str, property: &'stati
         None => bail!("Property '{}.{property}' not found", machine.type_name()),
     };
     machine.property_add(PropertyInfo {
-        name: property.to_owned(),
-        type_name: String::type_name(),
         description: "Node name or ID of a block device to use as a backend".to_owned(),
-        default: None,
         get: Some(Arc::new(move |machine| of(machine)?.property_get("drive"))),
         set: Some(Arc::new(move |machine, input| of(machine)?.property_set("drive", input))),
         live: true,
+        ..PropertyInfo::new(property, String::type_name())
     })
 }
 

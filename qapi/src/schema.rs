@@ -127,11 +127,16 @@ impl Schema {
         self.add(&id, "enum", json!({ "values": values, "members": members }));
     }
 
-    /// Adds the enum that is a union's tag; what it is called.
+    /// Adds the enum that is a union's tag; the member that is the tag.
     pub fn tag(&mut self, name: &str, member: &str, values: &[&str]) -> Member {
-        self.enumeration(name, values);
-        let type_id = self.ids.get(name).cloned().unwrap_or_default();
-        Member { name: member.to_owned(), type_id, optional: false, features: Vec::new() }
+        self.enum_member(member, name, values, false)
+    }
+
+    /// A member that is an enum of values that are known when the program runs.
+    pub fn enum_member(&mut self, name: &str, type_name: &str, values: &[&str], optional: bool) -> Member {
+        self.enumeration(type_name, values);
+        let type_id = self.ids.get(type_name).cloned().unwrap_or_default();
+        Member { name: name.to_owned(), type_id, optional, features: Vec::new() }
     }
 
     /// Adds an alternate of the given types.

@@ -30,6 +30,10 @@ pub trait PropertyType: Clone + Send + Sync + 'static {
     fn has_default() -> bool {
         true
     }
+    /// An enum's values.
+    fn values() -> &'static [&'static str] {
+        &[]
+    }
     /// Reads a value for the property `name`.
     fn parse(name: &str, input: PropertyInput<'_>) -> Result<Self>;
     /// The same for a property of an object of type `owner`, which some errors name.
@@ -295,6 +299,9 @@ macro_rules! property_enum {
             fn type_name() -> String {
                 $qapi.to_owned()
             }
+            fn values() -> &'static [&'static str] {
+                &[$($text),+]
+            }
             fn parse(name: &str, input: $crate::property::PropertyInput<'_>) -> $crate::Result<Self> {
                 match <String as $crate::PropertyType>::parse(name, input)?.as_str() {
                     $($text => Ok($name::$variant),)+
@@ -369,6 +376,7 @@ fn cell_property<O: Object, T: PropertyType>(
             }
             None => bail!("Property '{}.{}' not found", object.type_name(), name),
         })),
+        values: T::values(),
         ..crate::PropertyInfo::new(name, T::type_name())
     }
 }

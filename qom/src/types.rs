@@ -30,6 +30,8 @@ pub struct PropertyInfo {
     pub name: String,
     /// QAPI's name of the type: `uint32`, `bool`, `str`, `size`, `link<T>`, an enum's name …
     pub type_name: String,
+    /// An enum's values.
+    pub values: &'static [&'static str],
     /// One line for people, may be empty.
     pub description: String,
     /// The value a new instance has, where it is a constant.
@@ -48,6 +50,7 @@ impl PropertyInfo {
         PropertyInfo {
             name: name.into(),
             type_name: type_name.into(),
+            values: &[],
             description: String::new(),
             default: None,
             get: None,

@@ -108,7 +108,13 @@ qom::type_init!(fn register_models);
 fn register_models() {
     accel_kvm::set_arch(Box::new(kvm::X86KvmArch));
     for model in CpuModel::all() {
-        let init = move |class: &mut Class| class.get_mut::<X86CpuClass>().model = Some(model);
+        let init = move |class: &mut Class| {
+            class.get_mut::<X86CpuClass>().model = Some(model);
+            if model.copies_host() {
+                let own = HOST_PROPERTIES.iter().map(|(name, kind, text)| property(name, kind.name(), text));
+                own.for_each(|property| class.add_property(with_default(property)));
+            }
+        };
         qom::type_register(TypeInfo::new(model.type_name(), "x86_64-cpu", init));
     }
 }
@@ -144,7 +150,7 @@ fn properties() -> Vec<PropertyInfo> {
         FeatureWord::all().flat_map(|word| word.info().names().map(|(_, name)| name)).collect::<Vec<_>>();
     let aliases = ALIASES.iter().map(|(alias, _)| *alias);
     let words = features.into_iter().chain(aliases).chain(hyperv::names()).map(|name| (name, "bool", ""));
-    let settings = PROPERTIES.iter().chain(SIGNATURE_PROPERTIES).chain(HOST_PROPERTIES);
+    let settings = PROPERTIES.iter().chain(SIGNATURE_PROPERTIES);
     let settings = settings.map(|(name, kind, text)| (*name, kind.name(), *text));
     let own = words.chain(settings).map(|(name, kind, text)| property(name, kind, text));
     own.chain(report::properties()).map(with_default).collect()

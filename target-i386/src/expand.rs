@@ -163,6 +163,9 @@ pub fn expand_features(
         return Err(CpuError::NoHost(config.model.to_string()));
     }
     let mut work = Filter { filtered: FeatureWords::NONE, warnings: Vec::new() };
+    if config.props.hv_vendor_id.is_empty() {
+        config.props.hv_vendor_id = hyperv::VENDOR.to_owned();
+    }
     if config.props.hv_vendor_id.len() > 12 {
         work.warnings.push("hv-vendor-id truncated to 12 characters".to_string());
     }

@@ -149,6 +149,9 @@ impl Enlightenment {
     }
 }
 
+/// The vendor where none is given.
+pub(crate) const VENDOR: &str = "Microsoft Hv";
+
 /// The set of enlightenments that are on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Enlightenments(u32);
@@ -334,9 +337,8 @@ pub(crate) fn leaves(config: &CpuConfig, host: &HostCpu) -> Vec<CpuidEntry> {
     leaves
 }
 
-/// The first 12 bytes of a vendor name, `Microsoft Hv` if none was given.
+/// The first 12 bytes of a vendor name.
 fn vendor_words(vendor: &str) -> [u32; 3] {
-    let vendor = if vendor.is_empty() { "Microsoft Hv" } else { vendor };
     let mut words = [0; 3];
     for (at, byte) in vendor.bytes().take(12).enumerate() {
         if let Some(word) = words.get_mut(at / 4) {

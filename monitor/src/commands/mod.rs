@@ -13,6 +13,7 @@ mod human_readable;
 mod machine;
 mod memory;
 pub(crate) mod migration;
+mod object_options;
 mod objects;
 pub(crate) mod pci;
 mod qdev;

@@ -9,8 +9,9 @@ use qapi::QapiType;
 use qom::path::ResolveError;
 use qom::property::PropertyInput;
 use qom::{Class, Error, ErrorClass, Object, PropertyInfo, Result, Value, bail};
-use serde_json::Map;
 use util::option::id_wellformed;
+
+use super::object_options::ObjectOptions;
 
 /// A property.
 #[derive(QapiType)]
@@ -139,19 +140,11 @@ fn device_list_properties(typename: String) -> Result<Vec<ObjectPropertyInfo>> {
 
 /// Makes an object of a user's.
 #[qapi::command("object-add", preconfig)]
-fn object_add(
-    /// Its type.
-    qom_type: String,
-    /// Its name.
-    id: String,
-    /// Its properties.
-    #[qapi(rest)]
-    properties: Map<String, Value>,
-) -> Result<()> {
-    if !id_wellformed(&id) {
+fn object_add(#[qapi(flatten)] options: ObjectOptions) -> Result<()> {
+    if !id_wellformed(&options.id) {
         bail!("Parameter 'id' expects an identifier");
     }
-    qom::object_add(&qom_type, &id, &properties).map(drop)
+    qom::object_add(&options.qom_type, &options.id, &options.properties).map(drop)
 }
 
 /// Deletes an object of a user's.
