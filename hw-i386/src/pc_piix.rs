@@ -156,6 +156,12 @@ fn pc_init1(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
     if pci_enabled && pc.acpi.get() != OnOffAuto::Off {
         acpi_pm_init(pc, smm)?;
     }
+    register_reset_and_done(pc);
+    Ok(())
+}
+
+/// What is called at each reset, and when the machine is whole.
+fn register_reset_and_done(pc: &PcMachine) {
     // The tree is reset as a whole, after what registered before (the CPUs).
     let (bus, pm) = (sysbus_get_default(), pc.acpi_dev.get().cloned());
     qemu_register_reset(Arc::new(move || {
@@ -170,7 +176,6 @@ fn pc_init1(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
         Some(machine) => boot::machine_done(&machine),
         None => Ok(()),
     }));
-    Ok(())
 }
 
 /// The host bridge, its bus, and the ISA bridge on it; gives the ISA bus.

@@ -22,7 +22,7 @@ against the release binary. NAMEs are programs of QEMU's tests/qtest, such as rt
 ";
 
 /// Programs that this machine has the devices and commands for.
-const PROGRAMS: [&str; 26] = [
+const PROGRAMS: [&str; 27] = [
     "boot-order-test",
     "cpu-plug-test",
     "device-introspect-test",
@@ -48,6 +48,7 @@ const PROGRAMS: [&str; 26] = [
     "test-hmp",
     "test-netfilter",
     "test-x86-cpuid-compat",
+    "vmgenid-test",
     "wdt_ib700-test",
 ];
 /// Those of them that look at more where they may take longer; `qos-test` counts tests with folders of the host to it.

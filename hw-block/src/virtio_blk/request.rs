@@ -121,30 +121,38 @@ pub fn parse(blk: &VirtIOBlock, work: &QueueWork, element: VirtQueueElement) -> 
             element.write(0, &serial[..room]);
             now(element, status::OK)
         }
-        kind::DISCARD | kind::WRITE_ZEROES => {
-            let mut range = [0; RANGE];
-            if readable != (HEADER + RANGE) as u64 || element.read(HEADER as u64, &mut range) < RANGE {
-                return Err(Bad("virtio-blk discard/write_zeroes header has another length than one range"));
-            }
-            let (sector, sectors, flags) = (le64(&range, 0), le32(&range, 8), le32(&range, 12));
-            let is_discard = what == kind::DISCARD;
-            let op = if is_discard { Op::Discard } else { Op::WriteZeroes { may_unmap: flags != 0 } };
-            let refuse = |element, how| {
-                // Discards are not counted, as in QEMU.
-                if !is_discard {
-                    blk.count_invalid(op);
-                }
-                now(element, how)
-            };
-            if flags & !RANGE_UNMAP != 0 || is_discard && flags != 0 {
-                return refuse(element, status::UNSUPP);
-            }
-            let bytes = u64::from(sectors) * SECTOR;
-            if sectors > blk.max_sectors(is_discard) || !blk.is_in_range(sector, bytes) {
-                return refuse(element, status::IOERR);
-            }
-            request(op, sector * SECTOR, bytes, element, false)
-        }
+        kind::DISCARD | kind::WRITE_ZEROES => parse_range(blk, work, element, what == kind::DISCARD),
         _ => now(element, status::UNSUPP),
     }
+}
+
+/// Reads the range of a discard or of a write of zeroes, as [`parse`] does.
+fn parse_range(
+    blk: &VirtIOBlock,
+    work: &QueueWork,
+    element: VirtQueueElement,
+    is_discard: bool,
+) -> Result<Option<Request>, Bad> {
+    let mut range = [0; RANGE];
+    let fits = element.readable_len() == (HEADER + RANGE) as u64;
+    if !fits || element.read(HEADER as u64, &mut range) < RANGE {
+        return Err(Bad("virtio-blk discard/write_zeroes header has another length than one range"));
+    }
+    let (sector, sectors, flags) = (le64(&range, 0), le32(&range, 8), le32(&range, 12));
+    let op = if is_discard { Op::Discard } else { Op::WriteZeroes { may_unmap: flags != 0 } };
+    let bytes = u64::from(sectors) * SECTOR;
+    let refused = if flags & !RANGE_UNMAP != 0 || is_discard && flags != 0 {
+        status::UNSUPP
+    } else if sectors > blk.max_sectors(is_discard) || !blk.is_in_range(sector, bytes) {
+        status::IOERR
+    } else {
+        let memory = VirtIOBlock::transfer(element, false);
+        return Ok(Some(Request { op, offset: sector * SECTOR, bytes, memory }));
+    };
+    // Discards are not counted, as in QEMU.
+    if !is_discard {
+        blk.count_invalid(op);
+    }
+    work.finish_elements([element], refused);
+    Ok(None)
 }

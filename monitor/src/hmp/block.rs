@@ -44,42 +44,9 @@ pub(crate) fn info(mon: &mut Session, args: &Args) -> Done {
 
 /// One device, or one node where `info` is none (`print_block_info`).
 fn device_info(mon: &mut Session, info: &Value, inserted: &Value, verbose: bool) {
-    let name = text(info, "device");
-    let node = text(inserted, "node-name");
-    if name.is_empty() {
-        let qdev = text(info, "qdev");
-        mon.print(if !node.is_empty() {
-            node
-        } else if !qdev.is_empty() {
-            qdev
-        } else {
-            "<anonymous>"
-        });
-    } else {
-        mon.print(name);
-        if !node.is_empty() {
-            out!(mon, " ({node})");
-        }
-    }
-    if inserted.is_null() {
-        mon.print(": [not inserted]\n");
-    } else {
-        let read_only = if flag(inserted, "ro") { ", read-only" } else { "" };
-        out!(mon, ": {} ({}{read_only})\n", text(inserted, "file"), text(inserted, "drv"));
-    }
+    device_name(mon, info, inserted);
     if !info.is_null() {
-        if !text(info, "qdev").is_empty() {
-            out!(mon, "    Attached to:      {}\n", text(info, "qdev"));
-        }
-        let status = text(info, "io-status");
-        if !matches!(status, "" | "ok") {
-            out!(mon, "    I/O status:       {status}\n");
-        }
-        if flag(info, "removable") {
-            let not = if flag(info, "locked") { "" } else { "not " };
-            let tray = if flag(info, "tray_open") { "open" } else { "closed" };
-            out!(mon, "    Removable device: {not}locked, tray {tray}\n");
-        }
+        attachment(mon, info);
     }
     if inserted.is_null() {
         return;
@@ -104,6 +71,49 @@ fn device_info(mon: &mut Session, info: &Value, inserted: &Value, verbose: bool)
             image_info(mon, image);
             image = &image["backing-image"];
         }
+    }
+}
+
+/// The line that a drive or node begins with.
+fn device_name(mon: &mut Session, info: &Value, inserted: &Value) {
+    let name = text(info, "device");
+    let node = text(inserted, "node-name");
+    if name.is_empty() {
+        let qdev = text(info, "qdev");
+        mon.print(if !node.is_empty() {
+            node
+        } else if !qdev.is_empty() {
+            qdev
+        } else {
+            "<anonymous>"
+        });
+    } else {
+        mon.print(name);
+        if !node.is_empty() {
+            out!(mon, " ({node})");
+        }
+    }
+    if inserted.is_null() {
+        mon.print(": [not inserted]\n");
+    } else {
+        let read_only = if flag(inserted, "ro") { ", read-only" } else { "" };
+        out!(mon, ": {} ({}{read_only})\n", text(inserted, "file"), text(inserted, "drv"));
+    }
+}
+
+/// Who has it.
+fn attachment(mon: &mut Session, info: &Value) {
+    if !text(info, "qdev").is_empty() {
+        out!(mon, "    Attached to:      {}\n", text(info, "qdev"));
+    }
+    let status = text(info, "io-status");
+    if !matches!(status, "" | "ok") {
+        out!(mon, "    I/O status:       {status}\n");
+    }
+    if flag(info, "removable") {
+        let not = if flag(info, "locked") { "" } else { "not " };
+        let tray = if flag(info, "tray_open") { "open" } else { "closed" };
+        out!(mon, "    Removable device: {not}locked, tray {tray}\n");
     }
 }
 
