@@ -467,6 +467,7 @@ fn set_up_cpus(pc: &PcMachine, smm: bool) {
 /// Registers as SeaBIOS leaves them: RAM below 1 MiB, PCI interrupts routed, the ACPI ports decoded.
 fn set_up_chips(pc: &PcMachine) {
     use hw_acpi::piix4::spec as pm;
+    use hw_ide::spec::piix;
     use hw_isa::piix3::spec as piix3;
     use hw_pci_host::i440fx::spec as i440fx;
     let _transaction = memory::transaction();
@@ -486,6 +487,11 @@ fn set_up_chips(pc: &PcMachine) {
             "PIIX3" => {
                 for (n, line) in PCI_IRQS.into_iter().enumerate() {
                     function.config_write(piix3::PIRQRC + n, line.into(), 1);
+                }
+            }
+            "piix3-ide" | "piix4-ide" => {
+                for channel in [0, 2] {
+                    function.config_write(piix::IDETIM + channel, piix::DECODE_ENABLE.into(), 2);
                 }
             }
             "PIIX4_PM" => {

@@ -174,6 +174,14 @@ pub mod bm {
     pub const TABLE_SIZE: u32 = 4096;
 }
 
+/// Registers of PIIX3's function in configuration space (290550, section 2.3).
+pub mod piix {
+    /// IDE timing of the first channel, 16 bits; the second's follows.
+    pub const IDETIM: usize = 0x40;
+    /// IDETIM: the channel's ports are decoded. Drivers go by it.
+    pub const DECODE_ENABLE: u16 = 1 << 15;
+}
+
 /// Bytes of a packet.
 pub const PACKET_SIZE: usize = 12;
 /// Bytes of a disk's sector.

@@ -64,6 +64,9 @@ fn hda_and_its_like_are_where_pcs_have_them() {
     let (mut vm, channels) = start(&["-hda", path(0), "-hdb", path(1), "-hdc", path(2), "-hdd", path(3)]);
     assert_eq!(IDE.readl(&mut vm, 0), 0x7010_8086);
     assert_eq!(IDE.readl(&mut vm, 8), 0x0101_8000);
+    // Firmware says here that the ports are decoded.
+    IDE.writew(&mut vm, 0x40, 0x8000);
+    assert_eq!(IDE.readl(&mut vm, 0x40), 0x8000);
     for (n, mark) in (1u8..=4).enumerate() {
         let channel = channels[n / 2];
         let taskfile = Taskfile { device: LBA | (n as u8 & 1) << 4, ..sectors(1, 0) };
