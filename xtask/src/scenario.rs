@@ -100,7 +100,17 @@ const MODULES: [&str; 10] = [
     "pvpanic-mmio",
 ];
 /// Those that only the generic kernel has.
-const GENERIC_MODULES: [&str; 4] = ["i6300esb", "virtio_pci", "9pnet_virtio", "9p"];
+const GENERIC_MODULES: [&str; 9] = [
+    "i6300esb",
+    "virtio_pci",
+    "9pnet_virtio",
+    "9p",
+    "ata_piix",
+    "sd_mod",
+    "sr_mod",
+    "crc32c_generic",
+    "ext4",
+];
 /// Images for guests with disks: name, format and size.
 const IMAGES: [(&str, &str, &str); 2] = [("disk.qcow2", "qcow2", "64M"), ("disk.raw", "raw", "64M")];
 /// The initramfs with modules, which the command `load` loads.

@@ -1,11 +1,24 @@
 //! Linux guests with disks.
 
+use super::Format::Generic;
 use super::Step::{Expect, Type};
-use super::{PLAIN, PROMPT, Scenario, WITH_MODULES};
+use super::{PLAIN, PROMPT, Scenario, WITH_GENERIC_MODULES, WITH_MODULES};
 
 /// Two CDs, of which the guest has one as a file of its own.
 const L1_MAKES_CDS: &str = "dd if=/bin/busybox of=/tmp/first.iso bs=2048 conv=sync 2>/dev/null
 seq 100000 | dd of=/tmp/second.iso bs=2048 conv=sync 2>/dev/null
+";
+
+/// A disk and a CD with a file system and a file each.
+const L1_MAKES_IDE_DISKS: &str = "for f in /tmp/hda.raw /tmp/cd.iso; do
+    dd if=/dev/zero of=$f bs=1M count=32 2>/dev/null; mke2fs -F -b 4096 $f >/dev/null; done
+mkdir -p /m; mount -o loop /tmp/cd.iso /m && cp /bin/busybox /m/file; umount /m
+";
+
+/// What the guest copied is on the disk, and that was not changed that was only read.
+const L1_LOOKS_AT_IDE_DISK: &str = "mount -o loop /tmp/hda.raw /m && cmp /bin/busybox /m/copied || STATUS=96
+[ $(cat /m/said) = last-42 ] || STATUS=95
+umount /m
 ";
 
 /// All of them.
@@ -86,6 +99,34 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             Type("dd if=/dev/vdb of=/dev/vda bs=1M 2>/dev/null; sync; echo 3 > /proc/sys/vm/drop_caches; "),
             Type("cmp /dev/vda /dev/vdb && echo copied-$((40 + 2))\n"),
             Expect("copied-42"),
+            Type("poweroff\n"),
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "ide-disks",
+        format: Generic,
+        arguments: &["-drive", "file=/tmp/hda.raw,format=raw", "-cdrom", "/tmp/cd.iso"],
+        before: L1_MAKES_IDE_DISKS,
+        after: L1_LOOKS_AT_IDE_DISK,
+        initrd: WITH_GENERIC_MODULES,
+        steps: &[
+            Expect(PROMPT),
+            Type("load; until [ -b /dev/sda -a -b /dev/sr0 ]; do sleep 1; done\n"),
+            Expect(PROMPT),
+            Type("echo $(cat /sys/block/sda/size /sys/block/sda/device/model /sys/block/sr0/device/model)\n"),
+            Expect("65536 QEMU HARDDISK QEMU DVD-ROM"),
+            Expect(PROMPT),
+            Type("dmesg | grep -c 'ata.*UDMA/100' | sed s/^/dma-/\n"),
+            Expect("dma-2"),
+            Expect(PROMPT),
+            Type("mkdir /cd /disk; mount -t ext4 -o ro /dev/sr0 /cd && mount -t ext4 /dev/sda /disk && "),
+            Type("cp /cd/file /disk/copied && echo last-$((40 + 2)) > /disk/said && umount /disk && "),
+            Type(
+                "echo 3 > /proc/sys/vm/drop_caches; mount -t ext4 /dev/sda /disk && cmp /cd/file /disk/copied && ",
+            ),
+            Type("umount /disk && echo same-$((40 + 2))\n"),
+            Expect("same-42"),
             Type("poweroff\n"),
         ],
         ..PLAIN
