@@ -22,9 +22,7 @@ use hw_pci::spec::CLASS_NETWORK_ETHERNET;
 use hw_virtio::pci::{VECTORS_UNSPECIFIED, Variants, VirtIOPciProxy, VirtioPciType};
 use hw_virtio::spec::{QUEUE_MAX, QUEUE_SIZE_MAX, Status, id, pci::DEVICE_ID_NET};
 use hw_virtio::{VirtIODevice, VirtQueue, VirtioDeviceClass, VirtioDeviceImpl};
-use net::{
-    MacAddr, NetClientDriver, NetClientState, Offload, del_nic, macaddr_default_if_unset, macaddr_set_free,
-};
+use net::{MacAddr, NetClientState, Offload, del_nic, macaddr_default_if_unset, macaddr_set_free};
 use parking_lot::Mutex;
 use qom::{Class, Object, Property, Result, bail};
 use util::event_loop::EventLoop;
@@ -449,23 +447,6 @@ impl VirtIONet {
                  Defaulting to \"bh\""
             );
         }
-        Ok(())
-    }
-
-    fn add_queues(self: &Arc<Self>) -> Result<()> {
-        let timer = (self.tx.get().as_deref() == Some("timer")).then(|| u64::from(self.tx_timer.get()));
-        let mut pairs = Vec::new();
-        // Other backends than programs have no use for more.
-        let backend = self.netdev.get().queues().first().map(|backend| backend.driver());
-        let most =
-            if backend == Some(NetClientDriver::VhostUser) { QUEUE_SIZE_MAX } else { QUEUE_DEFAULT_SIZE };
-        for n in 0..self.max_pairs() {
-            let rx = self.add_queue(self.rx_queue_size.get())?;
-            let tx = self.add_queue(self.tx_queue_size.get().min(most))?;
-            pairs.push(Pair::new(self, n, rx, tx, timer));
-        }
-        let _ = self.control.set(self.add_queue(CTRL_QUEUE_SIZE)?);
-        let _ = self.pairs.set(pairs);
         Ok(())
     }
 

@@ -3,15 +3,17 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
+use hw_virtio::spec::QUEUE_SIZE_MAX;
 use hw_virtio::{VirtQueue, VirtQueueElement};
-use net::{NET_BUFSIZE, NetClientState, Received};
+use net::{NET_BUFSIZE, NetClientDriver, NetClientState, Received};
 use parking_lot::Mutex;
+use qom::Result;
 use util::clock::{ClockType, now_ns};
 use util::event_loop::{BottomHalf, EventLoop};
 use util::timer::Timer;
 
-use super::VirtIONet;
 use super::spec::{HDR_LEN, HDR_MRG_LEN, HDR_NUM_BUFFERS, feature};
+use super::{CTRL_QUEUE_SIZE, QUEUE_DEFAULT_SIZE, VirtIONet};
 
 /// One pair.
 pub(super) struct Pair {
@@ -213,6 +215,24 @@ impl Pair {
 }
 
 impl VirtIONet {
+    /// Makes the queues of all pairs and the control queue.
+    pub(super) fn add_queues(self: &Arc<Self>) -> Result<()> {
+        let timer = (self.tx.get().as_deref() == Some("timer")).then(|| u64::from(self.tx_timer.get()));
+        let mut pairs = Vec::new();
+        // Other backends than programs have no use for more.
+        let backend = self.netdev.get().queues().first().map(|backend| backend.driver());
+        let most =
+            if backend == Some(NetClientDriver::VhostUser) { QUEUE_SIZE_MAX } else { QUEUE_DEFAULT_SIZE };
+        for n in 0..self.max_pairs() {
+            let rx = self.add_queue(self.rx_queue_size.get())?;
+            let tx = self.add_queue(self.tx_queue_size.get().min(most))?;
+            pairs.push(Pair::new(self, n, rx, tx, timer));
+        }
+        let _ = self.control.set(self.add_queue(CTRL_QUEUE_SIZE)?);
+        let _ = self.pairs.set(pairs);
+        Ok(())
+    }
+
     /// Sends a packet from where the guest has it, if the backend wants its header as it is and takes it so.
     fn send_as_it_lies(&self, client: &NetClientState, element: &VirtQueueElement) -> bool {
         let header = self.guest_header.load(Ordering::Acquire);
