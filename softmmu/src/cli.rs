@@ -161,11 +161,7 @@ impl CommandLine {
     /// An option that does not exist, that lacks its argument, or that is not supported.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, CliError> {
         let mut command_line = Self::default();
-        for word in lookup_all(args)? {
-            let occurrence = match word {
-                Word::Option(occurrence) => occurrence,
-                Word::DiskImage(path) => return Err(disk_image(&path)),
-            };
+        for occurrence in lookup_all(args)? {
             check_support(&occurrence)?;
             match occurrence.id {
                 OptionId::Help => return Ok(Request::Help),
@@ -246,19 +242,15 @@ fn parse_opts(
     })
 }
 
-enum Word {
-    Option(Occurrence),
-    DiskImage(String),
-}
-
-/// Looks up every option before any is acted on, as QEMU does.
-fn lookup_all(args: impl IntoIterator<Item = OsString>) -> Result<Vec<Word>, CliError> {
-    let mut words = Vec::new();
+/// Looks up every option before any is acted on, as QEMU does. A word that is none is the first hard disk's image.
+fn lookup_all(args: impl IntoIterator<Item = OsString>) -> Result<Vec<Occurrence>, CliError> {
+    let mut occurrences = Vec::new();
     let mut args = args.into_iter();
     while let Some(word) = args.next() {
         let word = utf8(word)?;
         let Some(name) = word.strip_prefix('-') else {
-            words.push(Word::DiskImage(word));
+            let location = Location::CommandLine(word.clone());
+            occurrences.push(Occurrence { id: OptionId::Hda, arg: Some(word), location });
             continue;
         };
         let name = name.strip_prefix('-').unwrap_or(name);
@@ -272,17 +264,13 @@ fn lookup_all(args: impl IntoIterator<Item = OsString>) -> Result<Vec<Word>, Cli
             None
         };
         let text = arg.as_ref().map_or_else(|| word.clone(), |arg| format!("{word} {arg}"));
-        words.push(Word::Option(Occurrence { id: option.id, arg, location: Location::CommandLine(text) }));
+        occurrences.push(Occurrence { id: option.id, arg, location: Location::CommandLine(text) });
     }
-    Ok(words)
+    Ok(occurrences)
 }
 
 fn utf8(word: OsString) -> Result<String, CliError> {
     word.into_string().map_err(|word| CliError::message(format_args!("{}: not UTF-8", word.display())))
-}
-
-fn disk_image(path: &str) -> CliError {
-    CliError::message(format_args!("{path}: disk images are not supported yet"))
 }
 
 /// Refuses options, and arguments of options, that are not there yet.

@@ -326,7 +326,7 @@ fn an_option_that_does_not_exist_or_not_yet_is_refused_by_name() {
         &["-drive", "file=x"],
         &["softmmu: -drive file=x: Could not open 'x': No such file or directory"],
     );
-    refused(&["disk.img"], &["softmmu: disk.img: disk images are not supported yet"]);
+    refused(&["x"], &["softmmu: x: Could not open 'x': No such file or directory"]);
     refused(&["-uuid", "x"], &["softmmu: -uuid x: failed to parse UUID string: wrong format"]);
     refused(&["-d", "nosuch"], &["softmmu: unknown log item 'nosuch' (see '-d help')"]);
     refused(

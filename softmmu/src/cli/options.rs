@@ -62,7 +62,7 @@ pub fn version() -> String {
 
 /// What `-h` prints.
 pub fn help() -> String {
-    let mut text = format!("{}usage: softmmu [options]\n", version());
+    let mut text = format!("{}usage: softmmu [options] [disk_image]\n", version());
     let mut section = "";
     for option in OPTIONS {
         if option.help.is_empty() {

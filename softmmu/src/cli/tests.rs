@@ -66,7 +66,6 @@ mod arguments {
         assert_eq!(refused(&["-name=foo"]), "softmmu: -name=foo: invalid option");
         assert_eq!(refused(&["-m"]), "softmmu: -m: requires an argument");
         assert_eq!(refused(&["-h", "-foo"]), "softmmu: -foo: invalid option", "all are looked up first");
-        assert_eq!(refused(&["disk.img"]), "softmmu: disk.img: disk images are not supported yet");
     }
 
     #[test]
