@@ -187,8 +187,8 @@ impl BlockConf {
         Ok(())
     }
 
-    /// The sizes of blocks, checked and with defaults (`blkconf_blocksizes`). Nothing that a host's device says of its
-    /// blocks is passed on, as in QEMU on this processor.
+    /// The sizes of blocks, checked and with defaults (`blkconf_blocksizes`), which the properties show from now on.
+    /// Nothing that a host's device says of its blocks is passed on, as in QEMU on this processor.
     ///
     /// # Errors
     /// For the user.
@@ -208,7 +208,15 @@ impl BlockConf {
             opt_io: size(&self.opt_io_size),
             discard,
         };
+        self.logical_block_size.set(Size(sizes.logical.into()));
+        self.physical_block_size.set(Size(sizes.physical.into()));
+        sizes.discard.into_iter().for_each(|unit| self.show_discard(unit));
         sizes.checked()
+    }
+
+    /// The property shows the unit of discards that a device chose.
+    pub fn show_discard(&self, unit: u32) {
+        self.discard_granularity.set(Size(unit.into()));
     }
 
     /// The physical size of a block as the user gave it, bytes; 0: not at all.
@@ -222,14 +230,17 @@ impl BlockConf {
     }
 
     /// Cylinders, heads and sectors, each checked against the `most` that there can be, or guessed
-    /// (`blkconf_geometry`).
+    /// (`blkconf_geometry`); the properties show what was guessed.
     ///
     /// # Errors
     /// Names the one that is out of its range.
     pub fn geometry(&self, backend: &BlockBackend, most: [u32; 3]) -> Result<Geometry> {
         let chosen = [0, 1, 2].map(|at: usize| self.chs[at].get());
         if chosen == [0; 3] {
-            return Ok(geometry::guess(backend));
+            let guess = geometry::guess(backend);
+            let found = [guess.cylinders, guess.heads, guess.sectors];
+            self.chs.iter().zip(found).for_each(|(property, value)| property.set(value));
+            return Ok(guess);
         }
         geometry::check(chosen, most)
     }

@@ -228,6 +228,7 @@ impl IdeDevice {
         if ![0, BLOCK].contains(&granularity) {
             bail!("discard_granularity must be 512 for ide");
         }
+        self.block.show_discard(granularity);
         if sizes.logical != BLOCK {
             bail!("logical_block_size must be 512 for IDE");
         }

@@ -205,7 +205,10 @@ impl ScsiDisk {
     /// What of the drive never changes, as the properties have it.
     fn conf(&self, backend: &BlockBackend) -> Result<DiskConf> {
         let is_rom = self.is_rom();
+        let given_physical_size = self.block.given_physical_size();
         let sizes = self.block.sizes(Some(backend))?;
+        let discard_granularity = sizes.discard.unwrap_or(DISCARD_GRANULARITY.max(sizes.logical));
+        self.block.show_discard(discard_granularity);
         let serial = self.serial.get();
         let or = |text: Option<String>, default: &str| text.unwrap_or_else(|| default.to_owned());
         let name = Some(backend.name().to_owned()).filter(|name| !name.is_empty());
@@ -226,9 +229,9 @@ impl ScsiDisk {
             max_io_size: self.max_io_size.get(),
             rotation_rate: self.rotation_rate.get(),
             scsi_version: self.scsi_version.get(),
-            discard_granularity: sizes.discard.unwrap_or(DISCARD_GRANULARITY.max(sizes.logical)),
+            discard_granularity,
             geometry: self.chosen_geometry(backend)?,
-            block_size: match (is_rom, self.block.given_physical_size()) {
+            block_size: match (is_rom, given_physical_size) {
                 (false, _) => sizes.logical,
                 (true, 0) => CD_BLOCK,
                 (true, _) => sizes.physical,

@@ -52,6 +52,31 @@ fn the_tree_of_devices_has_qemus_order() {
     assert!(!tree.contains("bootindex"), "{tree}");
 }
 
+/// Of each disk: blocks' sizes, the unit of discards, and cylinders, heads and sectors.
+#[test]
+fn disks_show_the_sizes_that_they_chose() {
+    let image = tempfile::NamedTempFile::new().expect("an image");
+    image.as_file().set_len(32 << 20).expect("32 MiB");
+    let drive =
+        |id: &str| format!("if=none,id={id},format=raw,file.locking=off,file={}", image.path().display());
+    let mut vm = QTest::builder(env!("CARGO_BIN_EXE_softmmu"))
+        .args(["-nodefaults", "-device", "virtio-scsi-pci", "-snapshot"])
+        .args(["-drive", &drive("v"), "-device", "virtio-blk-pci,id=virtio,drive=v"])
+        .args(["-drive", &drive("s"), "-device", "scsi-hd,id=scsi,drive=s"])
+        .args(["-drive", &drive("i"), "-device", "ide-hd,id=ide,drive=i"])
+        .with_qmp()
+        .start();
+    for (id, discard) in [("virtio", u64::from(u32::MAX)), ("scsi", 4096), ("ide", 512)] {
+        let names =
+            ["logical_block_size", "physical_block_size", "discard_granularity", "cyls", "heads", "secs"];
+        let values = names.map(|name| {
+            let path = format!("/machine/peripheral/{id}");
+            query(&mut vm, "qom-get", json!({ "path": path, "property": name }))["return"].as_u64()
+        });
+        assert_eq!(values, [512, 512, discard, 65, 16, 63].map(Some), "{id}");
+    }
+}
+
 #[test]
 fn regions_have_owners() {
     let mut vm = start();
