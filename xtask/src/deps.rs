@@ -11,8 +11,7 @@ pub const NESTED: &[&str] = &["qemu-system-x86", "qemu-utils", "seabios", "lz4"]
 /// Unpacking kernels needs this one.
 pub const KERNEL: &[&str] = &["lz4"];
 /// Clients of the program in its own tests: of the monitor's socket, a debugger, libvirt; and what [`python`] needs.
-pub const CLIENTS: &[&str] =
-    &["socat", "gdb", "python3-venv", "libvirt-clients", "libvirt-daemon-driver-qemu"];
+pub const CLIENTS: &[&str] = &["socat", "gdb", "python3-venv", "libvirt-clients", "libvirt-daemon"];
 /// What Linux guests and the machine around them use of networks.
 pub const NETWORK: &[&str] = &["dropbear-bin", "iperf3", "openssh-client", "passt", "tcpdump"];
 /// Clients in Python, from PyPI.
