@@ -9,10 +9,14 @@ use libfuzzer_sys::fuzz_target;
 
 static TARGET: OnceLock<&'static Target> = OnceLock::new();
 
-/// Words as libFuzzer's dictionaries have them.
+/// Words as libFuzzer's dictionaries have them: characters up to U+00FF stand for bytes.
 fn dictionary(words: &[String]) -> String {
-    let quoted = |word: &String| format!("\"{}\"\n", word.replace('\\', "\\\\").replace('"', "\\\""));
-    words.iter().map(quoted).collect()
+    let escaped = |char: char| match char {
+        '\\' | '"' => format!("\\{char}"),
+        ' '..='~' => char.to_string(),
+        _ => format!("\\x{:02x}", u32::from(char)),
+    };
+    words.iter().map(|word| format!("\"{}\"\n", word.chars().map(escaped).collect::<String>())).collect()
 }
 
 fn prepare() {
