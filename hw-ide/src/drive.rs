@@ -11,6 +11,8 @@ use crate::spec::{CD_RAW_SECTOR, CD_SECTOR, MAX_MULTIPLE, PACKET_SIZE, device, s
 const MAX_BUFFER: usize = (1 << 16) + 2 * CD_RAW_SECTOR as usize;
 /// Most sectors of a command.
 const MAX_SECTORS: u32 = 1 << 16;
+/// Heads that the register can name.
+const MAX_HEADS: u32 = 16;
 
 /// What a device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,7 +220,8 @@ impl Registers {
             };
             [self.lcyl, self.hcyl] = [cylinder as u8, (cylinder >> 8) as u8];
             self.select = self.select & !device::HEAD | (rest / sectors) as u8 & device::HEAD;
-            self.sector = (rest % sectors) as u8 + 1;
+            // Tracks can have more sectors than the register counts: a command may have left it at 256.
+            self.sector = ((rest % sectors) as u8).wrapping_add(1);
             return;
         }
         [self.sector, self.lcyl, self.hcyl] = [bytes[0], bytes[1], bytes[2]];
@@ -292,6 +295,10 @@ impl Registers {
         }
         if self.count > MAX_SECTORS || self.multiple > MAX_MULTIPLE || self.at_once > MAX_MULTIPLE.into() {
             bail!("a command has no {} sectors", self.count);
+        }
+        let (heads, sectors) = self.translation;
+        if heads > MAX_HEADS || sectors > MAX_SECTORS {
+            bail!("no disk has {heads} heads and {sectors} sectors a track");
         }
         if ![0, CD_SECTOR, CD_RAW_SECTOR].contains(&self.packet.sector_size) {
             bail!("a sector has no {} bytes", self.packet.sector_size);

@@ -194,6 +194,19 @@ fn sectors_are_read_and_written_by_each_kind_of_address() {
     assert_eq!((machine.status(), machine.channel.read(1)), (FAILED, 4), "the second is beyond the end");
 }
 
+/// A command that failed leaves 256 where a count of 0 was, and the next takes that for the sectors of a track.
+#[test]
+fn tracks_may_have_more_sectors_than_their_register_counts() {
+    let mut machine = Machine::new();
+    assert_eq!(machine.command([0, 0, 0xff, 0xff, 0xff, 0x40], cmd::READ_SECTORS), FAILED);
+    machine.write(reg::DEVICE, 0);
+    machine.write(7, cmd::INITIALIZE_DEVICE_PARAMETERS);
+    machine.write(7, cmd::READ_NATIVE_MAX);
+    assert_eq!(machine.status(), READY);
+    let registers = [reg::SECTOR_NUMBER, reg::CYLINDER_LOW].map(|at| machine.channel.read(at));
+    assert_eq!(registers, [0, 7], "the last of 2048 sectors");
+}
+
 #[test]
 fn as_many_sectors_come_at_once_as_was_chosen() {
     let mut machine = Machine::new();
