@@ -156,6 +156,12 @@ impl IdeBus {
         self.backends.lock().get(unit)?.clone()
     }
 
+    /// Calls `f` with each backend there is, without the lock.
+    fn each_backend(&self, f: impl Fn(&BlockBackend)) {
+        let backends = self.backends.lock().clone();
+        backends.iter().flatten().for_each(|backend| f(backend));
+    }
+
     /// Memory as the controller sees it; nothing while it may not master the bus.
     fn dma_view(&self) -> Option<Arc<FlatView>> {
         self.owner()?.cast::<PciDevice>()?.dma_view()
@@ -168,8 +174,7 @@ impl IdeBus {
         if !self.look(|channel| channel.job().is_some_and(waits)) {
             return;
         }
-        let backends = self.backends.lock().clone();
-        backends.iter().flatten().for_each(|backend| backend.drain());
+        self.each_backend(BlockBackend::drain);
     }
 
     /// All as after power-on.
@@ -188,7 +193,7 @@ impl IdeBus {
     }
 
     fn resume(self: &Arc<Self>) {
-        self.backends.lock().iter().flatten().for_each(|backend| backend.reset_io_status());
+        self.each_backend(BlockBackend::reset_io_status);
         self.change(Channel::resume);
     }
 

@@ -94,12 +94,12 @@ impl Vhost {
 }
 
 impl VirtIONet {
-    /// Whether the kernel serves the queues, which nobody else may touch then.
+    /// Whether the kernel or another program serves the queues, which nobody else may touch then.
     pub(super) fn is_served(&self) -> bool {
         self.vhost.get().is_some_and(|vhost| vhost.served.load(Ordering::Acquire) > 0)
     }
 
-    /// Has the kernel begin or end, by what the driver, the machine and the link are doing.
+    /// Has who serves begin or end, by what the driver, the machine and the link are doing.
     pub(super) fn serve(&self) {
         let Some(vhost) = self.vhost.get() else { return };
         let peer_up =
