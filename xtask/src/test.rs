@@ -83,19 +83,31 @@ pub fn ci() -> Result<u8> {
     Ok(0)
 }
 
+/// What fails is run once more before it counts: the machine around the guests is emulated, and now and then loses an
+/// interrupt, or so much time that a guest complains.
 fn nested_tests(vmm: &Vmm, filters: &[String]) -> Result<u8> {
-    let scenarios = scenario::matching(filters);
-    let mut count = scenarios.len();
-    let mut failed = scenario::run(vmm, scenarios)?;
-    let checks: Vec<_> =
-        oracle::CHECKS.iter().filter(|check| scenario::is_wanted(check.name, filters)).collect();
-    count += checks.len();
-    failed.extend(oracle::run(vmm, &checks)?);
-    let clocks = clock::matching(filters);
-    count += clocks.len();
-    failed.extend(clock::run(vmm, &clocks)?);
+    let (count, mut failed) = nested_round(vmm, filters)?;
+    if !failed.is_empty() {
+        println!("once more: {}", failed.join(" "));
+        let names: Vec<_> = failed.iter().map(|name| (*name).to_owned()).collect();
+        let again = nested_round(vmm, &names)?.1;
+        failed.retain(|name| again.contains(name));
+    }
     println!("{} passed, {} failed", count - failed.len(), failed.len());
     Ok(u8::from(!failed.is_empty()))
+}
+
+/// Runs what the filters pick: how many there were, and the names of those that failed.
+fn nested_round(vmm: &Vmm, filters: &[String]) -> Result<(usize, Vec<&'static str>)> {
+    let scenarios = scenario::matching(filters);
+    let checks: Vec<_> =
+        oracle::CHECKS.iter().filter(|check| scenario::is_wanted(check.name, filters)).collect();
+    let clocks = clock::matching(filters);
+    let count = scenarios.len() + checks.len() + clocks.len();
+    let mut failed = scenario::run(vmm, scenarios)?;
+    failed.extend(oracle::run(vmm, &checks)?);
+    failed.extend(clock::run(vmm, &clocks)?);
+    Ok((count, failed))
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {
