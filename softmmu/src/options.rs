@@ -212,8 +212,35 @@ impl Options {
         self.command_line.last(id).map(str::to_owned)
     }
 
+    /// What needs nothing that other options say.
     fn read_simple(&mut self) -> Result<()> {
         util::report::set_options(self.command_line.messages().map_err(wrong)?);
+        self.read_identity()?;
+        self.read_actions()?;
+        self.read_firmware()?;
+        self.read_process()?;
+        self.read_logs();
+        let numa = self.command_line.numa().map_err(wrong)?;
+        self.numa = numa.into_iter().map(|(options, location)| (options, location.to_string())).collect();
+        self.icount = self.command_line.icount().map_err(wrong)?;
+        self.overcommit = self.command_line.overcommit().map_err(wrong)?;
+        self.mem_path = self.last(OptionId::MemPath);
+        self.mem_prealloc = self.command_line.has(OptionId::MemPrealloc);
+        self.add_fds = self.command_line.add_fds().map_err(wrong)?;
+        if let Some(escape) = self.last(OptionId::Echr) {
+            match qom::property::parse_int(&escape).and_then(|n| u8::try_from(n).ok()) {
+                Some(escape) => chardev::set_escape_char(escape),
+                None => bail!("Bad argument to echr: {escape}"),
+            }
+        }
+        self.cpu = self.last(OptionId::Cpu);
+        if self.cpu.as_deref().is_some_and(is_help) {
+            self.help = Some(Help::Cpus);
+        }
+        Ok(())
+    }
+
+    fn read_identity(&mut self) -> Result<()> {
         let name = self.command_line.name().map_err(wrong)?;
         self.name = name.guest;
         if let Some(process) = name.process {
@@ -221,6 +248,10 @@ impl Options {
                 .map_err(|e| Error::new(format!("-name process=: {e}")))?;
         }
         self.uuid = self.command_line.uuid().map_err(wrong)?;
+        Ok(())
+    }
+
+    fn read_actions(&mut self) -> Result<()> {
         let action = self.command_line.action().map_err(wrong)?;
         self.panic_action = Some(match action.panic {
             cli::PanicAction::Pause => PanicAction::Pause,
@@ -237,22 +268,6 @@ impl Options {
             cli::WatchdogAction::None => WatchdogAction::None,
             cli::WatchdogAction::InjectNmi => WatchdogAction::InjectNmi,
         });
-        self.boot = self.command_line.boot().map_err(wrong)?;
-        self.sandbox = self.command_line.sandbox().map_err(wrong)?;
-        self.icount = self.command_line.icount().map_err(wrong)?;
-        self.boot.no_fd_bootchk = self.command_line.has(OptionId::NoFdBootchk);
-        self.fw_cfg = self.command_line.fw_cfg().map_err(wrong)?;
-        self.option_roms = self.command_line.option_roms().map_err(wrong)?;
-        let (smbios, uuid) = self.command_line.smbios().map_err(wrong)?;
-        self.uuid = uuid.or(self.uuid);
-        hw_i386::set_smbios_options(smbios);
-        hw_i386::set_user_tables(self.command_line.acpi_tables().map_err(wrong)?);
-        let numa = self.command_line.numa().map_err(wrong)?;
-        self.numa = numa.into_iter().map(|(options, location)| (options, location.to_string())).collect();
-        self.overcommit = self.command_line.overcommit().map_err(wrong)?;
-        self.mem_path = self.last(OptionId::MemPath);
-        self.mem_prealloc = self.command_line.has(OptionId::MemPrealloc);
-        self.add_fds = self.command_line.add_fds().map_err(wrong)?;
         self.reboot_action = Some(match action.reboot {
             cli::RebootAction::Reset => RebootAction::Reset,
             cli::RebootAction::Shutdown => RebootAction::Shutdown,
@@ -263,6 +278,26 @@ impl Options {
         });
         self.start_stopped = self.command_line.has(OptionId::Stop);
         self.preconfig = self.command_line.has(OptionId::Preconfig);
+        Ok(())
+    }
+
+    /// What a firmware finds.
+    fn read_firmware(&mut self) -> Result<()> {
+        self.boot = self.command_line.boot().map_err(wrong)?;
+        self.boot.no_fd_bootchk = self.command_line.has(OptionId::NoFdBootchk);
+        self.fw_cfg = self.command_line.fw_cfg().map_err(wrong)?;
+        self.option_roms = self.command_line.option_roms().map_err(wrong)?;
+        let (smbios, uuid) = self.command_line.smbios().map_err(wrong)?;
+        self.uuid = uuid.or(self.uuid);
+        hw_i386::set_smbios_options(smbios);
+        hw_i386::set_user_tables(self.command_line.acpi_tables().map_err(wrong)?);
+        self.command_line.all(OptionId::DataDir).for_each(|o| hw_core::datadir::add_data_dir(o.text()));
+        Ok(())
+    }
+
+    /// How the host sees the program, and what it may do there.
+    fn read_process(&mut self) -> Result<()> {
+        self.sandbox = self.command_line.sandbox().map_err(wrong)?;
         self.daemonize = self.command_line.has(OptionId::Daemonize);
         self.privileges.root = self.last(OptionId::Chroot);
         if let Some(occurrence) = self.command_line.all(OptionId::Runas).last() {
@@ -273,6 +308,10 @@ impl Options {
             bail!("'preconfig' and 'daemonize' options are mutually exclusive");
         }
         self.pidfile = self.last(OptionId::Pidfile);
+        Ok(())
+    }
+
+    fn read_logs(&mut self) {
         self.log_items = self.last(OptionId::LogItems);
         self.log_file = self.last(OptionId::LogFile);
         self.qtest = self.last(OptionId::Qtest);
@@ -284,18 +323,6 @@ impl Options {
                 self.trace.push((key.to_owned(), value.to_owned(), location));
             }
         }
-        if let Some(escape) = self.last(OptionId::Echr) {
-            match qom::property::parse_int(&escape).and_then(|n| u8::try_from(n).ok()) {
-                Some(escape) => chardev::set_escape_char(escape),
-                None => bail!("Bad argument to echr: {escape}"),
-            }
-        }
-        self.command_line.all(OptionId::DataDir).for_each(|o| hw_core::datadir::add_data_dir(o.text()));
-        self.cpu = self.last(OptionId::Cpu);
-        if self.cpu.as_deref().is_some_and(is_help) {
-            self.help = Some(Help::Cpus);
-        }
-        Ok(())
     }
 
     fn read_machine(&mut self) -> Result<()> {

@@ -157,46 +157,7 @@ struct Failed {
 /// Runs scenarios and says on stdout how each went; the names of those that failed.
 pub fn run(vmm: &Vmm, scenarios: Vec<&'static Scenario>) -> Result<Vec<&'static str>> {
     let mut nest = nest_for(vmm)?;
-    let guests = tempfile::tempdir()?;
-    guest::pack(BARE, guests.path())?;
-    for name in BARE {
-        let file = format!("{name}.pvh");
-        nest.carry(&guests.path().join(&file), Some(&format!("/guest/{file}")))?;
-    }
-    if scenarios.iter().any(|scenario| scenario.initrd == WITH_MODULES) {
-        let modules = Kernel::fetch(Flavour::Cloud)?.modules(&MODULES.map(str::to_owned))?;
-        nest.carry(&guest::initramfs(&[], &modules)?.path(), Some("/guest/initrd-modules"))?;
-        for (name, format, size) in IMAGES {
-            let image = guests.path().join(name);
-            let made =
-                Command::new("qemu-img").args(["create", "-q", "-f", format]).arg(&image).arg(size).status();
-            ensure!(made.context("qemu-img")?.success(), "qemu-img made no image");
-            nest.carry(&image, Some(&format!("/guest/{name}")))?;
-        }
-    }
-    if scenarios.iter().any(|scenario| scenario.initrd == WITH_GENERIC_MODULES) {
-        let kernel = Kernel::fetch(Flavour::Generic)?;
-        let modules = kernel.modules(&GENERIC_MODULES.map(str::to_owned))?;
-        nest.carry(&kernel.vmlinuz()?, Some("/guest/vmlinuz-generic"))?;
-        nest.carry(&guest::initramfs(&[], &modules)?.path(), Some("/guest/initrd-generic"))?;
-    }
-    if scenarios.iter().any(|scenario| scenario.gdb) {
-        // It has fewer files than the package gdb, and shares its libraries.
-        nest.carry(&deps::unpacked("gdb-minimal")?.join("usr/bin/gdb"), Some("/bin/gdb"))?;
-        nest.text("/guest/kernel.gdb", include_str!("kernel.gdb"))?;
-    }
-    let debian = if scenarios.iter().any(|scenario| scenario.initrd == debian::INITRD) {
-        let disk = debian::Disk::make()?;
-        nest.carry(&debian::Disk::initramfs()?.path(), Some("/guest/initrd-debian"))?;
-        nest.carry(&disk.packages(), Some("/guest/packages"))?;
-        nest.modules("virtio_pci,virtio_blk").drive(&disk.image());
-        Some(disk)
-    } else {
-        None
-    };
-    // For a file system in memory that keeps attributes.
-    nest.modules("loop");
-    net::carry(&mut nest, &scenarios)?;
+    let debian = carry(&mut nest, &scenarios)?;
     nest.timeout(STEP * 6 * scenarios.iter().map(|scenario| scenario.patience).max().unwrap_or(1));
     let (mut failed, mut to_check) = (Vec::new(), Vec::new());
     let mut queue: VecDeque<_> = scenarios.into_iter().map(|scenario| (scenario, 1)).collect();
@@ -239,6 +200,43 @@ pub fn run(vmm: &Vmm, scenarios: Vec<&'static Scenario>) -> Result<Vec<&'static 
         }
     }
     Ok(failed)
+}
+
+/// Carries into the nested machine what `scenarios` need; Debian's disk, where one of them boots from it.
+fn carry(nest: &mut Nest, scenarios: &[&Scenario]) -> Result<Option<debian::Disk>> {
+    let any_has = |initrd| scenarios.iter().any(|scenario| scenario.initrd == initrd);
+    let guests = tempfile::tempdir()?;
+    guest::pack(BARE, guests.path())?;
+    for name in BARE {
+        let file = format!("{name}.pvh");
+        nest.carry(&guests.path().join(&file), Some(&format!("/guest/{file}")))?;
+    }
+    if any_has(WITH_MODULES) {
+        let modules = Kernel::fetch(Flavour::Cloud)?.modules(&MODULES.map(str::to_owned))?;
+        nest.carry(&guest::initramfs(&[], &modules)?.path(), Some("/guest/initrd-modules"))?;
+        for (name, format, size) in IMAGES {
+            let image = guests.path().join(name);
+            let made =
+                Command::new("qemu-img").args(["create", "-q", "-f", format]).arg(&image).arg(size).status();
+            ensure!(made.context("qemu-img")?.success(), "qemu-img made no image");
+            nest.carry(&image, Some(&format!("/guest/{name}")))?;
+        }
+    }
+    if any_has(WITH_GENERIC_MODULES) {
+        let kernel = Kernel::fetch(Flavour::Generic)?;
+        let modules = kernel.modules(&GENERIC_MODULES.map(str::to_owned))?;
+        nest.carry(&kernel.vmlinuz()?, Some("/guest/vmlinuz-generic"))?;
+        nest.carry(&guest::initramfs(&[], &modules)?.path(), Some("/guest/initrd-generic"))?;
+    }
+    if scenarios.iter().any(|scenario| scenario.gdb) {
+        // It has fewer files than the package gdb, and shares its libraries.
+        nest.carry(&deps::unpacked("gdb-minimal")?.join("usr/bin/gdb"), Some("/bin/gdb"))?;
+        nest.text("/guest/kernel.gdb", include_str!("kernel.gdb"))?;
+    }
+    // For a file system in memory that keeps attributes.
+    nest.modules("loop");
+    net::carry(nest, scenarios)?;
+    any_has(debian::INITRD).then(|| debian::Disk::carried_into(nest)).transpose()
 }
 
 /// A nested machine with a VMM and guests.

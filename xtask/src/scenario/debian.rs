@@ -13,6 +13,7 @@ use super::{PLAIN, Scenario};
 use crate::deps;
 use crate::initramfs::{AnonymousFile, Initramfs};
 use crate::kernel::{Flavour, Kernel};
+use crate::nested::Nest;
 
 /// What making Debian's disk takes, besides the packages of the harness.
 const PACKAGES: &[&str] = &["mmdebstrap", "e2fsprogs"];
@@ -122,7 +123,7 @@ pub(super) struct Disk {
 
 impl Disk {
     /// Makes Debian, and the disk with it.
-    pub(super) fn make() -> Result<Self> {
+    fn make() -> Result<Self> {
         deps::ensure_installed(PACKAGES)?;
         // Whole disks are too large for where temporary files often are: memory.
         let folder = tempfile::tempdir_in(deps::cache()?)?;
@@ -141,22 +142,31 @@ impl Disk {
         Ok(disk)
     }
 
+    /// The same, and carries into a nested machine what the scenarios need.
+    pub(super) fn carried_into(nest: &mut Nest) -> Result<Self> {
+        let disk = Self::make()?;
+        nest.carry(&Self::initramfs()?.path(), Some("/guest/initrd-debian"))?;
+        nest.carry(&disk.packages(), Some("/guest/packages"))?;
+        nest.modules("virtio_pci,virtio_blk").drive(&disk.image());
+        Ok(disk)
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// The image of the disk.
-    pub(super) fn image(&self) -> PathBuf {
+    fn image(&self) -> PathBuf {
         self.path("disk.ext4")
     }
 
     /// The folder that L1 serves.
-    pub(super) fn packages(&self) -> PathBuf {
+    fn packages(&self) -> PathBuf {
         self.path("packages")
     }
 
     /// The guest's initramfs.
-    pub(super) fn initramfs() -> Result<AnonymousFile> {
+    fn initramfs() -> Result<AnonymousFile> {
         let mut tree = Initramfs::with_busybox()?;
         tree.text("init", INIT);
         let modules = Kernel::fetch(Flavour::Cloud)?.modules(&MODULES.map(str::to_owned))?;
