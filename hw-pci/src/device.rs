@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::bar::{Bar, BarInfo, BarKind};
 use crate::bus::PciBus;
 use crate::config::ConfigSpace;
+use crate::interface::{ConventionalPciDevice, add_bus_interface};
 use crate::msi::Msi;
 use crate::msix::{Entry as MsiXEntry, MsiX};
 use crate::rom;
@@ -92,6 +93,9 @@ type ConfigHook = fn(&Arc<dyn Object>, usize, u8);
 
 /// What a PCI function implements beside [`DeviceImpl`].
 pub trait PciDeviceImpl: DeviceImpl {
+    /// Whether all types of this struct are for conventional PCI; else each says for which buses it is.
+    const CONVENTIONAL: bool = true;
+
     /// A guest is about to read `size` bytes of configuration space at `at`; called without locks.
     fn config_reading(&self, _at: usize, _size: u8) {}
     /// A guest wrote `size` bytes of configuration space at `at`; called after the write, without locks.
@@ -110,6 +114,9 @@ pub trait PciDeviceImpl: DeviceImpl {
 
 impl<T: PciDeviceImpl> ClassInit<T> for PciDevice {
     fn class_init(class: &mut Class) {
+        if T::CONVENTIONAL {
+            add_bus_interface::<ConventionalPciDevice>(class);
+        }
         let class = class.get_mut::<PciDeviceClass>();
         class.realize = Some(call_realize::<T>);
         class.unrealize = Some(call_unrealize::<T>);

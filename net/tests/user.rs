@@ -292,6 +292,21 @@ fn clients_of_the_host_come_in_by_hostfwd_until_it_is_removed() {
 }
 
 #[test]
+fn the_host_chooses_a_port_and_tells_it() {
+    let _guest = Guest::new(",hostfwd=:127.0.0.1:0-:22,hostfwd=udp:127.0.0.1:0-10.0.2.20:53");
+    let text = info_usernet();
+    let forwards = text.lines().filter(|line| line.contains("HOST_FORWARD"));
+    let fields: Vec<Vec<&str>> = forwards.map(|line| line.split_whitespace().collect()).collect();
+    let [tcp, udp] = [&fields[0], &fields[1]];
+    assert_eq!((tcp[2], &tcp[4..]), ("127.0.0.1", &["10.0.2.15", "22", "0", "0"][..]), "{text}");
+    assert_eq!((udp[2], &udp[4..6]), ("127.0.0.1", &["10.0.2.20", "53"][..]), "{text}");
+    TcpStream::connect(("127.0.0.1", tcp[3].parse().unwrap())).unwrap();
+    assert!(hostfwd_remove(None, &format!("tcp:127.0.0.1:{}", tcp[3])).unwrap());
+    assert!(hostfwd_remove(None, &format!("udp:127.0.0.1:{}", udp[3])).unwrap());
+    assert!(!info_usernet().contains("HOST_FORWARD"));
+}
+
+#[test]
 fn a_command_serves_a_guestfwd() {
     let mut guest = Guest::new(",guestfwd=tcp:10.0.2.100:7-cmd:tr a-z A-Z");
     let handle = guest.connect((Ipv4Addr::new(10, 0, 2, 100), 7), 40000);

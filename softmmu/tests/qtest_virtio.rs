@@ -4,6 +4,7 @@
 use libqtest::QTest;
 use libqtest::pci::PciFunction;
 use libqtest::virtio::*;
+use serde_json::json;
 
 const RNG: PciFunction = PciFunction(4 << 3);
 /// Guest memory of the driver: its queue, a place for messages, buffers.
@@ -58,6 +59,27 @@ fn a_transitional_function_has_both_interfaces() {
     assert_eq!(RNG.readl(&mut vm, 0x98), 0x0001_8411, "two vectors");
     assert_eq!(RNG.readl(&mut vm, 0x9c), 1, "the table");
     assert_eq!(RNG.readl(&mut vm, 0xa0), 0x801, "the pending bits");
+}
+
+#[test]
+fn types_say_for_which_buses_they_are() {
+    let builder = QTest::builder(env!("CARGO_BIN_EXE_softmmu")).args(["-machine", "none"]);
+    let mut vm = builder.with_qmp().start();
+    let mut types = |interface| {
+        let list = json!({"execute": "qom-list-types", "arguments": {"implements": interface}});
+        let list = vm.qmp(&list.to_string());
+        let names = list.as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let (conventional, express) = (types("conventional-pci-device"), types("pci-express-device"));
+    let is = |name: &str| (conventional.iter().any(|n| n == name), express.iter().any(|n| n == name));
+    for name in ["virtio-rng-pci", "virtio-rng-pci-non-transitional", "virtio-keyboard-pci"] {
+        assert_eq!(is(name), (true, true), "{name}");
+    }
+    for name in ["virtio-rng-pci-transitional", "i440FX", "piix3-ide", "pci-bridge"] {
+        assert_eq!(is(name), (true, false), "{name}");
+    }
+    assert_eq!(is("isa-serial"), (false, false));
 }
 
 #[test]

@@ -442,6 +442,8 @@ impl DeviceImpl for VirtIOPciProxy {
 }
 
 impl PciDeviceImpl for VirtIOPciProxy {
+    const CONVENTIONAL: bool = false;
+
     fn config_reading(&self, at: usize, size: u8) {
         if let Some(modern) = self.modern.get() {
             modern.config_reading(self, at, size);

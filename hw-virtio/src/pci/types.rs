@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use hw_core::machine::current_machine;
 use hw_core::{DeviceCategory, DeviceClass, Machine};
-use hw_pci::PciDeviceClass;
 use hw_pci::spec::MSIX_CONTROL_TABLE_SIZE;
+use hw_pci::{ConventionalPciDevice, PciDeviceClass, PciExpressDevice, add_bus_interface};
 use qom::property::{OnOffAuto, field};
 use qom::{Class, Object, Property, PropertyInfo, Result, TypeInfo};
 
@@ -82,6 +82,7 @@ impl VirtioPciType {
         qom::type_register(TypeInfo::new(name, base, generic_class_init));
         for (suffix, disable_legacy) in self.variants.suffixes() {
             qom::type_register(TypeInfo::new(format!("{name}-{suffix}"), base, move |class| {
+                bus_interfaces(class, *disable_legacy != OnOffAuto::Off);
                 class.set_instance_init(move |object| {
                     if let Some(proxy) = object.cast::<VirtIOPciProxy>() {
                         proxy.disable_legacy.set(*disable_legacy);
@@ -126,7 +127,16 @@ pub(super) struct VirtioPciClass {
     pub prepare: Option<fn(&VirtIOPciProxy, &Arc<dyn Object>) -> Result<()>>,
 }
 
+/// Transitional functions are for conventional PCI only.
+fn bus_interfaces(class: &mut Class, express: bool) {
+    add_bus_interface::<ConventionalPciDevice>(class);
+    if express {
+        add_bus_interface::<PciExpressDevice>(class);
+    }
+}
+
 fn generic_class_init(class: &mut Class) {
+    bus_interfaces(class, true);
     type P = VirtIOPciProxy;
     let (legacy, modern) = (Property::new(OnOffAuto::Auto), Property::new(false));
     let legacy = field::<P, _>("disable-legacy", "on/off/auto", false, |p| &p.disable_legacy, &legacy);

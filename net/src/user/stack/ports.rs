@@ -4,7 +4,7 @@ use std::net::{SocketAddr, SocketAddrV4};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-use rustix::net::{SocketFlags, SocketType, bind, listen, sockopt};
+use rustix::net::{SocketFlags, SocketType, bind, getsockname, listen, sockopt};
 use util::event_loop::Interest;
 
 use super::super::forward::HostForward;
@@ -17,7 +17,7 @@ impl Stack {
     ///
     /// # Errors
     /// What the host says.
-    pub fn add_forward(&mut self, forward: HostForward) -> std::io::Result<()> {
+    pub fn add_forward(&mut self, mut forward: HostForward) -> std::io::Result<()> {
         let address = SocketAddr::V4(forward.host);
         let kind = if forward.udp { SocketType::DGRAM } else { SocketType::STREAM };
         let socket = util::sockets::new_socket(&address, kind, SocketFlags::NONBLOCK)?;
@@ -25,6 +25,10 @@ impl Stack {
             sockopt::set_socket_reuseaddr(&socket, true)?;
         }
         bind(&socket, &address)?;
+        // Port 0 leaves the choice to the host.
+        if let Ok(SocketAddr::V4(name)) = getsockname(&socket)?.try_into() {
+            forward.host = name;
+        }
         if forward.udp {
             let flow = UdpFlow::forwarded(forward.guest_end(self.config.dhcp_start), socket);
             let id = self.add_udp(flow).ok_or(std::io::ErrorKind::OutOfMemory)?;
@@ -93,7 +97,7 @@ impl Stack {
                 ip => ip.to_string(),
             };
             text.push_str(&format!(
-                "  {state:<19} {fd:3} {:>15} {:5} {:>15} {:5} {:5} {:5}\n",
+                "  {state:<17} {fd:3} {:>15} {:5} {:>15} {:5} {:5} {:5}\n",
                 ip(from),
                 from.port(),
                 ip(to),
@@ -103,23 +107,27 @@ impl Stack {
             ));
         };
         for listener in &self.listeners {
-            let to = SocketAddr::V4(listener.forward.guest);
+            let to = listener.forward.guest_end(self.config.dhcp_start);
             let fd = listener.socket.as_raw_fd();
             line("TCP[HOST_FORWARD]".to_owned(), listener.forward.host.into(), to, (0, 0), fd);
         }
         for Connection { flow, .. } in self.tcp.values() {
-            let fd = match &flow.host {
-                HostEnd::Socket { socket, .. } => socket.as_raw_fd(),
-                HostEnd::Chardev { .. } => -1,
+            let (fd, name) = match &flow.host {
+                HostEnd::Socket { socket, .. } => (socket.as_raw_fd(), getsockname(socket).ok()),
+                HostEnd::Chardev { .. } => (-1, None),
             };
             let state = format!("TCP[{}]", state_name(flow));
-            let (from, to) =
-                if flow.incoming { (flow.remote, flow.guest) } else { (flow.guest, flow.remote) };
+            let name = name.and_then(|name| SocketAddr::try_from(name).ok());
+            let (from, to) = match flow.incoming {
+                true => (name.unwrap_or(flow.remote), flow.guest),
+                false => (flow.guest, flow.remote),
+            };
             line(state, from, to, flow.queues(), fd);
         }
         for (forward, id) in &self.udp_forwards {
             let fd = self.udp.get(id).map_or(-1, |flow| flow.socket().as_raw_fd());
-            line("UDP[HOST_FORWARD]".to_owned(), forward.host.into(), forward.guest.into(), (0, 0), fd);
+            let to = forward.guest_end(self.config.dhcp_start);
+            line("UDP[HOST_FORWARD]".to_owned(), forward.host.into(), to, (0, 0), fd);
         }
         let at = now();
         for flow in self.udp.values().filter(|flow| flow.expires != u64::MAX) {
