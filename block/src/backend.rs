@@ -12,7 +12,7 @@ use arc_swap::ArcSwapOption;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use qapi::QapiType;
 use qom::{Result, bail};
-use vm_memory::VolatileSlice;
+use vm_memory::{MmapRegion, VolatileMemory, VolatileSlice};
 
 use crate::driver::Child;
 use crate::node::BlockNode;
@@ -81,6 +81,13 @@ pub trait RequestMemory: Any + Send + Sync {
 impl RequestMemory for () {
     fn parts(&self) -> Vec<VolatileSlice<'_>> {
         Vec::new()
+    }
+}
+
+/// Memory of ours.
+impl RequestMemory for MmapRegion {
+    fn parts(&self) -> Vec<VolatileSlice<'_>> {
+        vec![self.as_volatile_slice()]
     }
 }
 
@@ -498,11 +505,20 @@ impl BlockBackend {
     /// # Errors
     /// No medium, or what the medium says.
     pub fn carry_out(&self, request: &Request) -> io::Result<()> {
-        let node = self.node().ok_or_else(no_medium)?;
         let begun = Instant::now();
-        let result = carry_out(&node, request, !self.write_cache());
+        self.node().ok_or_else(no_medium)?;
+        let result = self.carry_out_uncounted(request);
         self.stats.count(request, begun, &result);
         result
+    }
+
+    /// Carries a request out that is no device's, and waits for it.
+    ///
+    /// # Errors
+    /// No medium, or what the medium says.
+    pub fn carry_out_uncounted(&self, request: &Request) -> io::Result<()> {
+        let node = self.node().ok_or_else(no_medium)?;
+        carry_out(&node, request, !self.write_cache())
     }
 
     /// Waits until no request is under way.

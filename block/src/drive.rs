@@ -5,11 +5,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use qapi::{QapiType, from_keyval};
 use qom::{Error, Result, bail};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use util::cutils::parse_bool;
-use util::keyval;
 
 use crate::backend::{self, BlockBackend, BlockdevOnError};
+use crate::drive_options;
 use crate::driver::Child;
 use crate::filename;
 use crate::node::{self, BlockNode, CacheMode, Inherited};
@@ -388,6 +388,9 @@ fn take_cache(taken: &mut Taken) -> Result<(CacheMode, bool)> {
     Ok((cache, writeback))
 }
 
+/// What `aio=` takes.
+const AIO: [&str; 3] = ["threads", "native", "io_uring"];
+
 /// Opens what the options name; `None` where they name nothing.
 fn open_medium(mut taken: Taken, as_said: Inherited, snapshot: bool) -> Result<Option<Arc<BlockNode>>> {
     let format = taken.take("format");
@@ -411,35 +414,27 @@ fn open_medium(mut taken: Taken, as_said: Inherited, snapshot: bool) -> Result<O
         copy_on_read: copy_on_read && !snapshot,
         ..as_said
     };
+    if taken.0.iter().any(|(name, value)| name == "aio" && !AIO.contains(&value.as_str())) {
+        bail!("invalid aio option");
+    }
     let file_options: Vec<_> =
         ["aio", "locking"].into_iter().filter_map(|name| Some((name, taken.take(name)?))).collect();
     if file.as_deref().is_none_or(str::is_empty) && format.is_none() && taken.0.is_empty() {
         return Ok(None);
     }
     let name = file.clone().filter(|name| !name.is_empty());
-    let open = |error: Error| match &name {
-        Some(name) => could_not_open(error, name),
-        None => error,
-    };
     let node = if let Some(json) = name.as_deref().filter(|name| name.starts_with("json:")) {
-        filename::open(json, None, mode).map_err(open)?
+        filename::open(json, None, mode)?
     } else {
-        let mut own = crumpled(&taken.0)?;
-        let mut below = match &name {
-            Some(name) => filename::protocol_options(name)?,
-            None => Value::Object(Map::new()),
-        };
-        if let (Some(Value::Object(given)), Some(below)) = (own.remove("file"), below.as_object_mut()) {
-            keyval::merge(below, given).map_err(|error| Error::new(error.to_string()))?;
-        }
-        let plain = |below: &Value| matches!(below["driver"].as_str(), Some("file" | "host_device"));
+        let mut own = drive_options::crumpled(&taken.0)?;
+        let mut below = drive_options::options_below(name.as_deref(), own.remove("file"))?;
         let has_below = below.as_object().is_some_and(|map| !map.is_empty());
         if has_below && below.get("driver").is_none() {
             let path = below["filename"].as_str().unwrap_or_default().to_owned();
             below["driver"] = filename::protocol_options(&path)?["driver"].clone();
         }
-        if plain(&below) {
-            file_options.iter().for_each(|(key, value)| below[*key] = value.clone().into());
+        if let Some(file) = drive_options::innermost_file(&mut below) {
+            file_options.iter().for_each(|(key, value)| file[*key] = value.clone().into());
         } else if format.as_deref().is_some_and(|f| matches!(f, "file" | "host_device")) {
             file_options
                 .iter()
@@ -447,7 +442,7 @@ fn open_medium(mut taken: Taken, as_said: Inherited, snapshot: bool) -> Result<O
         }
         let probed = format.is_none() && has_below;
         if probed {
-            format = Some(probe(&below, mode, name.as_deref()).map_err(open)?);
+            format = Some(probe(&below, mode, name.as_deref())?);
         }
         let Some(format) = format else { bail!("Must specify either driver or file") };
         let is_protocol = has_below && below["driver"] == format.as_str();
@@ -458,29 +453,15 @@ fn open_medium(mut taken: Taken, as_said: Inherited, snapshot: bool) -> Result<O
         } else if has_below {
             own.insert("file".to_owned(), below);
         }
-        let unknown = format!("Unknown driver '{format}'");
         if !crate::DRIVER_NAMES.contains(&format.as_str()) {
-            bail!("{unknown}");
+            bail!("Unknown driver '{format}'");
         }
-        let options: BlockdevOptions = from_keyval(Value::Object(own))?;
-        node::open(&options, Inherited { probed, ..mode }).map_err(open)?
+        drive_options::complete(&mut own, mode)?;
+        let options: BlockdevOptions = from_keyval(Value::Object(own.clone()))
+            .map_err(|error| drive_options::unsupported(error, &own))?;
+        node::open(&options, Inherited { probed, ..mode })?
     };
     if snapshot { temporary_overlay(node, copy_on_read).map(Some) } else { Ok(Some(node)) }
-}
-
-/// An error in opening `name`, told once with its name.
-fn could_not_open(error: Error, name: &str) -> Error {
-    if error.message.contains(name) || error.hint.is_some() {
-        return error;
-    }
-    error.prepend(format!("Could not open '{name}': "))
-}
-
-/// Options with dots in their names as a tree.
-fn crumpled(values: &[(String, String)]) -> Result<Map<String, Value>> {
-    let text: Vec<_> =
-        values.iter().map(|(name, value)| format!("{name}={}", util::option::escape_value(value))).collect();
-    Ok(keyval::parse(&text.join(","), None).map_err(|e| Error::new(e.to_string()))?.map)
 }
 
 /// Tells the format by what is there, and warns where that is nothing.

@@ -11,6 +11,7 @@ mod aio;
 pub mod backend;
 pub mod breakpoints;
 pub mod drive;
+mod drive_options;
 pub mod driver;
 mod drivers;
 pub mod filename;

@@ -83,7 +83,8 @@ impl Stats {
         self.last_access.lock().map(|at| at.elapsed().as_nanos() as u64)
     }
 
-    pub(crate) fn count(&self, request: &Request, begun: Instant, result: &io::Result<()>) {
+    /// Counts a request that has ended.
+    pub fn count(&self, request: &Request, begun: Instant, result: &io::Result<()>) {
         let counts = self.of(request.op);
         let requests = request.memory.requests();
         match result {

@@ -105,11 +105,13 @@ fn read(node: &BlockNode, start: usize, end: usize) {
 #[test]
 fn what_is_read_is_the_images_own_afterwards() {
     let filter = |top| json!({ "driver": "copy-on-read", "file": top });
-    for by_filter in [false, true] {
+    let over_raw = |top| filter(json!({ "driver": "raw", "file": top }));
+    for how in ["flag", "filter", "filter over raw"] {
         let chain = Chain::new();
-        let node = match by_filter {
-            true => open(filter(chain.top())),
-            false => open_as(chain.top(), Inherited { copy_on_read: true, ..Inherited::default() }),
+        let node = match how {
+            "filter" => open(filter(chain.top())),
+            "filter over raw" => open(over_raw(chain.top())),
+            _ => open_as(chain.top(), Inherited { copy_on_read: true, ..Inherited::default() }),
         };
         let node = node.expect("it opens");
         // Parts of clusters: all of them come. The second is written meanwhile, which stays.
@@ -120,7 +122,7 @@ fn what_is_read_is_the_images_own_afterwards() {
         drop(node);
         let mut expected = only(&[0, 1, 2, 3, CLUSTERS - 1]);
         expected[CLUSTER..CLUSTER + 512].fill(0x55);
-        assert!(chain.own() == expected, "by a filter: {by_filter}");
+        assert!(chain.own() == expected, "by {how}");
     }
 }
 

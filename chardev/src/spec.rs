@@ -226,6 +226,10 @@ fn parse_backend(filename: &str, options: &mut Vec<(String, String)>) -> Option<
     }
     if let Some(path) = filename.strip_prefix("unix:") {
         set(options, "backend", "socket");
+        if path.find(['=', ',']).is_some_and(|at| path[at..].starts_with('=')) {
+            add_words(path, options);
+            return Some(());
+        }
         let (path, words) = get_opt_value(path);
         set(options, "path", &path);
         add_words(words.strip_prefix(',').unwrap_or(words), options);

@@ -163,6 +163,7 @@ fn short_forms_stand_for_options() {
         ("pipe:/a", "backend=pipe path=/a"),
         ("unix:/s,server=on,wait=off", "backend=socket path=/s server=on wait=off"),
         ("unix:/a,,b,server,nowait", "backend=socket path=/a,b server=on wait=off"),
+        ("unix:path=/a,server=on", "backend=socket path=/a server=on"),
         ("tcp:h:1,server=on,nodelay", "backend=socket host=h port=1 server=on nodelay=on"),
         ("tcp::1", "backend=socket host= port=1"),
         ("telnet:h:1", "backend=socket host=h port=1 telnet=on"),

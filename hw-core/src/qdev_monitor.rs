@@ -81,6 +81,26 @@ impl DeviceOptions {
     }
 }
 
+/// Types that users may call by a second name (`qdev_alias_table`).
+const ALIASES: [(&str, &str); 10] = [
+    ("virtio-9p", "virtio-9p-pci"),
+    ("virtio-balloon", "virtio-balloon-pci"),
+    ("virtio-blk", "virtio-blk-pci"),
+    ("virtio-keyboard", "virtio-keyboard-pci"),
+    ("virtio-mouse", "virtio-mouse-pci"),
+    ("virtio-net", "virtio-net-pci"),
+    ("virtio-rng", "virtio-rng-pci"),
+    ("virtio-scsi", "virtio-scsi-pci"),
+    ("virtio-serial", "virtio-serial-pci"),
+    ("virtio-tablet", "virtio-tablet-pci"),
+];
+
+/// The type that users mean by `driver`.
+fn type_of(driver: &str) -> &str {
+    let alias = || ALIASES.iter().find(|(alias, _)| *alias == driver).map(|(_, name)| *name);
+    qom::class_by_name(driver).map_or_else(|| alias().unwrap_or(driver), |_| driver)
+}
+
 /// The class of a device that users may make.
 fn device_class(driver: &str) -> Result<DeviceClass> {
     let class = qom::class_by_name(driver).filter(|c| c.is_a("device"));
@@ -104,16 +124,17 @@ pub fn qdev_device_add(options: &DeviceOptions, hotplugged: bool) -> Result<Arc<
         let hint = "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.";
         return Err(qom::Error::new("Parameter 'id' expects an identifier").with_hint(hint));
     }
-    let class = device_class(&options.driver)?;
+    let driver = type_of(&options.driver);
+    let class = device_class(driver)?;
     let bus = find_bus(options, &class)?;
     if hotplugged {
-        check_hotplug(&options.driver, &class, bus.as_ref())?;
+        check_hotplug(driver, &class, bus.as_ref())?;
     }
-    let object = qdev_new(&options.driver)?;
+    let object = qdev_new(driver)?;
     if let Some(error) = crate::global::take_error() {
         return Err(error);
     }
-    let Some(device) = object.cast::<Device>() else { bail!("'{}' is not a device", options.driver) };
+    let Some(device) = object.cast::<Device>() else { bail!("'{driver}' is not a device") };
     if hotplugged {
         device.set_hotplugged();
     }
@@ -164,7 +185,7 @@ fn find_bus(options: &DeviceOptions, class: &DeviceClass) -> Result<Option<Arc<d
         if let Some(bus_type) = class.bus_type
             && !bus.is_a(bus_type)
         {
-            bail!("Device '{}' can't go on {} bus", options.driver, bus.type_name());
+            bail!("Device '{}' can't go on {} bus", type_of(&options.driver), bus.type_name());
         }
         if full(&bus) {
             bail!("Bus '{wanted}' is full");
@@ -174,7 +195,7 @@ fn find_bus(options: &DeviceOptions, class: &DeviceClass) -> Result<Option<Arc<d
     let Some(bus_type) = class.bus_type else { return Ok(None) };
     match all_buses().into_iter().find(|b| b.is_a(bus_type) && !full(b)) {
         Some(bus) => Ok(Some(bus)),
-        None => bail!("No '{bus_type}' bus found for device '{}'", options.driver),
+        None => bail!("No '{bus_type}' bus found for device '{}'", type_of(&options.driver)),
     }
 }
 
@@ -270,6 +291,9 @@ pub fn device_list(board_only: bool) -> String {
         if let Some(bus) = device.bus_type {
             let _ = write!(text, ", bus {bus}");
         }
+        if let Some((alias, _)) = ALIASES.iter().find(|(_, name)| *name == class.name()) {
+            let _ = write!(text, ", alias \"{alias}\"");
+        }
         if !device.desc.is_empty() {
             let _ = write!(text, ", desc \"{}\"", device.desc);
         }
@@ -289,6 +313,7 @@ pub const INTERNAL: [&str; 6] = ["realized", "hotplugged", "hotpluggable", "pare
 /// # Errors
 /// When there is no such device.
 pub fn device_properties_help(driver: &str) -> Result<String> {
+    let driver = type_of(driver);
     let class = qom::class_by_name(driver).filter(|c| c.is_a("device"));
     let Some(class) = class else { return Err(qom::object::device_not_found(driver)) };
     if class.is_abstract() {

@@ -372,6 +372,13 @@ fn descriptors_are_passed_named_and_put_in_sets() {
             client.call(json!({ "execute": "query-fdsets" }))["return"],
             json!([{ "fdset-id": 3, "fds": [{ "fd": added["fd"], "opaque": "mine" }] }])
         );
+        client.send_fd("{'execute': 'add-fd', 'arguments': {'fdset-id': 9}}", &file);
+        let second = client.answer()["return"].clone();
+        assert_eq!(
+            client.call(json!({ "execute": "query-fdsets" }))["return"],
+            json!([{ "fdset-id": 9, "fds": [{ "fd": second["fd"] }] },
+                { "fdset-id": 3, "fds": [{ "fd": added["fd"], "opaque": "mine" }] }])
+        );
         // The set's path opens the file for a chardev.
         let options = [("backend", "file"), ("path", "/dev/fdset/3")];
         let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));

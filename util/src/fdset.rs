@@ -121,7 +121,7 @@ pub fn remove(id: i64, fd: Option<i64>, running: bool) -> bool {
 /// The sets and their descriptors.
 pub fn list() -> Vec<(i64, Vec<FdInfo>)> {
     let info = |m: &Member| FdInfo { fd: m.fd.as_raw_fd().into(), opaque: m.opaque.clone() };
-    SETS.lock().iter().map(|set| (set.id, set.members.iter().map(info).collect())).collect()
+    SETS.lock().iter().rev().map(|set| (set.id, set.members.iter().map(info).collect())).collect()
 }
 
 /// A client of a monitor came.

@@ -23,6 +23,8 @@ use crate::{lock, sys};
 
 /// Alignment of memory and offsets where the page cache is not used: no disk's sector is larger.
 const DIRECT_ALIGNMENT: u64 = 4096;
+/// Most of a new file that gets zeroes of its own, bytes.
+const FIRST_BLOCK: u64 = 4096;
 
 /// A file or device of the host.
 pub struct FilePosix {
@@ -80,12 +82,14 @@ impl FilePosix {
         if no_aio(options.aio) {
             bail!("aio=native was specified, but it requires cache.direct=on, which was not specified.");
         }
-        let (file, read_only) = open_host(&path, mode)
-            .map_err(|error| Error::new(format!("Could not open '{path}': {}", OsError(error))))?;
+        let (file, read_only) = open_host(&path, mode).map_err(|error| match error.raw_os_error() {
+            Some(libc::EISDIR) => not_regular(&path),
+            _ => Error::new(format!("Could not open '{path}': {}", OsError(error))),
+        })?;
         let kind = file.metadata().map_err(|e| could_not_stat(&e))?.file_type();
         let is_device = kind.is_block_device() || kind.is_char_device();
         match format_name {
-            "file" if !kind.is_file() => bail!("'file' driver requires '{path}' to be a regular file"),
+            "file" if !kind.is_file() => return Err(not_regular(&path)),
             "host_device" if !is_device => {
                 bail!("'host_device' driver requires '{path}' to be either a character or block device")
             }
@@ -201,6 +205,10 @@ fn is_in_memory(file: &File) -> bool {
     const TMPFS_MAGIC: i64 = 0x0102_1994;
     const RAMFS_MAGIC: i64 = 0x8584_58f6;
     rustix::fs::fstatfs(file).is_ok_and(|fs| matches!(fs.f_type, TMPFS_MAGIC | RAMFS_MAGIC))
+}
+
+fn not_regular(path: &str) -> Error {
+    Error::new(format!("'file' driver requires '{path}' to be a regular file"))
 }
 
 /// Opens for reading and writing, or only for reading where that was asked for or is all that is allowed.
@@ -363,7 +371,12 @@ impl BlockDriver for FilePosix {
         self.file
             .set_len(size)
             .map_err(|e| Error::new(format!("Failed to resize the file: {}", OsError(e))))?;
-        self.extent.length.store(size, Ordering::Release);
+        let was_empty = self.extent.length.swap(size, Ordering::AcqRel) == 0;
+        if size > 0 && was_empty {
+            // By a block that is there the next to open the file finds out what alignment direct I/O needs.
+            let mut zeroes = vec![0; size.min(FIRST_BLOCK) as usize];
+            let _ = self.pwritev(0, &[VolatileSlice::from(&mut zeroes[..])]);
+        }
         Ok(())
     }
 

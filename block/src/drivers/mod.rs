@@ -9,7 +9,7 @@ mod qcow2;
 mod raw;
 mod throttle;
 
-pub(crate) use qcow2::create as qcow2_create;
+pub(crate) use qcow2::{backing as qcow2_backing, create as qcow2_create};
 use qom::Result;
 
 use crate::driver::BlockDriver;

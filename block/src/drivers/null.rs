@@ -18,6 +18,8 @@ pub struct Null {
     size: u64,
     latency: Duration,
     read_zeroes: bool,
+    /// Nothing but the driver was said.
+    is_plain: bool,
 }
 
 impl Null {
@@ -35,6 +37,10 @@ impl Null {
             size,
             latency: Duration::from_nanos(latency),
             read_zeroes: options.read_zeroes.unwrap_or(false),
+            is_plain: matches!(
+                options,
+                BlockdevOptionsNull { size: None, latency_ns: None, read_zeroes: None }
+            ),
         })
     }
 
@@ -79,7 +85,7 @@ impl BlockDriver for Null {
     }
 
     fn filename(&self) -> Option<String> {
-        Some(format!("{}://", self.format_name))
+        self.is_plain.then(|| format!("{}://", self.format_name))
     }
 
     fn allocated_size(&self) -> Option<u64> {

@@ -112,6 +112,14 @@ impl BlockDriver for Raw {
         self.file.node.pwritev(self.offset + offset, from)
     }
 
+    fn allocation(&self, offset: u64, bytes: u64) -> io::Result<(bool, u64)> {
+        self.file.node.driver().allocation(self.offset + offset, bytes)
+    }
+
+    fn populate(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        self.file.node.populate(self.offset + offset, bytes)
+    }
+
     fn pwrite_zeroes(&self, offset: u64, bytes: u64, may_unmap: bool) -> io::Result<()> {
         self.file.node.pwrite_zeroes(self.offset + offset, bytes, may_unmap)
     }

@@ -253,6 +253,15 @@ impl Qcow2 {
 }
 
 /// Opens what has the data that the image does not have.
+/// The backing file that the image in `file` names, and that file's format as the image has it.
+///
+/// # Errors
+/// For the user: it is no image, or one that is not supported.
+pub(crate) fn backing(file: &BlockNode) -> Result<(Option<String>, Option<String>)> {
+    let header = Header::read(file)?;
+    Ok((header.backing_file, header.backing_format))
+}
+
 fn open_backing(
     options: &BlockdevOptionsQcow2,
     header: &Header,
