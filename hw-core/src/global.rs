@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use qom::Object;
 
 use crate::device::DeviceClass;
+use crate::machine::CompatProperty;
 
 /// Sets `property` of every device that is a `driver` to `value`.
 #[derive(Clone, Debug)]
@@ -36,6 +37,14 @@ static ERRORS: Mutex<Vec<qom::Error>> = Mutex::new(Vec::new());
 /// Adds a global; later ones win.
 pub fn register(global: GlobalProperty) {
     GLOBALS.lock().push(Entry { global: Some(Arc::new(global)), used: false });
+}
+
+/// Adds what a machine's devices differ in from those of others, where they are there (`object_apply_compat_props`).
+pub fn register_compat(properties: &'static [CompatProperty]) {
+    for (driver, property, value) in properties {
+        let (driver, property, value) = ((*driver).to_owned(), (*property).to_owned(), (*value).to_owned());
+        register(GlobalProperty { driver, property, value, optional: true });
+    }
 }
 
 /// Sets the globals of a new object.

@@ -10,7 +10,6 @@ use parking_lot::Mutex;
 use qapi::QapiType;
 use qom::{Class, ClassInit, Object, ObjectBase, ObjectType, Property, Result, bail};
 
-use crate::global::GlobalProperty;
 use crate::hotplug::HotplugHandler;
 use crate::numa::{self, NumaState};
 
@@ -69,6 +68,9 @@ pub struct PossibleCpu {
     pub qom_path: Option<String>,
 }
 
+/// A type, a property of its instances, and the value that it has on a machine: what older machines' devices differ in.
+pub type CompatProperty = (&'static str, &'static str, &'static str);
+
 /// What all machines of a type share.
 #[derive(Clone)]
 pub struct MachineClass {
@@ -78,6 +80,8 @@ pub struct MachineClass {
     pub alias: Option<&'static str>,
     /// One line for `-machine help`.
     pub desc: &'static str,
+    /// What machines of one make have in common, for those with versions.
+    pub family: Option<&'static str>,
     /// Taken when no machine is named.
     pub is_default: bool,
     /// Builds the board.
@@ -96,10 +100,16 @@ pub struct MachineClass {
     pub default_ram_id: Option<&'static str>,
     /// The places for CPUs, in order of index; for machines whose CPUs have a place in a topology.
     pub possible_cpus: Option<fn(&Arc<dyn Object>) -> Vec<PossibleCpu>>,
-    /// Memory that can be plugged makes a NUMA node of what there is.
-    pub auto_enable_numa: bool,
-    /// Devices' properties that differ from their defaults.
-    pub compat_props: Vec<GlobalProperty>,
+    /// Slots for memory modules make a NUMA node of the memory that there is.
+    pub auto_enable_numa_with_memhp: bool,
+    /// Memory that can come without a slot does so, too.
+    pub auto_enable_numa_with_memdev: bool,
+    /// `-numa node,mem=` is taken.
+    pub numa_mem_supported: bool,
+    /// CPUs that `-smp` says no more of are a socket each, instead of a core of one.
+    pub prefer_sockets: bool,
+    /// Devices' properties that differ from their defaults, later ones before earlier ones.
+    pub compat_props: Vec<&'static [CompatProperty]>,
 }
 
 impl Default for MachineClass {
@@ -108,6 +118,7 @@ impl Default for MachineClass {
             name: "",
             alias: None,
             desc: "",
+            family: None,
             is_default: false,
             init: None,
             reset: None,
@@ -117,7 +128,10 @@ impl Default for MachineClass {
             default_boot_order: "",
             default_ram_id: None,
             possible_cpus: None,
-            auto_enable_numa: false,
+            auto_enable_numa_with_memhp: false,
+            auto_enable_numa_with_memdev: false,
+            numa_mem_supported: false,
+            prefer_sockets: false,
             compat_props: Vec::new(),
         }
     }

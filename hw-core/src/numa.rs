@@ -384,6 +384,12 @@ fn slots(object: &Arc<dyn Object>) -> Result<Vec<PossibleCpu>> {
 pub fn set_numa_options(object: &Arc<dyn Object>, options: &NumaOptions) -> Result<()> {
     let slots = slots(object)?;
     let Some(machine) = object.cast::<Machine>() else { bail!("'{}' is not a machine", object.type_name()) };
+    if matches!(options, NumaOptions::Node(node) if node.mem.is_some())
+        && !machine.machine_class().numa_mem_supported
+    {
+        return Err(Error::new("Parameter -numa node,mem is not supported by this machine type")
+            .with_hint("Use -numa node,memdev instead"));
+    }
     let hmat = object.property_get("hmat").is_ok_and(|value| value == true);
     let mut numa = machine.numa().lock();
     numa.hmat_enabled = hmat;
@@ -400,8 +406,9 @@ pub(crate) fn complete_configuration(
     class: &MachineClass,
 ) -> Result<Option<MemoryRegion>> {
     let config = machine.config();
-    let grows = config.ram_slots > 0 || config.maxram_size > config.ram_size;
-    if machine.numa().lock().num_nodes() == 0 && !(class.auto_enable_numa && grows) {
+    let with_slots = config.ram_slots > 0 && class.auto_enable_numa_with_memhp;
+    let grows = config.maxram_size > config.ram_size && class.auto_enable_numa_with_memdev;
+    if machine.numa().lock().num_nodes() == 0 && !with_slots && !grows {
         return Ok(None);
     }
     let slots = slots(object)?;

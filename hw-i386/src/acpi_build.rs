@@ -59,6 +59,8 @@ pub struct AcpiConfig {
     pub cpu_hotplug: bool,
     /// Slots for memory modules; with some, the memory hotplug registers at 0xa00 exist.
     pub memory_slots: u32,
+    /// The number of the PCI bus (`_UID`).
+    pub pci_root_uid: u8,
     /// Addresses below 4 GiB that belong to PCI: from the end of low RAM to the I/O APIC.
     pub pci_hole: Range<u64>,
     /// Addresses above 4 GiB that belong to PCI.
@@ -100,6 +102,7 @@ impl Default for AcpiConfig {
             cpus: vec![AcpiCpu { apic_id: 0, present: true, node: None }],
             cpu_hotplug: false,
             memory_slots: 0,
+            pci_root_uid: 0,
             pci_hole: 0x800_0000..0xfec0_0000,
             pci_hole64: None,
             pci_hotplug: false,

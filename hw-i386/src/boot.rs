@@ -162,6 +162,7 @@ fn build_acpi(pc: &PcMachine) -> Result<AcpiTables> {
     });
     let mut config = AcpiConfig {
         cpus: cpus.collect(),
+        pci_root_uid: pc.class_table().pci_root_uid,
         pci_hole: pc.ram_split().below_4g..PCI_HOLE_END,
         pci_devices: acpi_pci_devices(pc),
         isa_devices: isa_devices(pc),

@@ -7,6 +7,7 @@ mod boot;
 mod boot_pci;
 mod boot_set;
 mod cmos_disks;
+mod compat;
 mod firmware;
 mod hotplug;
 mod intc;

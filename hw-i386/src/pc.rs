@@ -18,6 +18,7 @@ use memory::{MemoryRegion, RamBlock, get_system_memory};
 use qom::property::OnOffAuto;
 use qom::{Class, ClassInit, Error, Object, Property, Result, Size, Value, bail};
 use target_i386::X86Cpu;
+use target_i386::models::DefaultVersion;
 
 use crate::hotplug::PcHotplug;
 use crate::loader::{E820_RAM, E820_RESERVED, E820Entry};
@@ -50,6 +51,30 @@ qom::property_enum! {
     pub enum SmbiosEntryPointType: "SmbiosEntryPointType" {
         Bits32 = "32",
         Bits64 = "64",
+    }
+}
+
+/// What all PCs of a type share.
+#[derive(Clone, Copy, Debug)]
+pub struct PcMachineClass {
+    /// The version of a CPU model that its name alone means.
+    pub default_cpu_version: DefaultVersion,
+    /// There is KVM's clock even where no CPU tells its guest of it.
+    pub kvmclock_create_always: bool,
+    /// What ACPI numbers the PCI bus with (`_UID`).
+    pub pci_root_uid: u8,
+    /// Guests on AMD's CPUs are told to leave HyperTransport's addresses alone.
+    pub enforce_amd_1tb_hole: bool,
+}
+
+impl Default for PcMachineClass {
+    fn default() -> Self {
+        Self {
+            default_cpu_version: DefaultVersion::Number(1),
+            kvmclock_create_always: true,
+            pci_root_uid: 0,
+            enforce_amd_1tb_hole: true,
+        }
     }
 }
 
@@ -100,6 +125,11 @@ impl<T: hw_core::MachineImpl> ClassInit<T> for PcMachine {
 }
 
 impl PcMachine {
+    /// What all machines of its type share.
+    pub(crate) fn class_table(&self) -> PcMachineClass {
+        self.this().class().get().copied().unwrap_or_default()
+    }
+
     /// Splits the memory at the hole below 4 GiB.
     ///
     /// # Errors
@@ -223,7 +253,7 @@ impl PcMachine {
             cpu.expanded()
                 .is_some_and(|e| e.config.vendor == *b"AuthenticAMD" && e.config.props.phys_bits >= 40)
         };
-        if first_cpu().is_some_and(|cpu| is_amd(&cpu)) {
+        if self.class_table().enforce_amd_1tb_hole && first_cpu().is_some_and(|cpu| is_amd(&cpu)) {
             map.push(E820Entry { addr: AMD_HT.0, size: AMD_HT.1, kind: E820_RESERVED });
         }
         map

@@ -64,7 +64,8 @@ fn common_class_init(machine: &mut MachineClass) {
     machine.max_cpus = 255;
     machine.default_ram_id = Some("pc.ram");
     machine.default_boot_order = "cad";
-    machine.auto_enable_numa = true;
+    machine.auto_enable_numa_with_memhp = true;
+    machine.auto_enable_numa_with_memdev = true;
     machine.possible_cpus =
         Some(|machine| machine.cast::<PcMachine>().map(|pc| pc.possible_cpus()).unwrap_or_default());
 }
@@ -75,6 +76,7 @@ fn i440fx_class_init(class: &mut Class) {
     machine.name = "pc-i440fx-7.2";
     machine.alias = Some("pc");
     machine.desc = "Standard PC (i440FX + PIIX, 1996)";
+    machine.family = Some("pc_piix");
     machine.is_default = true;
     machine.default_cpu_type = Some("qemu64-x86_64-cpu");
 }
@@ -90,7 +92,7 @@ fn isapc_class_init(class: &mut Class) {
 
 impl MachineImpl for PcI440fxMachine {
     fn init(self: &Arc<Self>) -> Result<()> {
-        set_default_version(DefaultVersion::Number(1));
+        set_default_version(self.class_table().default_cpu_version);
         pc_init1(self, true)
     }
     fn reset(&self) {
@@ -113,7 +115,7 @@ fn pc_init1(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
     let smm = pc.smm_enabled()?;
     pc.split_ram()?;
     pc.cpus_init()?;
-    if accel_kvm::kvm_state().is_some() {
+    if accel_kvm::kvm_state().is_some() && wants_kvmclock(pc) {
         qdev_create("kvmclock", Some(&sysbus_get_default()), &[])?;
     }
 
@@ -158,6 +160,10 @@ fn pc_init1(pc: &PcMachine, pci_enabled: bool) -> Result<()> {
     }
     register_reset_and_done(pc);
     Ok(())
+}
+
+fn wants_kvmclock(pc: &PcMachine) -> bool {
+    pc.class_table().kvmclock_create_always || first_cpu().is_some_and(|cpu| cpu.has_kvmclock())
 }
 
 /// What is called at each reset, and when the machine is whole.

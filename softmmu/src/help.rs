@@ -46,9 +46,17 @@ pub fn wanted(options: &Options) -> Result<Option<String>> {
 }
 
 fn machines() -> String {
+    let mut machines: Vec<_> = qom::class_list("machine", false)
+        .into_iter()
+        .filter_map(|class| class.get::<MachineClass>())
+        .collect();
+    // Families come first, the newest of each first; then the others, which are in order of name.
+    machines.sort_by(|a, b| {
+        let families = a.family.is_none().cmp(&b.family.is_none()).then(a.family.cmp(&b.family));
+        families.then(if a.family.is_some() { b.name.cmp(a.name) } else { std::cmp::Ordering::Equal })
+    });
     let mut lines = Vec::new();
-    for class in qom::class_list("machine", false) {
-        let Some(machine) = class.get::<MachineClass>() else { continue };
+    for machine in machines {
         if let Some(alias) = machine.alias {
             lines.push(format!("{alias:<20} {} (alias of {})", machine.desc, machine.name));
         }

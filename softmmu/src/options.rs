@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hw_core::global::GlobalProperty;
-use hw_core::machine::{BootConfig, CpuTopology};
+use hw_core::machine::{BootConfig, CpuTopology, MachineClass};
 use hw_core::numa::options::NumaOptions;
 use hw_core::qdev_monitor::{DeviceOptions, OptionValue};
 use hw_core::runstate::{PanicAction, RebootAction, ShutdownAction, WatchdogAction};
@@ -550,18 +550,18 @@ impl Options {
         Ok(MemorySize { size: memory.size, maximum: memory.maxmem, slots })
     }
 
-    /// `-smp`, for a machine that can have up to `max_cpus`.
+    /// `-smp`, for a machine.
     ///
     /// # Errors
     /// Numbers that do not multiply up, or too many.
-    pub fn smp(&mut self, machine: &str, max_cpus: u32) -> Result<CpuTopology> {
+    pub fn smp(&mut self, machine: &MachineClass) -> Result<CpuTopology> {
         let limits = SmpLimits {
-            machine,
+            machine: machine.name,
             min_cpus: 1,
-            max_cpus: max_cpus.into(),
+            max_cpus: machine.max_cpus.into(),
             dies_supported: true,
             clusters_supported: false,
-            prefer_sockets: false,
+            prefer_sockets: machine.prefer_sockets,
         };
         let before = self.command_line.warnings.len();
         let smp = self.command_line.smp(&limits).map_err(wrong)?;

@@ -67,7 +67,6 @@ pub fn qemu_init(arguments: &[String]) -> Result<Init> {
     let pidfile = options.pidfile.as_deref().map(PidFile::create).transpose()?;
     set_actions(&options);
     overcommit(&options)?;
-    options.globals.iter().cloned().for_each(global::register);
     let machine = qemu_create_machine(&mut options)?;
     create_objects(&options, object_create_early)?;
     chardev::suspend_mux_open();
@@ -209,7 +208,9 @@ fn qemu_create_machine(options: &mut Options) -> Result<Arc<dyn Object>> {
     let _span = span("qemu_create_machine");
     let class = select_machine(options)?;
     let table = class.get::<MachineClass>().cloned().unwrap_or_default();
-    table.compat_props.iter().cloned().for_each(global::register);
+    // The user's come later, and win.
+    table.compat_props.iter().copied().for_each(global::register_compat);
+    options.globals.iter().cloned().for_each(global::register);
     let machine = qom::object::object_new_with_class(class)?;
     set_current_machine(&machine)?;
     for place in ["peripheral", "peripheral-anon", "unattached"] {
@@ -218,7 +219,7 @@ fn qemu_create_machine(options: &mut Options) -> Result<Arc<dyn Object>> {
     sysbus_get_default();
     let Some(state) = machine.cast::<Machine>() else { bail!("'{}' is not a machine", class.name()) };
     let memory = options.memory(table.default_ram_size)?;
-    let smp = options.smp(table.name, table.max_cpus)?;
+    let smp = options.smp(&table)?;
     let cpu_type = options.cpu_type(table.default_cpu_type)?;
     state.set_config(MachineConfig {
         ram_size: memory.size,

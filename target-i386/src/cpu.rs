@@ -293,6 +293,11 @@ impl X86Cpu {
         self.expanded().is_some_and(|e| e.config.features.has(crate::features::bits::LM))
     }
 
+    /// Whether its guest is told of KVM's clock.
+    pub fn has_kvmclock(&self) -> bool {
+        self.expanded().is_some_and(|e| e.config.features.has(crate::features::bits::KVMCLOCK))
+    }
+
     /// Its features as they came out, once it is realized.
     pub fn expanded(&self) -> Option<&Expanded> {
         self.expanded.get()

@@ -151,7 +151,7 @@ fn root_bus(config: &AcpiConfig) -> Raw {
 pub fn dsdt(config: &AcpiConfig) -> Vec<u8> {
     let mut aml = debug();
     let mut system_bus = Raw::new();
-    system_bus.push(&pci::root());
+    system_bus.push(&pci::root(config.pci_root_uid));
     system_bus.push(&pci::links());
     if config.hpet {
         system_bus.push(&hpet());

@@ -52,14 +52,14 @@ pub fn device_name(slot: u8, function: u8) -> String {
 }
 
 /// PCI0, without what later scopes add to it.
-pub fn root() -> Raw {
+pub fn root(uid: u8) -> Raw {
     let mut root = Raw::new();
     root.push(&Device::new(
         "PCI0".into(),
         vec![
             &Name::new("_HID".into(), &EISAName::new("PNP0A03")),
             &Name::new("_ADR".into(), &ZERO),
-            &Name::new("_UID".into(), &ZERO),
+            &Name::new("_UID".into(), &uid),
         ],
     ));
     root

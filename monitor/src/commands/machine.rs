@@ -84,7 +84,7 @@ fn query_machines() -> Result<Vec<MachineInfo>> {
             is_default: table.is_default.then_some(true),
             cpu_max: table.max_cpus.into(),
             hotpluggable_cpus: table.possible_cpus.is_some(),
-            numa_mem_supported: false,
+            numa_mem_supported: table.numa_mem_supported,
             deprecated: false,
             default_cpu_type: table.default_cpu_type.map(str::to_owned),
             default_ram_id: table.default_ram_id.map(str::to_owned),
