@@ -273,7 +273,7 @@ impl PcMachine {
         if let Some(line) = rtc_line {
             device(&rtc).connect_gpio_out("", 0, line)?;
         }
-        self.this().property_add_link("rtc", &rtc)?;
+        self.this().property_add_link("rtc_state", &rtc)?;
         let _ = self.rtc.set(rtc);
         if self.pit.get() != OnOffAuto::Off {
             self.create_pit(isa, hpet.as_ref())?;

@@ -5,17 +5,18 @@
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hw_core::machine::current_machine;
 use hw_core::suspend::{WakeupReason, wakeup_request};
 use hw_core::{DeviceCategory, DeviceClass, DeviceImpl, IrqPin, VmState, vmstate};
 use hw_isa::IsaDevice;
 use memory::{AccessRules, RegionOps};
 use parking_lot::Mutex;
 use qapi::{QapiEvent, QapiType};
-use qom::{Class, Object, Property, Result};
+use qom::{Class, Object, Property, PropertyInfo, Result, Value};
 use util::clock::{ClockType, now_ns};
 use util::timer::Timer;
 
-use crate::mc146818::{self, Mc146818};
+use crate::mc146818::{self, Date, Mc146818};
 
 /// First port.
 const RTC_PORT: u32 = 0x70;
@@ -133,7 +134,37 @@ pub fn rtc_get_seconds(object: &Arc<dyn Object>) -> i64 {
     rtc.and_then(|rtc| Some(rtc.chip.get()?.lock().seconds(rtc.now()))).unwrap_or(0)
 }
 
+/// A date as C has it (`struct tm`).
+fn tm(date: Date) -> Value {
+    let fields = [
+        ("tm_year", date.year - 1900),
+        ("tm_mon", date.month - 1),
+        ("tm_mday", date.day),
+        ("tm_hour", date.hour),
+        ("tm_min", date.minute),
+        ("tm_sec", date.second),
+    ];
+    fields.into_iter().collect()
+}
+
 impl Mc146818Rtc {
+    /// The time that it shows, as its property `date` and the machine's `rtc-time`.
+    fn show_date(self: &Arc<Self>) -> Result<()> {
+        let this = Arc::downgrade(self);
+        let get = move |_: &dyn Object| {
+            let this = this.upgrade().map(|this| this as Arc<dyn Object>);
+            Ok(tm(Date::from_seconds(this.as_ref().map_or(0, rtc_get_seconds))))
+        };
+        let property =
+            |name| PropertyInfo { get: Some(Arc::new(get.clone())), ..PropertyInfo::new(name, "struct tm") };
+        let this: Arc<dyn Object> = self.clone();
+        this.property_add(property("date"))?;
+        match current_machine() {
+            Some(machine) => machine.property_add(property("rtc-time")),
+            None => Ok(()),
+        }
+    }
+
     fn now(&self) -> u64 {
         now_ns(options().clock)
     }
@@ -177,6 +208,7 @@ impl DeviceImpl for Mc146818Rtc {
             }
         });
         let _ = self.timer.set(timer);
+        self.show_date()?;
         self.init_gpio_out("", &self.irq);
         self.register_ioport(self.clone(), "rtc", RTC_PORT, 2)?;
         Ok(())

@@ -1,6 +1,7 @@
 //! The real-time clock, MC146818, over qtest.
 
 use libqtest::QTest;
+use serde_json::json;
 
 const INDEX: u16 = 0x70;
 const DATA: u16 = 0x71;
@@ -42,6 +43,23 @@ fn it_starts_where_it_is_told_to_and_counts_virtual_time() {
     let mut vm = rtc("2000-02-28T23:59:59");
     vm.clock_step(NS);
     assert_eq!(time(&mut vm), [0, 0, 0, 3, 0x29, 2, 0, 0x20]);
+}
+
+#[test]
+fn its_time_is_a_property_of_the_machines() {
+    let builder = QTest::builder(env!("CARGO_BIN_EXE_softmmu"));
+    let rtc = ["-nodefaults", "-rtc", "base=1999-12-31T23:59:58,clock=vm"];
+    let mut vm = builder.args(rtc).with_qmp().start();
+    let get = |vm: &mut QTest, path: &str, property: &str| {
+        let get = json!({"execute": "qom-get", "arguments": {"path": path, "property": property}});
+        vm.qmp(&get.to_string())
+    };
+    let date = json!({"tm_year": 99, "tm_mon": 11, "tm_mday": 31, "tm_hour": 23, "tm_min": 59, "tm_sec": 58});
+    assert_eq!(get(&mut vm, "/machine", "rtc-time"), date);
+    vm.clock_step(2 * NS);
+    let date = json!({"tm_year": 100, "tm_mon": 0, "tm_mday": 1, "tm_hour": 0, "tm_min": 0, "tm_sec": 0});
+    let path = get(&mut vm, "/machine", "rtc_state");
+    assert_eq!(get(&mut vm, path.as_str().unwrap(), "date"), date);
 }
 
 #[test]
