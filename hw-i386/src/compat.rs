@@ -54,6 +54,8 @@ const VERSIONS: &[Version] = &[
     Version { name: "pc-i440fx-2.9", properties: BEFORE_2_10, options: |_, _| () },
     Version { name: "pc-i440fx-2.8", properties: BEFORE_2_9, options: |_, _| () },
     Version { name: "pc-i440fx-2.7", properties: BEFORE_2_8, options: |_, _| () },
+    Version { name: "pc-i440fx-2.6", properties: BEFORE_2_7, options: |_, _| () },
+    Version { name: "pc-i440fx-2.5", properties: &[], options: |_, _| () },
 ];
 
 fn before_5_2(_: &mut MachineClass, pc: &mut PcMachineClass) {
@@ -201,6 +203,14 @@ const BEFORE_2_8: &[CompatProperty] = &[
     ("Opteron_G3-x86_64-cpu", "family", "15"),
     ("Opteron_G3-x86_64-cpu", "model", "6"),
     ("Opteron_G3-x86_64-cpu", "stepping", "1"),
+];
+
+const BEFORE_2_7: &[CompatProperty] = &[
+    // Of the devices that have both interfaces.
+    ("virtio-pci", "disable-modern", "on"),
+    ("virtio-pci", "disable-legacy", "off"),
+    ("x86_64-cpu", "cpuid-0xb", "off"),
+    ("x86_64-cpu", "fill-mtrr-mask", "off"),
 ];
 
 qom::type_init!(fn register);
