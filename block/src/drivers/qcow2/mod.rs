@@ -252,7 +252,6 @@ impl Qcow2 {
     }
 }
 
-/// Opens what has the data that the image does not have.
 /// The backing file that the image in `file` names, and that file's format as the image has it.
 ///
 /// # Errors
@@ -262,6 +261,7 @@ pub(crate) fn backing(file: &BlockNode) -> Result<(Option<String>, Option<String
     Ok((header.backing_file, header.backing_format))
 }
 
+/// Opens what has the data that the image does not have.
 fn open_backing(
     options: &BlockdevOptionsQcow2,
     header: &Header,
