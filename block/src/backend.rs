@@ -151,7 +151,7 @@ pub struct BlockBackend {
     /// A device took it for itself.
     attached: AtomicBool,
     /// Its device shares no medium with those who write.
-    alone: AtomicBool,
+    pub(crate) alone: AtomicBool,
     on_error: Mutex<(BlockdevOnError, BlockdevOnError)>,
     /// An error stopped the machine: what `query-block` tells as `io-status`.
     io_status: Mutex<Option<&'static str>>,
@@ -300,31 +300,6 @@ impl BlockBackend {
     /// Puts a medium in.
     pub fn insert(&self, node: Arc<BlockNode>) {
         self.root.store(Some(Arc::new(Child::new("root", node))));
-    }
-
-    /// Keeps other programs from writing to the medium, and to those that [`BlockBackend::insert_alone`] puts in later,
-    /// until the device is done with it.
-    ///
-    /// # Errors
-    /// For the user: another has it.
-    pub fn keep_writers_out(&self) -> Result<()> {
-        if let Some(node) = self.node() {
-            node.driver().keep_writers_out(false)?;
-        }
-        self.alone.store(true, Ordering::Release);
-        Ok(())
-    }
-
-    /// Puts a medium in, as the device shares it (`blk_insert_bs`).
-    ///
-    /// # Errors
-    /// For the user: another has it.
-    pub fn insert_alone(&self, node: Arc<BlockNode>) -> Result<()> {
-        if self.alone.load(Ordering::Acquire) {
-            node.driver().keep_writers_out(false)?;
-        }
-        self.insert(node);
-        Ok(())
     }
 
     /// Takes the medium out.

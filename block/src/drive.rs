@@ -223,6 +223,7 @@ pub fn drive_new(options: &DriveOptions<'_>) -> Result<Option<DriveInfo>> {
     }
     let (limits, group) = take_limits(&mut taken)?;
     let (invalid, failed) = (taken.flag("stats-account-invalid")?, taken.flag("stats-account-failed")?);
+    let intervals = take_intervals(&mut taken)?;
     let address = taken.take("addr");
     if taken.0.iter().any(|(name, value)| name == "format" && util::option::is_help_option(value)) {
         println!("{}", formats_help());
@@ -235,6 +236,7 @@ pub fn drive_new(options: &DriveOptions<'_>) -> Result<Option<DriveInfo>> {
     backend.set_on_error(on_error.0, on_error.1);
     backend.set_write_cache(writeback);
     backend.stats.account(invalid, failed);
+    backend.stats.keep_intervals(&intervals);
     if let Some(node) = node {
         backend.insert(node);
     }
@@ -354,6 +356,22 @@ fn take_limits(taken: &mut Taken) -> Result<(throttle::Config, Option<String>)> 
     config.check()?;
     let group = taken.take("throttling.group");
     Ok((config, group.or_else(|| taken.take("group"))))
+}
+
+/// `stats-intervals.0=` and so on: seconds of which averages are kept (`parse_stats_intervals`).
+fn take_intervals(taken: &mut Taken) -> Result<Vec<u32>> {
+    const PREFIX: &str = "stats-intervals.";
+    let mut intervals = Vec::new();
+    while let Some(text) = taken.take(&format!("{PREFIX}{}", intervals.len())) {
+        match text.parse() {
+            Ok(seconds) if seconds > 0 => intervals.push(seconds),
+            _ => bail!("Invalid interval length: {text}"),
+        }
+    }
+    match taken.0.iter().find_map(|(name, _)| name.strip_prefix(PREFIX)) {
+        Some(other) => bail!("Invalid option stats-intervals.{other}"),
+        None => Ok(intervals),
+    }
 }
 
 fn take_limit(taken: &mut Taken, name: &str, old: Option<&str>) -> Result<Option<u64>> {

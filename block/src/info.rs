@@ -10,6 +10,7 @@ use crate::backend::{BlockBackend, Counts, Stats};
 use crate::node::BlockNode;
 use crate::options::BlockdevDetectZeroesOptions;
 use crate::throttle::{Bursts, Kind};
+use crate::timed_average::Summary;
 
 /// An image.
 #[derive(QapiType)]
@@ -148,7 +149,53 @@ pub struct BlockDeviceStats {
     #[qapi(name = "account_failed")]
     account_failed: bool,
     #[qapi(name = "timed_stats")]
-    timed_stats: Vec<Value>,
+    timed_stats: Vec<BlockDeviceTimedStats>,
+}
+
+/// Averages of an interval.
+#[derive(QapiType)]
+pub struct BlockDeviceTimedStats {
+    #[qapi(name = "interval_length")]
+    interval_length: i64,
+    #[qapi(name = "min_rd_latency_ns")]
+    min_rd_latency_ns: u64,
+    #[qapi(name = "max_rd_latency_ns")]
+    max_rd_latency_ns: u64,
+    #[qapi(name = "avg_rd_latency_ns")]
+    avg_rd_latency_ns: u64,
+    #[qapi(name = "min_wr_latency_ns")]
+    min_wr_latency_ns: u64,
+    #[qapi(name = "max_wr_latency_ns")]
+    max_wr_latency_ns: u64,
+    #[qapi(name = "avg_wr_latency_ns")]
+    avg_wr_latency_ns: u64,
+    #[qapi(name = "min_flush_latency_ns")]
+    min_flush_latency_ns: u64,
+    #[qapi(name = "max_flush_latency_ns")]
+    max_flush_latency_ns: u64,
+    #[qapi(name = "avg_flush_latency_ns")]
+    avg_flush_latency_ns: u64,
+    #[qapi(name = "avg_rd_queue_depth")]
+    avg_rd_queue_depth: f64,
+    #[qapi(name = "avg_wr_queue_depth")]
+    avg_wr_queue_depth: f64,
+}
+
+fn timed((seconds, [read, write, flush]): (u32, [Summary; 3])) -> BlockDeviceTimedStats {
+    BlockDeviceTimedStats {
+        interval_length: seconds.into(),
+        min_rd_latency_ns: read.least,
+        max_rd_latency_ns: read.greatest,
+        avg_rd_latency_ns: read.mean,
+        min_wr_latency_ns: write.least,
+        max_wr_latency_ns: write.greatest,
+        avg_wr_latency_ns: write.mean,
+        min_flush_latency_ns: flush.least,
+        max_flush_latency_ns: flush.greatest,
+        avg_flush_latency_ns: flush.mean,
+        avg_rd_queue_depth: read.density,
+        avg_wr_queue_depth: write.density,
+    }
 }
 
 /// Counts of a device's backend or of a node, and of those below.
@@ -294,7 +341,7 @@ fn counts(stats: Option<&Stats>, node: Option<&BlockNode>) -> BlockDeviceStats {
         invalid_unmap_operations: invalid(unmap),
         account_invalid,
         account_failed,
-        timed_stats: Vec::new(),
+        timed_stats: stats.averages().into_iter().map(timed).collect(),
     }
 }
 

@@ -23,11 +23,13 @@ pub mod node;
 pub mod options;
 pub mod pool;
 mod qmp;
+mod sharing;
 mod stats;
 mod sys;
 pub mod throttle;
 pub mod throttle_group;
 mod throttle_object;
+mod timed_average;
 pub mod tray;
 
 pub use backend::BlockBackend;

@@ -170,7 +170,7 @@ impl BlockConf {
         match backend.node() {
             None if needs_media => bail!("Device needs media, but drive is empty"),
             _ if !self.share_rw.get() => backend.keep_writers_out()?,
-            _ => {}
+            _ => backend.check_shared(true)?,
         }
         let (drive_read, drive_write) = backend.on_error();
         let chosen = |own, drives, fallback| {

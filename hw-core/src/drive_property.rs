@@ -27,10 +27,6 @@ impl PropertyType for DriveProperty {
             return Ok(DriveProperty(Some((backend, id))));
         }
         match find_node(&id) {
-            Some(node) if node.has_root_parent() => bail!(
-                "Conflicts with use by a block device as 'root', which does not allow 'write' on {}",
-                node.node_name()
-            ),
             Some(node) => Ok(DriveProperty(Some((backend::new_nameless(node), id)))),
             None => bail!("Property '{name}' can't find value '{id}'"),
         }

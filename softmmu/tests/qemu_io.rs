@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{Ended, Running, softmmu};
+use libqtest::QTest;
+use serde_json::json;
 
 /// Runs a machine without a guest, types `commands` at its monitor, and waits for its end.
 fn monitor(arguments: &[&str], commands: &[&str]) -> Ended {
@@ -248,4 +250,71 @@ fn mistakes_in_options_of_drives_are_named() {
         let line = format!("softmmu: -drive if=none,{options}: {message}\n");
         assert_eq!((ended.status, ended.stderr), (Some(1), line));
     }
+}
+
+#[test]
+fn two_devices_have_one_medium_only_where_both_let_the_other_write() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = image(folder.path(), "disk", 1 << 20);
+    let with = |node: &str, first: &str, second: &str| {
+        let node = format!("driver=raw,node-name=n,file.driver=file,file.filename={path}{node}");
+        let first = format!("virtio-blk-pci,drive=n,id=a{first}");
+        let second = format!("virtio-blk-pci,drive=n,id=b{second}");
+        let ended = monitor(&["-blockdev", &node, "-device", &first, "-device", &second], &[]);
+        (ended.status, ended.stderr.lines().last().unwrap_or_default().to_owned())
+    };
+    let refused = |second: &str, writer: &str, alone: &str| {
+        let user = |id: &str| {
+            format!("block device '/machine/peripheral/{id}/virtio-backend' (uses node 'n' as 'root' child)")
+        };
+        let (writer, alone) = (user(writer), user(alone));
+        let line = format!(
+            "softmmu: -device virtio-blk-pci,drive=n,id=b{second}: Permission conflict on node 'n': permissions 'write' \
+             are both required by {writer} and unshared by {alone}."
+        );
+        (Some(1), line)
+    };
+    let fine = (Some(0), String::new());
+    assert_eq!(with("", "", ""), refused("", "a", "b"));
+    assert_eq!(with("", ",share-rw=on", ""), refused("", "a", "b"));
+    assert_eq!(with("", "", ",share-rw=on"), refused(",share-rw=on", "b", "a"));
+    assert_eq!(with("", ",share-rw=on", ",share-rw=on"), fine);
+    assert_eq!(with(",read-only=on", "", ""), fine);
+}
+
+#[test]
+fn averages_are_kept_of_the_intervals_that_were_asked_for() {
+    let mut vm = QTest::builder(env!("CARGO_BIN_EXE_softmmu"))
+        .with_qmp()
+        .args(["-drive", "if=none,id=d,driver=null-co,stats-intervals.0=10,stats-intervals.1=60"])
+        .start();
+    vm.clock_step(20_000_000_000);
+    for command in ["aio_read 0 4k", "aio_read 0 4k", "aio_write 0 64k", "aio_flush"] {
+        let line = format!("qemu-io d \"{command}\"");
+        let arguments = json!({ "command-line": line });
+        vm.qmp(&format!("{{'execute': 'human-monitor-command', 'arguments': {arguments}}}"));
+    }
+    let mut timed = |step: u64| {
+        vm.clock_step(step);
+        vm.qmp("{'execute': 'query-blockstats'}")[0]["stats"].clone()
+    };
+    let stats = timed(1_000_000_000);
+    assert_eq!(
+        (&stats["idle_time_ns"], &stats["rd_total_time_ns"]),
+        (&1_000_000_000.into(), &2_000_000.into())
+    );
+    let [short, long] = [&stats["timed_stats"][0], &stats["timed_stats"][1]];
+    assert_eq!((&short["interval_length"], &long["interval_length"]), (&10.into(), &60.into()));
+    for interval in [short, long] {
+        for name in ["min_rd", "max_rd", "avg_rd", "min_wr", "max_wr", "avg_wr", "max_flush"] {
+            assert_eq!(interval[format!("{name}_latency_ns")], 1_000_000, "{name} in {interval}");
+        }
+        let depth = |name: &str| interval[name].as_f64().expect("a number");
+        assert!(depth("avg_rd_queue_depth") > depth("avg_wr_queue_depth"), "{interval}");
+    }
+    let stats = timed(20_000_000_000);
+    assert_eq!(stats["timed_stats"][0]["max_rd_latency_ns"], 0);
+    assert_eq!(stats["timed_stats"][1]["max_rd_latency_ns"], 1_000_000);
+    let mistake = monitor(&["-drive", "if=none,driver=null-co,stats-intervals.0=0"], &[]);
+    assert!(mistake.stderr.ends_with(": Invalid interval length: 0\n"), "{mistake:?}");
 }

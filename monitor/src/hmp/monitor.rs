@@ -141,7 +141,11 @@ impl CharHandlers for Monitor {
             drop(state);
             match typed {
                 Typed::Nothing => {}
-                Typed::Line(line) => self.run(&line),
+                Typed::Line(line) => {
+                    // What is typed stands before what the command prints elsewhere.
+                    self.flush();
+                    self.run(&line);
+                }
                 Typed::Complete(line) => self.complete(&line),
             }
         }
