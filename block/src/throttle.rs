@@ -155,9 +155,9 @@ pub struct Buckets {
 }
 
 impl Buckets {
-    /// Empty ones, at a time in ns.
-    pub fn new(config: Config, now: u64) -> Self {
-        Buckets { config, levels: Default::default(), leaked_at: now }
+    /// Empty ones, which have nothing to leak before the first request.
+    pub fn new(config: Config) -> Self {
+        Buckets { config, ..Buckets::default() }
     }
 
     /// How long a read or write has to wait at time `now`; ns.
@@ -330,12 +330,11 @@ mod tests {
 
     #[test]
     fn an_average_is_kept() {
-        let mut buckets = Buckets::new(config(Kind::IopsRead, Limit { average: 100, ..Limit::default() }), 0);
+        let mut buckets = Buckets::new(config(Kind::IopsRead, Limit { average: 100, ..Limit::default() }));
         let count = passed(&mut buckets, false, 0, 10_000);
         assert!((1000..=1012).contains(&count), "{count}");
         assert_eq!(buckets.wait(true, 10_000_000_000), 0, "writes have no limit");
-        let mut buckets =
-            Buckets::new(config(Kind::BpsTotal, Limit { average: 50_000, ..Limit::default() }), 0);
+        let mut buckets = Buckets::new(config(Kind::BpsTotal, Limit { average: 50_000, ..Limit::default() }));
         let count = passed(&mut buckets, true, 0, 10_000);
         assert!((500..=507).contains(&count), "{count}");
     }
@@ -343,7 +342,7 @@ mod tests {
     #[test]
     fn a_burst_is_as_long_as_it_may_be() {
         let limit = Limit { average: 100, max: 1000, length: 3 };
-        let mut buckets = Buckets::new(config(Kind::IopsTotal, limit), 0);
+        let mut buckets = Buckets::new(config(Kind::IopsTotal, limit));
         let second = passed(&mut buckets, true, 0, 1000);
         assert!((1000..=1102).contains(&second), "{second}");
         let rest = second + passed(&mut buckets, true, 1000, 10_000);

@@ -2,7 +2,7 @@
 //! them go.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 use util::clock::{self, ClockType, now_ns};
@@ -29,9 +29,15 @@ struct State {
 /// A group.
 pub struct ThrottleGroup {
     name: String,
-    clock: ClockType,
     state: Mutex<State>,
-    timers: [Timer; 2],
+    /// Made when the first request has to wait: before, it is not known which clock is theirs.
+    timers: OnceLock<[Timer; 2]>,
+    this: Weak<ThrottleGroup>,
+}
+
+/// A test's clock stands until it is moved. Groups are made before it is known that a test drives the program.
+fn clock() -> ClockType {
+    if clock::is_manual() { ClockType::Virtual } else { ClockType::Realtime }
 }
 
 /// Groups live as long as a drive is in them.
@@ -58,20 +64,21 @@ pub fn group(name: &str) -> Arc<ThrottleGroup> {
 impl ThrottleGroup {
     /// A group that is not found by its name.
     pub fn new(name: &str) -> Arc<ThrottleGroup> {
-        // A test's clock stands until it is moved.
-        let clock = if clock::is_manual() { ClockType::Virtual } else { ClockType::Realtime };
         Arc::new_cyclic(|this: &Weak<ThrottleGroup>| ThrottleGroup {
             name: name.to_owned(),
-            clock,
             state: Mutex::default(),
-            timers: [false, true].map(|is_write| {
-                let this = this.clone();
-                Timer::new(clock, move || {
-                    if let Some(group) = this.upgrade() {
-                        group.let_go(is_write);
-                    }
-                })
-            }),
+            timers: OnceLock::new(),
+            this: this.clone(),
+        })
+    }
+
+    /// The timer that lets reads go, or writes.
+    fn timer(&self, is_write: bool) -> Timer {
+        let this = self.this.clone();
+        Timer::new(clock(), move || {
+            if let Some(group) = this.upgrade() {
+                group.let_go(is_write);
+            }
         })
     }
 
@@ -87,7 +94,7 @@ impl ThrottleGroup {
 
     /// Allows something else; what waits goes on by that.
     pub fn set_config(&self, config: Config) {
-        self.state.lock().buckets = Buckets::new(config, now_ns(self.clock));
+        self.state.lock().buckets = Buckets::new(config);
         self.let_go(false);
         self.let_go(true);
     }
@@ -101,7 +108,7 @@ impl ThrottleGroup {
         go: impl FnOnce() + Send + 'static,
     ) {
         let mut state = self.state.lock();
-        let now = now_ns(self.clock);
+        let now = now_ns(clock());
         let State { buckets, queues } = &mut *state;
         let Some(queue) = queues.get_mut(usize::from(is_write)) else { return go() };
         let wait = buckets.wait(is_write, now);
@@ -116,7 +123,8 @@ impl ThrottleGroup {
     }
 
     fn arm(&self, is_write: bool, at: u64) {
-        if let Some(timer) = self.timers.get(usize::from(is_write)) {
+        let timers = self.timers.get_or_init(|| [false, true].map(|is_write| self.timer(is_write)));
+        if let Some(timer) = timers.get(usize::from(is_write)) {
             timer.mod_anticipate(at);
         }
     }
@@ -125,7 +133,7 @@ impl ThrottleGroup {
     pub fn let_go(&self, is_write: bool) {
         loop {
             let mut state = self.state.lock();
-            let now = now_ns(self.clock);
+            let now = now_ns(clock());
             let State { buckets, queues } = &mut *state;
             let Some(queue) = queues.get_mut(usize::from(is_write)) else { return };
             if queue.is_empty() {

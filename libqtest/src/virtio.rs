@@ -1,8 +1,11 @@
 //! A driver of virtio devices on PCI, by the modern interface and split rings: enough to be a good driver, and with
 //! all registers and rings at hand to be a bad one.
 
-use crate::QTest;
+use std::thread;
+use std::time::{Duration, Instant};
+
 use crate::pci::PciFunction;
+use crate::{QTest, TIMEOUT};
 
 const CAP_VENDOR: u8 = 0x09;
 const CAP_MSIX: u8 = 0x11;
@@ -137,6 +140,19 @@ impl VirtioPci {
     #[track_caller]
     pub fn status(&self, vm: &mut QTest) -> u8 {
         vm.readb(self.common + common::STATUS)
+    }
+
+    /// Waits until the device is broken.
+    ///
+    /// # Panics
+    /// As [`QTest::memread`], and when it does not break.
+    #[track_caller]
+    pub fn wait_broken(&self, vm: &mut QTest) {
+        let start = Instant::now();
+        while self.status(vm) & NEEDS_RESET == 0 {
+            assert!(start.elapsed() < TIMEOUT, "the device does not break");
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Writes the status.
@@ -338,11 +354,12 @@ impl VirtQueue {
     /// As [`QTest::memread`], and when it does not.
     #[track_caller]
     pub fn wait_used(&mut self, vm: &mut QTest) -> (u32, u32) {
-        for _ in 0..10_000 {
+        let start = Instant::now();
+        while start.elapsed() < TIMEOUT {
             if let Some(used) = self.used(vm) {
                 return used;
             }
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(1));
         }
         panic!("the device gives nothing back");
     }

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chardev::{CharFrontend, CharHandlers, Chardev};
 use parking_lot::{Mutex, MutexGuard};
@@ -11,6 +11,8 @@ use util::event_loop::EventLoop;
 
 const GREETING: &str = "QEMU 7.2.0 monitor - type 'help' for more information\r\n";
 const PROMPT: &str = "(qemu) ";
+/// Longer than anything here takes on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The main loop and the chardevs are the process's: one test at a time.
 struct Terminal {
@@ -40,13 +42,12 @@ impl Terminal {
         let stream = UnixStream::connect(&path).unwrap();
         stream.set_nonblocking(true).unwrap();
         let terminal = Terminal { chardev, stream, _dir: dir, _one: one };
-        for _ in 0..500 {
-            if terminal.chardev.is_open() {
-                return terminal;
-            }
+        let start = Instant::now();
+        while !terminal.chardev.is_open() {
+            assert!(start.elapsed() < PATIENCE, "the socket was not opened");
             EventLoop::main().run_once(Some(Duration::from_millis(10))).unwrap();
         }
-        panic!("the socket was not opened");
+        terminal
     }
 
     fn type_in(&mut self, text: impl AsRef<[u8]>) {
@@ -56,7 +57,8 @@ impl Terminal {
     /// Runs the main loop until the screen ends with `end`; gives all that came.
     fn screen_until(&mut self, end: &str) -> String {
         let mut text = Vec::new();
-        for _ in 0..20_000 {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
             EventLoop::main().run_once(Some(Duration::from_millis(5))).unwrap();
             let mut buffer = [0; 4096];
             while let Ok(read @ 1..) = self.stream.read(&mut buffer) {

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::Command;
 
-use common::{TestNic, turn, wait_for};
+use common::{TestNic, free_port, turn, wait_for};
 use net::{find_netdev, info_network, netdev_init};
 
 fn framed(packet: &[u8]) -> Vec<u8> {
@@ -128,9 +128,7 @@ fn datagrams_are_packets() {
 
 #[test]
 fn two_machines_meet_over_socket() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
+    let port = free_port();
     let one = TestNic::new(&format!("socket,id=a,listen=127.0.0.1:{port}"));
     let two = TestNic::new(&format!("socket,id=b,connect=127.0.0.1:{port}"));
     wait_for("the link", || (!find_netdev("a").unwrap().link_down()).then_some(()));
@@ -358,6 +356,8 @@ fn tap_is_an_interface_of_the_host() {
     answer[28..32].copy_from_slice(&[10, 9, 0, 2]);
     answer[32..42].copy_from_slice(&question[22..32]);
     nic.send(&answer);
+    // Linux waits for an answer for three seconds, and then forgets what it wanted to send.
+    socket.send_to(b"over the cable", "10.9.0.2:800").unwrap();
     let mut datagram = wait_for("the datagram", || {
         let frame = nic.frames.lock().pop_front()?;
         frame.ends_with(b"over the cable").then_some(frame)

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{TestNic, turn, wait_for};
+use common::{TestNic, free_port, turn, wait_for};
 use net::user::{hostfwd_add, hostfwd_remove, info_usernet};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -208,7 +208,7 @@ fn the_hosts_end_reaches_the_guest_which_may_still_send() {
 
 #[test]
 fn a_port_where_nobody_listens_refuses_the_guest() {
-    let port = { TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() };
+    let port = free_port();
     let mut guest = Guest::new("");
     let handle = guest.connect((HOST, port), 40000);
     guest.wait_state(handle, State::Closed);
@@ -262,7 +262,7 @@ fn a_guest_that_does_not_read_stops_the_host_and_later_gets_everything() {
 
 #[test]
 fn clients_of_the_host_come_in_by_hostfwd_until_it_is_removed() {
-    let port = { TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() };
+    let port = free_port();
     let mut guest = Guest::new(&format!(",hostfwd=tcp:127.0.0.1:{port}-:22"));
     let handle = guest.socket();
     guest.get(handle).listen(22).unwrap();

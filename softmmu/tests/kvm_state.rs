@@ -18,6 +18,8 @@ const TSC: u64 = 0x10;
 /// Times a guest is stopped, and for how long it runs in between, in ms.
 const STOPS: u32 = 4;
 const BETWEEN: u64 = 5;
+/// The guest goes on until this byte is not 0.
+const RELEASED: u64 = 0x90_0000;
 
 fn get(vm: &mut QTest, path: &str) -> Value {
     command(vm, "qom-get", json!({"path": path, "property": "state"}))
@@ -60,7 +62,7 @@ fn check(how: &str) {
     let machine = format!("kernel-irqchip={how}");
     let mut vm = QTest::builder(env!("CARGO_BIN_EXE_softmmu"))
         .args(arguments)
-        .args(["-S", "-machine", &machine, "-kernel", kernel.to_str().expect("UTF-8")])
+        .args(["-S", "-machine", &machine, "-kernel", kernel.to_str().expect("UTF-8"), "-append", "held"])
         .accelerator(Some("kvm"))
         .with_qmp()
         .start();
@@ -86,6 +88,7 @@ fn check(how: &str) {
         }
     }
     assert_eq!(cpus, 2 * STOPS);
+    vm.writeb(RELEASED, 1);
     vm.qmp(r#"{"execute": "cont"}"#);
     assert_eq!(vm.wait().code(), Some(1), "{how}");
 }

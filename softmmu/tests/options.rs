@@ -243,8 +243,13 @@ fn a_serial_port_is_on_a_pseudo_terminal() {
     wait_until("the terminal's name", || name().is_some());
     let mut terminal = File::options().read(true).write(true).open(name().unwrap()).unwrap();
     let mut output = Vec::new();
-    // The program looks now and then whether somebody has the terminal open; until then nobody hears the guest.
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    // The program looks now and then whether somebody has the terminal open; until then nobody hears the guest. What is
+    // typed is in the port's receiver when it has (bit 0 of its line status).
+    terminal.write_all(b"x").unwrap();
+    wait_until("the terminal to be seen", || {
+        monitored.command("i /b 0x3fd");
+        monitored.0.stdout().contains("portb[0x03fd] = 0x61")
+    });
     monitored.command("cont");
     let mut buffer = [0; 4096];
     while !String::from_utf8_lossy(&output).lines().any(|line| line.trim_end() == HELLO_END) {
@@ -289,16 +294,16 @@ fn a_serial_port_is_a_server_or_a_client_of_a_tcp_socket() {
     assert_hello(&output);
     assert_eq!(client.wait().status, Some(1));
 
-    // The port was free a moment ago.
-    drop(listener);
-    let server = Running::start(hello().arg("-serial").arg(format!("tcp:{address},server=on")));
-    let mut connected = None;
-    wait_until("the connection", || {
-        connected = TcpStream::connect(address).ok();
-        connected.is_some()
-    });
+    // Which port it is given is told when somebody is waited for.
+    let server = Running::start(hello().args(["-serial", "tcp:127.0.0.1:0,server=on"]));
+    let port = || {
+        let told = server.stdout() + &server.stderr();
+        let (_, rest) = told.split_once("waiting for connection on: disconnected:tcp:127.0.0.1:")?;
+        rest.split_once(",server=on")?.0.parse::<u16>().ok()
+    };
+    wait_until("the port", || port().is_some());
     let mut output = String::new();
-    connected.unwrap().read_to_string(&mut output).unwrap();
+    TcpStream::connect(("127.0.0.1", port().unwrap())).unwrap().read_to_string(&mut output).unwrap();
     assert_hello(&output);
     assert_eq!(server.wait().status, Some(1));
 }

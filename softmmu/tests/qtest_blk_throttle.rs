@@ -57,7 +57,6 @@ fn what_is_too_much_waits_for_its_time() {
 
 #[test]
 fn limits_are_changed_and_taken_away() {
-    // So few that a slow machine does not get to the next one: the drive is there before the test's clock.
     let (_folder, mut disk) = limited("iops_wr=1,iops_wr_max=10");
     let told = inserted(&mut disk);
     assert_eq!(

@@ -17,7 +17,6 @@ const REQUESTS: u64 = 0x30_0000;
 const ROOM: u64 = 0x4000;
 const SLOT: u64 = 2 * ROOM;
 const MOUNT_TAG: u64 = 1;
-const NEEDS_RESET: u8 = 0x40;
 
 const VERSION: u8 = 100;
 const ATTACH: u8 = 104;
@@ -224,12 +223,7 @@ fn what_is_no_request_breaks_the_device() {
         driver.vm.memwrite(REQUESTS, &[11, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0]);
         driver.queue.add(&mut driver.vm, buffers);
         driver.queue.kick(&mut driver.vm);
-        let mut tries = 0;
-        while driver.device.status(&mut driver.vm) & NEEDS_RESET == 0 {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-            tries += 1;
-            assert!(tries < 1000, "{buffers:?}");
-        }
+        driver.device.wait_broken(&mut driver.vm);
     }
     let mut driver = driver.again();
     driver.attach();

@@ -156,7 +156,7 @@ fn a_guest_may_tell_of_free_pages_and_is_not_asked_to() {
     assert_eq!(vm.memread(PAGES, 4096), [0; 4096], "the next queue is for reports");
     queues[3].add(&mut vm, &[(BUFFER, 3, false)]);
     queues[3].kick(&mut vm);
-    while vm.readb(device.common + common::STATUS) & NEEDS_RESET == 0 {}
+    device.wait_broken(&mut vm);
     let refused =
         "{'execute': 'device_add', 'arguments': {'driver': 'virtio-balloon-pci', 'free-page-hint': true}}";
     assert_eq!(vm.qmp_raw(refused)["error"]["desc"], "Only one balloon device is supported");

@@ -7,7 +7,6 @@ use std::path::Path;
 use std::process::Command;
 
 use disk::*;
-use libqtest::virtio::*;
 use serde_json::json;
 
 #[test]
@@ -78,9 +77,7 @@ fn requests_beyond_the_end_fail_and_chains_without_headers_break_it() {
     assert_eq!(disk.read(0, 100).0, 1, "that is no sector");
     disk.queue.add(&mut disk.vm, &[(HEADER, 16, false)]);
     disk.queue.kick(&mut disk.vm);
-    while disk.device.status(&mut disk.vm) & NEEDS_RESET == 0 {
-        std::thread::yield_now();
-    }
+    disk.device.wait_broken(&mut disk.vm);
     let mut again = Disk::driven(disk.vm);
     assert_eq!(again.read(0, 512), (0, vec![0; 512]));
 }

@@ -192,7 +192,7 @@ fn a_header_that_is_not_whole_breaks_the_device() {
     let mut bench = Bench::new(0);
     bench.tx.add(&mut bench.vm, &[(BUFFERS, HEADER - 1, false)]);
     bench.tx.kick(&mut bench.vm);
-    while bench.device.status(&mut bench.vm) & NEEDS_RESET == 0 {}
+    bench.device.wait_broken(&mut bench.vm);
     assert_eq!(bench.tx.used(&mut bench.vm), None);
     bench.device.set_status(&mut bench.vm, 0);
     let (_, [mut rx, ..]) = drive(&mut bench.vm, 0);

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -20,6 +21,12 @@ const PYTHON: &[&str] = &["qemu.qmp==0.0.6"];
 pub const FUZZ: &[&str] = &["g++"];
 /// Disassembles ACPI tables (`iasl`).
 pub const ACPI: &[&str] = &["acpica-tools"];
+/// What tests call to make bridges and file systems: not every Debian has them.
+pub const SYSTEM: &[&str] = &["iproute2", "e2fsprogs"];
+
+/// How often something is fetched, and the pauses in between: a network that fails for a moment is no failure.
+const FETCHES: u32 = 4;
+const PAUSE: Duration = Duration::from_secs(20);
 
 /// Makes sure that Debian packages are installed.
 ///
@@ -36,10 +43,24 @@ pub fn ensure_installed(packages: &[&str]) -> Result<()> {
         );
     }
     eprintln!("xtask: installing {}", missing.join(" "));
-    apt_get(&["update", "-q"])?;
     let mut arguments = vec!["install", "-y", "-q", "--no-install-recommends"];
     arguments.extend(missing);
-    apt_get(&arguments)
+    patiently(PAUSE, || {
+        apt_get(&["update", "-q"])?;
+        apt_get(&arguments)
+    })
+}
+
+/// Tries again, a few times, what needs the network.
+fn patiently<T>(pause: Duration, mut fetch: impl FnMut() -> Result<T>) -> Result<T> {
+    for _ in 1..FETCHES {
+        match fetch() {
+            Ok(fetched) => return Ok(fetched),
+            Err(error) => eprintln!("xtask: trying once more in {} s: {error:#}", pause.as_secs()),
+        }
+        std::thread::sleep(pause);
+    }
+    fetch()
 }
 
 fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
@@ -56,6 +77,8 @@ fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
 /// Runs apt-get with its chatter on stderr, where it does not mix with a chore's own output.
 fn apt_get(arguments: &[&str]) -> Result<()> {
     let status = Command::new("apt-get")
+        // Another program may be installing something.
+        .args(["-o", "DPkg::Lock::Timeout=300"])
         .args(arguments)
         .env("DEBIAN_FRONTEND", "noninteractive")
         .stdin(std::process::Stdio::null())
@@ -102,14 +125,23 @@ pub fn unpacked(package: &str) -> Result<PathBuf> {
 /// Fetches a Debian package into a folder that has no other: its file.
 pub fn download(package: &str, folder: &Path) -> Result<PathBuf> {
     eprintln!("xtask: fetching {package}");
-    require_lists(package)?;
-    let status = Command::new("apt-get")
-        .args(["download", "-q", "-o", "APT::Sandbox::User=root", package])
-        .current_dir(folder)
-        .stdout(std::io::stderr())
-        .status()
-        .context("apt-get")?;
-    ensure!(status.success(), "apt-get download {package} failed ({status})");
+    let mut lists_are_old = false;
+    patiently(PAUSE, || {
+        if lists_are_old && rustix::process::geteuid().is_root() {
+            apt_get(&["update", "-q"])?;
+        }
+        // Old lists may name a file that is no longer there.
+        lists_are_old = true;
+        require_lists(package)?;
+        let status = Command::new("apt-get")
+            .args(["download", "-q", "-o", "APT::Sandbox::User=root", package])
+            .current_dir(folder)
+            .stdout(std::io::stderr())
+            .status()
+            .context("apt-get")?;
+        ensure!(status.success(), "apt-get download {package} failed ({status})");
+        Ok(())
+    })?;
     only_file_with(folder, ".deb")
 }
 
@@ -164,8 +196,32 @@ pub fn python() -> Result<PathBuf> {
         ensure!(status.success(), "{what} failed ({status})");
         Ok(())
     };
-    run(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear"]).arg(&place), "python3 -m venv")?;
-    run(Command::new(&program).args(["-m", "pip", "install", "-q"]).args(PYTHON), "pip install")?;
+    patiently(PAUSE, || {
+        run(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear"]).arg(&place), "python3 -m venv")?;
+        run(Command::new(&program).args(["-m", "pip", "install", "-q"]).args(PYTHON), "pip install")
+    })?;
     std::fs::write(note, wanted)?;
     Ok(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_for_a_moment_is_tried_again_and_what_fails_for_good_fails() {
+        let mut tries = 0;
+        let mut fetch = |works_at: u32| {
+            tries = 0;
+            let fetched = patiently(Duration::ZERO, || {
+                tries += 1;
+                ensure!(tries >= works_at, "try {tries}");
+                Ok(tries)
+            });
+            (fetched.map_err(|error| error.to_string()), tries)
+        };
+        assert_eq!(fetch(1), (Ok(1), 1));
+        assert_eq!(fetch(3), (Ok(3), 3));
+        assert_eq!(fetch(99), (Err(format!("try {FETCHES}")), FETCHES));
+    }
 }

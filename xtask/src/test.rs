@@ -43,7 +43,7 @@ pub fn command(mut args: Args) -> Result<u8> {
             "no nested test is named like '{filter}'"
         );
     }
-    deps::ensure_installed(&[deps::NESTED, deps::ACPI, deps::CLIENTS, deps::NETWORK].concat())?;
+    deps::ensure_installed(&[deps::NESTED, deps::ACPI, deps::CLIENTS, deps::NETWORK, deps::SYSTEM].concat())?;
     if filters.is_empty() && vmm.is_none() {
         workspace()?;
     }

@@ -127,6 +127,10 @@ pub fn count(vector: u8) -> u32 {
     COUNTS[usize::from(vector)].load(Ordering::SeqCst)
 }
 
+/// Milliseconds after which what has not come does not: generous, as the host's threads that bring it may have to wait
+/// for others on a busy machine.
+pub const PATIENCE: u32 = 20_000;
+
 /// Takes interrupts until `done` holds or about `ms` milliseconds are over; whether it holds.
 /// The time is PIT channel 2's, which raises no interrupt.
 pub fn wait(ms: u32, done: impl Fn() -> bool) -> bool {

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use kit::apic::{self, register};
 use kit::boot::BootInfo;
 use kit::check::{equal, holds, within};
-use kit::interrupts::{count, set_handler, wait, wait_count};
+use kit::interrupts::{PATIENCE, count, set_handler, wait, wait_count};
 
 kit::guest!(main);
 
@@ -102,7 +102,7 @@ fn processor_priority_in_service() {
     set_handler(VECTOR + 5, handler);
     apic::write(register::TPR, 0x20);
     apic::send(0, apic::SELF | u32::from(VECTOR + 5));
-    wait_count(100, VECTOR + 5, 1);
+    wait_count(PATIENCE, VECTOR + 5, 1);
     // A KVM that does without virtualization hardware shows nothing in service.
     let seen = SEEN.load(Ordering::SeqCst);
     holds("ppr-and-isr-in-service", matches!(seen, 0x160 | 0x20), seen.into());
@@ -137,6 +137,9 @@ fn destinations() {
         apic::write(register::LDR, u32::from(own) << 24);
         set_handler(VECTOR, apic::eoi_handler);
         apic::send(destination, command | u32::from(VECTOR));
+        if arrives {
+            wait_count(PATIENCE, VECTOR, 1);
+        }
         wait(2, || false);
         equal(name, count(VECTOR).into(), arrives.into());
     }
@@ -177,14 +180,20 @@ fn timer_one_shot() {
     start_timer(0, 200_000);
     equal("one-shot-initial", apic::read(register::TIMER_INITIAL).into(), 200_000);
     within("one-shot-current", apic::read(register::TIMER_CURRENT).into(), 0, 200_000);
-    holds("one-shot-comes", wait_count(2000, VECTOR, 1), 0);
+    holds("one-shot-comes", wait_count(PATIENCE, VECTOR, 1), 0);
     equal("one-shot-at-zero", apic::read(register::TIMER_CURRENT).into(), 0);
     equal("one-shot-keeps-initial", apic::read(register::TIMER_INITIAL).into(), 200_000);
     wait(20, || false);
     equal("one-shot-once", count(VECTOR).into(), 1);
-    // A count that is taken back before it ends.
-    start_timer(0, 2_000_000);
-    apic::write(register::TIMER_INITIAL, 0);
+    // A count that is taken back before it ends. On a busy machine it may have ended; then once more.
+    for _ in 0..100 {
+        wait(1, || false);
+        start_timer(0, 2_000_000);
+        apic::write(register::TIMER_INITIAL, 0);
+        if !apic::bit(register::IRR, VECTOR) {
+            break;
+        }
+    }
     equal("stopped-current", apic::read(register::TIMER_CURRENT).into(), 0);
     wait(50, || false);
     equal("stopped", count(VECTOR).into(), 0);
@@ -192,7 +201,7 @@ fn timer_one_shot() {
 
 fn timer_periodic() {
     start_timer(1 << 17, 100_000);
-    holds("periodic-comes", wait_count(2000, VECTOR, 4), count(VECTOR).into());
+    holds("periodic-comes", wait_count(PATIENCE, VECTOR, 4), count(VECTOR).into());
     within("periodic-current", apic::read(register::TIMER_CURRENT).into(), 0, 100_000);
     apic::write(register::TIMER_INITIAL, 0);
     wait(5, || false);

@@ -9,8 +9,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use kit::apic::{self, register};
 use kit::boot::BootInfo;
 use kit::check::{equal, holds, within};
-use kit::interrupts::{count, set_handler, wait, wait_count};
-use kit::io::{cli, inb, outb, sti, sti_hlt_cli};
+use kit::interrupts::{PATIENCE, count, set_handler, wait, wait_count};
+use kit::io::{cli, inb, outb, sti_hlt_cli};
 use kit::{acpi, hpet, pic, pit, rtc};
 
 kit::guest!(main);
@@ -73,7 +73,7 @@ fn pic_pit() {
     set_handler(vector(0), pic::eoi_handler);
     pic::unmask_only(1);
     pit::start_periodic(6000);
-    holds("pic-pit-periodic", wait_count(2000, vector(0), 5), count(vector(0)).into());
+    holds("pic-pit-periodic", wait_count(PATIENCE, vector(0), 5), count(vector(0)).into());
     equal("pit-status-mode-2", (pit::status() & 0x3f).into(), 0x34);
     within("pit-count", pit::count().into(), 1, 6000);
     pit::stop();
@@ -102,7 +102,7 @@ fn pic_rtc() {
     set_handler(vector(8), rtc_handler_pic);
     pic::unmask_only(1 << 8);
     start_rtc_periodic();
-    holds("pic-rtc-periodic", wait_count(2000, vector(8), 4), count(vector(8)).into());
+    holds("pic-rtc-periodic", wait_count(PATIENCE, vector(8), 4), count(vector(8)).into());
     stop_rtc_periodic();
     pic::unmask_only(0);
 }
@@ -120,7 +120,7 @@ fn pic_uart() {
     // OUT2 connects the interrupt on a PC.
     outb(0x3fc, 0x0b);
     outb(0x3f9, 2);
-    wait_count(1000, vector(4), 1);
+    wait_count(PATIENCE, vector(4), 1);
     equal("pic-uart-thre", (IIR.load(Ordering::SeqCst) & 0xf).into(), 2);
     outb(0x3f9, 0);
     pic::unmask_only(0);
@@ -132,12 +132,12 @@ fn pic_edge() {
     set_line(1);
     equal("pic-request-while-masked", (pic::requests() & 1 << LINE).into(), 1 << LINE);
     pic::unmask_only(1 << LINE);
-    wait_count(100, vector(LINE), 1);
+    wait_count(PATIENCE, vector(LINE), 1);
     wait(5, || false);
     equal("pic-edge-once", count(vector(LINE)).into(), 1);
     set_line(0);
     pulse_line();
-    wait_count(100, vector(LINE), 2);
+    wait_count(PATIENCE, vector(LINE), 2);
     equal("pic-edge-again", count(vector(LINE)).into(), 2);
     pic::unmask_only(0);
 }
@@ -164,7 +164,7 @@ fn pic_level() {
     set_handler(vector(LINE), handler);
     pic::unmask_only(1 << LINE);
     set_line(1);
-    wait_count(200, vector(LINE), 3);
+    wait_count(PATIENCE, vector(LINE), 3);
     wait(5, || false);
     equal("pic-level-until-lowered", count(vector(LINE)).into(), 3);
     equal("pic-in-service", IN_SERVICE.load(Ordering::SeqCst).into(), 1 << LINE);
@@ -206,14 +206,14 @@ fn apic_timer() {
     apic::write(register::TIMER_INITIAL, 1_000_000);
     let left = apic::read(register::TIMER_CURRENT);
     within("apic-timer-counts", left.into(), 0, 999_999);
-    holds("apic-timer-one-shot", wait_count(2000, VECTOR, 1), 0);
+    holds("apic-timer-one-shot", wait_count(PATIENCE, VECTOR, 1), 0);
     wait(5, || false);
     equal("apic-timer-once", count(VECTOR).into(), 1);
     equal("apic-timer-stopped", apic::read(register::TIMER_CURRENT).into(), 0);
     set_handler(VECTOR, apic::eoi_handler);
     apic::write(register::LVT_TIMER, u32::from(VECTOR) | 1 << 17);
     apic::write(register::TIMER_INITIAL, 5_000_000);
-    holds("apic-timer-periodic", wait_count(2000, VECTOR, 4), count(VECTOR).into());
+    holds("apic-timer-periodic", wait_count(PATIENCE, VECTOR, 4), count(VECTOR).into());
     apic::write(register::LVT_TIMER, apic::MASKED);
     apic::write(register::TIMER_INITIAL, 0);
 }
@@ -222,15 +222,15 @@ fn apic_self_ipi() {
     set_handler(VECTOR, apic::eoi_handler);
     apic::send(0, apic::SELF | u32::from(VECTOR));
     holds("apic-irr", apic::bit(register::IRR, VECTOR), 0);
-    wait_count(100, VECTOR, 1);
+    wait_count(PATIENCE, VECTOR, 1);
     equal("apic-self-ipi", count(VECTOR).into(), 1);
     apic::send(apic::id(), VECTOR.into());
-    wait_count(100, VECTOR, 2);
+    wait_count(PATIENCE, VECTOR, 2);
     equal("apic-physical-ipi", count(VECTOR).into(), 2);
     apic::write(register::DFR, 0xffff_ffff);
     apic::write(register::LDR, 1 << 24);
     apic::send(1, apic::LOGICAL | u32::from(VECTOR));
-    wait_count(100, VECTOR, 3);
+    wait_count(PATIENCE, VECTOR, 3);
     equal("apic-logical-ipi", count(VECTOR).into(), 3);
 }
 
@@ -249,7 +249,7 @@ fn apic_priority() {
     wait(5, || false);
     equal("apic-tpr-holds-back", ORDER.load(Ordering::SeqCst).into(), 0x70);
     apic::write(register::TPR, 0);
-    wait_count(100, VECTOR, 1);
+    wait_count(PATIENCE, VECTOR, 1);
     equal("apic-tpr-lets-go", ORDER.load(Ordering::SeqCst).into(), 0x7060);
 }
 
@@ -257,7 +257,7 @@ fn apic_nmi() {
     set_handler(2, |_| {});
     cli();
     apic::send(apic::id(), apic::NMI);
-    wait_count(100, 2, 1);
+    wait_count(PATIENCE, 2, 1);
     equal("apic-nmi-while-disabled", count(2).into(), 1);
 }
 
@@ -279,13 +279,16 @@ fn io_apic_pit() {
     set_handler(VECTOR, apic::eoi_handler);
     apic::io::route(pin, VECTOR.into(), apic::id());
     pit::start_periodic(6000);
-    holds("ioapic-pit", wait_count(2000, VECTOR, 5), count(VECTOR).into());
-    pit::start_one_shot(6000);
-    sti();
+    holds("ioapic-pit", wait_count(PATIENCE, VECTOR, 5), count(VECTOR).into());
+    // None of the periodic ones is under way any more.
+    pit::stop();
     wait(10, || false);
     set_handler(VECTOR, apic::eoi_handler);
+    pit::start_one_shot(6000);
+    wait_count(PATIENCE, VECTOR, 1);
     wait(10, || false);
-    equal("pit-one-shot-once", count(VECTOR).into(), 0);
+    equal("pit-one-shot-once", count(VECTOR).into(), 1);
+    set_handler(VECTOR, apic::eoi_handler);
     pit::start_one_shot(6000);
     sti_hlt_cli();
     equal("ioapic-hlt-woken", count(VECTOR).into(), 1);
@@ -300,7 +303,7 @@ fn io_apic_rtc() {
     });
     apic::io::route(8, VECTOR.into(), apic::id());
     start_rtc_periodic();
-    holds("ioapic-rtc", wait_count(2000, VECTOR, 4), count(VECTOR).into());
+    holds("ioapic-rtc", wait_count(PATIENCE, VECTOR, 4), count(VECTOR).into());
     stop_rtc_periodic();
     apic::io::mask(8);
 }
@@ -310,12 +313,12 @@ fn io_apic_edge() {
     set_line(0);
     apic::io::route(LINE.into(), VECTOR.into(), apic::id());
     set_line(1);
-    wait_count(100, VECTOR, 1);
+    wait_count(PATIENCE, VECTOR, 1);
     wait(5, || false);
     equal("ioapic-edge-once", count(VECTOR).into(), 1);
     set_line(0);
     pulse_line();
-    wait_count(100, VECTOR, 2);
+    wait_count(PATIENCE, VECTOR, 2);
     equal("ioapic-edge-again", count(VECTOR).into(), 2);
     apic::io::mask(LINE.into());
 }
@@ -332,7 +335,7 @@ fn io_apic_level() {
     set_handler(VECTOR, handler);
     apic::io::route(LINE.into(), apic::io::LEVEL | u32::from(VECTOR), apic::id());
     set_line(1);
-    wait_count(200, VECTOR, 3);
+    wait_count(PATIENCE, VECTOR, 3);
     wait(5, || false);
     // One more may have been on its way when the line fell.
     within("ioapic-level-until-lowered", count(VECTOR).into(), 3, 4);
@@ -360,8 +363,8 @@ fn io_apic_hpet() {
     hpet::write(hpet::CONFIGURATION, hpet::RUN | hpet::LEGACY);
     // The PIT must stay silent in legacy mode.
     pit::start_periodic(6000);
-    holds("ioapic-hpet-timer-0", wait_count(1000, VECTOR, 1), 0);
-    holds("ioapic-hpet-timer-1", wait_count(1000, RTC_VECTOR, 1), 0);
+    holds("ioapic-hpet-timer-0", wait_count(PATIENCE, VECTOR, 1), 0);
+    holds("ioapic-hpet-timer-1", wait_count(PATIENCE, RTC_VECTOR, 1), 0);
     wait(10, || false);
     equal("hpet-legacy-stops-pit", count(VECTOR).into(), 1);
     hpet::write(hpet::timer(1), 0);
@@ -377,13 +380,13 @@ fn io_apic_hpet() {
     hpet::write(hpet::timer(0) + 8, 500_000);
     set_handler(VECTOR, apic::eoi_handler);
     hpet::write(hpet::CONFIGURATION, hpet::RUN | hpet::LEGACY);
-    holds("ioapic-hpet-periodic", wait_count(1000, VECTOR, 4), count(VECTOR).into());
+    holds("ioapic-hpet-periodic", wait_count(PATIENCE, VECTOR, 4), count(VECTOR).into());
     hpet::write(hpet::timer(0), 0);
     hpet::write(hpet::CONFIGURATION, 0);
     // The PIT comes back with legacy mode's end.
     set_handler(VECTOR, apic::eoi_handler);
     pit::start_periodic(6000);
-    holds("pit-after-hpet", wait_count(1000, VECTOR, 2), count(VECTOR).into());
+    holds("pit-after-hpet", wait_count(PATIENCE, VECTOR, 2), count(VECTOR).into());
     pit::stop();
     apic::io::mask(2);
     apic::io::mask(8);
@@ -403,7 +406,7 @@ fn pic_through_lint0() {
     apic::write(register::LVT_LINT0, apic::EXTINT);
     pic::unmask_only(1);
     pit::start_periodic(6000);
-    holds("lint0-extint", wait_count(1000, vector(0), 3), count(vector(0)).into());
+    holds("lint0-extint", wait_count(PATIENCE, vector(0), 3), count(vector(0)).into());
     pit::stop();
     pic::unmask_only(0);
 }

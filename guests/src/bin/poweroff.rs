@@ -4,6 +4,7 @@
 
 use kit::boot::BootInfo;
 use kit::check::{equal, fail};
+use kit::interrupts::PATIENCE;
 use kit::{acpi, pit};
 
 kit::guest!(main);
@@ -14,8 +15,8 @@ fn main(_: &BootInfo) {
     let Some(sleep_type) = fadt.sleep_type(b"_S5_") else { return fail("s5-package", fadt.dsdt.length()) };
     kit::say!("poweroff");
     fadt.sleep(sleep_type);
-    for _ in 0..100 {
-        pit::delay_ms(10);
+    for _ in 0..PATIENCE {
+        pit::delay_ms(1);
     }
     fail("still-running", sleep_type.into());
 }

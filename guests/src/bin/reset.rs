@@ -7,6 +7,7 @@ use core::arch::asm;
 
 use kit::boot::BootInfo;
 use kit::check::{equal, fail, pass};
+use kit::interrupts::PATIENCE;
 use kit::io::{inb, outb, read32, write32};
 use kit::{acpi, interrupts, pic, pit, rtc, say};
 
@@ -57,8 +58,8 @@ fn main(info: &BootInfo) {
         }
         _ => return fail("unknown-how", 0),
     }
-    for _ in 0..100 {
-        pit::delay_ms(10);
+    for _ in 0..PATIENCE {
+        pit::delay_ms(1);
     }
     rtc::write(MARKER, 0);
     fail("still-running", 0);

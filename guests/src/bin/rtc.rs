@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use kit::boot::BootInfo;
 use kit::check::{equal, holds, within};
-use kit::interrupts::{count, set_handler, wait_count};
+use kit::interrupts::{PATIENCE, count, set_handler, wait_count};
 use kit::{fw_cfg, pic, pit, rtc, say};
 
 kit::guest!(main);
@@ -46,15 +46,17 @@ fn registers() {
     equal("register-d-read-only", rtc::read(rtc::D).into(), 0x80);
 }
 
-/// Waits until the update bit falls: the time is then good for most of a second.
+/// Reads of a register in which all that happens in a second is seen, though this processor may have to wait for others.
+const POLLS: u32 = 3_000_000;
+
+/// Waits until a second begins: the time is then good for most of it.
 fn after_update() {
-    for _ in 0..3000 {
-        if rtc::read(rtc::A) & 0x80 != 0 {
+    let before = rtc::read(0);
+    for _ in 0..POLLS {
+        if rtc::read(0) != before {
             break;
         }
-        pit::delay_ms(1);
     }
-    while rtc::read(rtc::A) & 0x80 != 0 {}
 }
 
 fn time() {
@@ -90,7 +92,7 @@ fn binary_and_bcd() {
 fn update_in_progress() {
     let mut seen = false;
     // It is set for some hundred microseconds or more of each second.
-    for _ in 0..200_000 {
+    for _ in 0..POLLS {
         if rtc::read(rtc::A) & 0x80 != 0 {
             seen = true;
             break;
@@ -99,31 +101,41 @@ fn update_in_progress() {
     holds("update-in-progress-seen", seen, 0);
 }
 
-fn interrupt_by(enable: u8, ms: u32) -> u8 {
+fn interrupt_by(enable: u8) -> u8 {
     set_handler(pic::VECTORS + IRQ, handler);
     CAUSES.store(0, Ordering::SeqCst);
     rtc::read(rtc::C);
     rtc::write(rtc::B, rtc::read(rtc::B) & 0x8f | enable);
-    wait_count(ms, pic::VECTORS + IRQ, 1);
+    wait_count(PATIENCE, pic::VECTORS + IRQ, 1);
     rtc::write(rtc::B, rtc::read(rtc::B) & 0x8f);
     if count(pic::VECTORS + IRQ) == 0 { 0 } else { CAUSES.load(Ordering::SeqCst) as u8 }
 }
 
 fn update_interrupt() {
-    equal("update-interrupt", (interrupt_by(UPDATE, 3000) & (0x80 | UPDATE)).into(), (0x80 | UPDATE).into());
+    equal("update-interrupt", (interrupt_by(UPDATE) & (0x80 | UPDATE)).into(), (0x80 | UPDATE).into());
     equal("register-c-cleared-by-read", (rtc::read(rtc::C) & 0xe0).into(), 0);
 }
 
-/// An alarm two seconds from now, hours and minutes "don't care".
+/// Sets an alarm two seconds from now, hours and minutes "don't care"; its second.
+fn set_alarm() -> u8 {
+    let second = || rtc::decode(rtc::read(0));
+    loop {
+        after_update();
+        let then = (second() + 2) % 60;
+        let coded = if rtc::read(rtc::B) & 4 != 0 { then } else { then / 10 << 4 | then % 10 };
+        rtc::write(1, coded);
+        rtc::write(3, 0xc0);
+        rtc::write(5, 0xc0);
+        // On a busy machine it may be over.
+        if (then + 60 - second()) % 60 == 2 {
+            return then;
+        }
+    }
+}
+
 fn alarm() {
-    after_update();
-    let now = rtc::decode(rtc::read(0));
-    let then = (now + 2) % 60;
-    let coded = if rtc::read(rtc::B) & 4 != 0 { then } else { then / 10 << 4 | then % 10 };
-    rtc::write(1, coded);
-    rtc::write(3, 0xc0);
-    rtc::write(5, 0xc0);
-    equal("alarm-interrupt", (interrupt_by(ALARM, 5000) & (0x80 | ALARM)).into(), (0x80 | ALARM).into());
+    let then = set_alarm();
+    equal("alarm-interrupt", (interrupt_by(ALARM) & (0x80 | ALARM)).into(), (0x80 | ALARM).into());
     let late = (rtc::decode(rtc::read(0)) + 60 - then) % 60;
     within("alarm-on-time", late.into(), 0, 1);
 }

@@ -44,28 +44,12 @@ impl Server {
 
     /// Runs the main loop while `client` does its part on a thread of its own; gives what that gives.
     pub fn serve<T: Send + 'static>(&self, client: impl FnOnce() -> T + Send + 'static) -> T {
-        let client = std::thread::spawn(move || {
-            let done = Notify;
-            let result = client();
-            drop(done);
-            result
-        });
-        EventLoop::main().run_until(|| client.is_finished()).unwrap();
+        let client = std::thread::spawn(client);
+        // Nothing wakes the loop at the thread's end.
+        while !client.is_finished() {
+            EventLoop::main().run_once(Some(Duration::from_millis(10))).unwrap();
+        }
         client.join().unwrap()
-    }
-}
-
-/// Wakes the main loop again and again until the client's thread has ended.
-struct Notify;
-
-impl Drop for Notify {
-    fn drop(&mut self) {
-        std::thread::spawn(|| {
-            for _ in 0..100 {
-                EventLoop::main().notify();
-                std::thread::sleep(Duration::from_millis(10));
-            }
-        });
     }
 }
 

@@ -2,7 +2,8 @@
 #![allow(dead_code)]
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -106,6 +107,19 @@ impl TestNic {
         self.full.store(full, Ordering::SeqCst);
         if !full {
             self.nc().flush();
+        }
+    }
+}
+
+/// A TCP port of the loopback that nobody has: none of those that the kernel gives to whoever asks for any, of which
+/// another test may get it meanwhile, and another one for each process.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + (std::process::id() % 20_000) as u16;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
         }
     }
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use pack::Format;
 
 /// Nothing that a test waits for takes this long, unless it hangs.
-pub const TIMEOUT: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Warnings that are the host's matter: about a CPU feature that it lacks, and more vCPUs than its CPUs.
 const HOST_LACKS: [&str; 3] = [

@@ -29,10 +29,10 @@ const USERS: &str = "root::0:0:root:/root:/bin/sh\nnobody::65534:65534:nobody:/:
 /// L1's `scp` takes a file to the guest and back, as soon as a server listens behind the forwarded port. A server of
 /// iperf3's listens on L1's loopback.
 const L1_COPIES: &str = r#"printf '#!/bin/sh\nexec dbclient -y -y "$@"\n' > /tmp/ssh; chmod +x /tmp/ssh
-copy() { timeout 60 scp -O -q -S /tmp/ssh -P 2222 "$@" 2>/dev/null; }
+copy() { timeout 120 scp -O -q -S /tmp/ssh -P 2222 "$@" 2>/dev/null; }
 (
     seq 100000 > /tmp/sent
-    for n in $(seq 100); do copy /tmp/sent root@127.0.0.1:/tmp/got && break; sleep 1; done
+    for n in $(seq 400); do copy /tmp/sent root@127.0.0.1:/tmp/got && break; sleep 1; done
     copy root@127.0.0.1:/tmp/got /tmp/back && cmp /tmp/sent /tmp/back && echo copied-$((40 + 2))
 ) &
 iperf3 -s -D
@@ -66,7 +66,7 @@ mount --rbind / /mnt; cd /mnt; mount -o move . /
 exec chroot . passt -q -f -1 --no-map-gw --runas 65534 -s /tmp/passt.socket
 END
 unshare -m sh /tmp/passt > /tmp/passt.log 2>&1 &
-for n in $(seq 50); do grep -q '00010000 .*/passt.socket' /proc/net/unix && break; sleep 0.2; done
+for n in $(seq 900); do grep -q '00010000 .*/passt.socket' /proc/net/unix && break; sleep 0.2; done
 ";
 
 /// The dump must have been closed, and be readable by others.
@@ -103,7 +103,7 @@ pub(super) fn carry(nest: &mut Nest, scenarios: &[&Scenario]) -> Result<()> {
 /// listen behind a forwarded port. Each may be there already, from another attempt.
 const L1_SERVES: &str = "mkdir -p /tmp/www; seq 1000000 > /tmp/www/numbers
 httpd -p 127.0.0.1:8080 -h /tmp/www
-for n in $(seq 200); do [ \"$(echo from-l1 | nc 127.0.0.1 2222 2>/dev/null)\" = guest-42 ] && break; sleep 1; done &
+for n in $(seq 400); do [ \"$(echo from-l1 | nc 127.0.0.1 2222 2>/dev/null)\" = guest-42 ] && break; sleep 1; done &
 ";
 
 /// The interface that the VMM makes gets an address of L1's, with a server behind it.
@@ -123,7 +123,7 @@ chmod +x /tmp/ifup
 const L1_TALKS_VSOCK: &str = r#"seq 100000 > /tmp/numbers; rm -f /tmp/back
 socat -u FILE:/tmp/numbers VSOCK-LISTEN:1024 &
 socat -u VSOCK-LISTEN:1025 CREATE:/tmp/back &
-for n in $(seq 200); do socat -u FILE:/tmp/numbers VSOCK-CONNECT:42:1026 2>/dev/null && break; sleep 1; done &
+for n in $(seq 400); do socat -u FILE:/tmp/numbers VSOCK-CONNECT:42:1026 2>/dev/null && break; sleep 1; done &
 cat > /tmp/restore <<'END'
 ask() { (echo '{"execute": "qmp_capabilities"}'; echo "$@") | socat -t 20 - UNIX:/tmp/vsock.qmp; }
 PLACE='"path": "/machine/peripheral/v0/virtio-backend", "property": "state"'
