@@ -132,13 +132,16 @@ impl Piix4Pm {
     fn update(&self) {
         let Some(regs) = self.regs.get() else { return };
         let now = now_ns(ClockType::Virtual);
-        let deadline = regs.lock().next_deadline(now);
-        self.sci.sync(false, || regs.lock().sci_level(now));
-        match (self.timer.get(), deadline) {
-            (Some(timer), Some(deadline)) => timer.mod_ns(deadline),
-            (Some(timer), None) => timer.del(),
-            (None, _) => {}
+        {
+            let regs = regs.lock();
+            // Under their lock, so that an older deadline does not come last.
+            match (self.timer.get(), regs.next_deadline(now)) {
+                (Some(timer), Some(deadline)) => timer.mod_ns(deadline),
+                (Some(timer), None) => timer.del(),
+                (None, _) => {}
+            }
         }
+        self.sci.sync(false, || regs.lock().sci_level(now));
     }
 
     fn change<R>(&self, f: impl FnOnce(&mut AcpiRegs) -> R) -> Option<R> {

@@ -76,18 +76,17 @@ impl IsaSerial {
     fn change<R>(&self, f: impl FnOnce(&mut Uart, u64) -> R) -> Option<R> {
         let uart = self.uart.get()?;
         let now = now_ns(ClockType::Virtual);
-        let (result, fell, deadline) = {
+        let (result, fell) = {
             let mut uart = uart.lock();
             let result = f(&mut uart, now);
-            (result, uart.take_irq_pulse(), uart.next_deadline())
-        };
-        if let Some(timer) = self.timer.get() {
-            match deadline {
-                Some(deadline) => timer.mod_ns(deadline),
-                None if timer.pending() => timer.del(),
-                None => {}
+            // Under the chip's lock, so that an older deadline does not come last.
+            match (self.timer.get(), uart.next_deadline()) {
+                (Some(timer), Some(deadline)) => timer.mod_ns(deadline),
+                (Some(timer), None) if timer.pending() => timer.del(),
+                _ => {}
             }
-        }
+            (result, uart.take_irq_fall())
+        };
         self.line.sync(fell, || uart.lock().irq_level());
         Some(result)
     }

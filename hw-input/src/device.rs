@@ -51,14 +51,15 @@ impl I8042Device {
     fn change<R>(&self, f: impl FnOnce(&mut I8042, u64) -> R) -> Option<R> {
         let chip = self.chip.get()?;
         let now = now_ns(ClockType::Virtual);
-        let (result, fell1, fell12, deadline) = {
+        let (result, fell1, fell12) = {
             let mut chip = chip.lock();
             let result = f(&mut chip, now);
-            (result, chip.take_irq1_pulse(), chip.take_irq12_pulse(), chip.next_deadline())
+            // Under the chip's lock, so that an older deadline does not come last.
+            if let (Some(timer), Some(deadline)) = (self.timer.get(), chip.next_deadline()) {
+                timer.mod_ns(deadline);
+            }
+            (result, chip.take_irq1_fall(), chip.take_irq12_fall())
         };
-        if let (Some(timer), Some(deadline)) = (self.timer.get(), deadline) {
-            timer.mod_ns(deadline);
-        }
         // A line falls before the other rises.
         let keyboard_last = !chip.lock().irq12_level();
         if keyboard_last {

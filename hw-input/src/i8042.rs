@@ -107,15 +107,15 @@ impl I8042 {
         self.irq12
     }
 
-    /// Whether line 1 fell and rose again since this was last asked: an edge that [`Self::irq1_level`] alone
-    /// does not show.
-    pub fn take_irq1_pulse(&mut self) -> bool {
-        std::mem::take(&mut self.irq1_fell) && self.irq1_level()
+    /// Whether line 1 fell since this was last asked. Another thread may raise it before the line has followed:
+    /// [`Self::irq1_level`] alone does not show the edge then.
+    pub fn take_irq1_fall(&mut self) -> bool {
+        std::mem::take(&mut self.irq1_fell)
     }
 
-    /// As [`Self::take_irq1_pulse`], for line 12.
-    pub fn take_irq12_pulse(&mut self) -> bool {
-        std::mem::take(&mut self.irq12_fell) && self.irq12_level()
+    /// As [`Self::take_irq1_fall`], for line 12.
+    pub fn take_irq12_fall(&mut self) -> bool {
+        std::mem::take(&mut self.irq12_fell)
     }
 
     /// Address line 20 as the output port has it.

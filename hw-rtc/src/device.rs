@@ -172,16 +172,17 @@ impl Mc146818Rtc {
     fn change<R: Default>(&self, f: impl FnOnce(&mut Mc146818, u64) -> R) -> R {
         let Some(chip) = self.chip.get() else { return R::default() };
         let now = self.now();
-        let (result, fell, deadline) = {
+        let (result, fell) = {
             let mut chip = chip.lock();
             let result = f(&mut chip, now);
-            (result, chip.take_irq_pulse(), chip.next_deadline())
+            // Under the chip's lock, so that an older deadline does not come last.
+            match (self.timer.get(), chip.next_deadline()) {
+                (Some(timer), Some(deadline)) => timer.mod_ns(deadline),
+                (Some(timer), None) => timer.del(),
+                (None, _) => {}
+            }
+            (result, chip.take_irq_fall())
         };
-        match (self.timer.get(), deadline) {
-            (Some(timer), Some(deadline)) => timer.mod_ns(deadline),
-            (Some(timer), None) => timer.del(),
-            (None, _) => {}
-        }
         self.irq.sync(fell, || chip.lock().irq_level());
         result
     }

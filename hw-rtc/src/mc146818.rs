@@ -148,10 +148,10 @@ impl Mc146818 {
         self.get(spec::REG_B) & self.get(spec::REG_C) & spec::INTERRUPTS != 0
     }
 
-    /// Whether the interrupt output fell and rose again since this was last asked: an edge that
-    /// [`Self::irq_level`] alone does not show.
-    pub fn take_irq_pulse(&mut self) -> bool {
-        std::mem::take(&mut self.irq_fell) && self.irq_level()
+    /// Whether the interrupt output fell since this was last asked. Another thread may raise it before its line has
+    /// followed: [`Self::irq_level`] alone does not show the edge then.
+    pub fn take_irq_fall(&mut self) -> bool {
+        std::mem::take(&mut self.irq_fell)
     }
 
     /// Reads port `offset` (0 or 1).

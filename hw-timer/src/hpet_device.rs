@@ -49,15 +49,17 @@ fn class_init(class: &mut Class) {
 impl HpetDevice {
     fn change(&self, f: impl FnOnce(&mut Hpet) -> Vec<HpetAction>) {
         let Some(chip) = self.chip.get() else { return };
-        let (actions, deadline) = {
+        let actions = {
             let mut chip = chip.lock();
-            (f(&mut chip), chip.next_deadline())
+            let actions = f(&mut chip);
+            // Under the chip's lock, so that an older deadline does not come last.
+            match (self.timer.get(), chip.next_deadline()) {
+                (Some(timer), Some(deadline)) => timer.mod_ns(deadline),
+                (Some(timer), None) => timer.del(),
+                (None, _) => {}
+            }
+            actions
         };
-        match (self.timer.get(), deadline) {
-            (Some(timer), Some(deadline)) => timer.mod_ns(deadline),
-            (Some(timer), None) => timer.del(),
-            (None, _) => {}
-        }
         actions.into_iter().for_each(|action| self.carry_out(chip, action));
     }
 

@@ -33,6 +33,8 @@ fn inserted(disk: &mut Disk) -> Value {
 
 /// With ten a second one may come at once, and a second makes the bucket too full for a third.
 fn write_two(disk: &mut Disk) {
+    // What the machine read when it was made is over.
+    disk.vm.clock_step(1000 * MS);
     for sector in 0..2 {
         begin_write(disk, sector);
         assert_eq!(disk.end(), 0);

@@ -186,10 +186,10 @@ fn a_key_raises_line_1_until_it_is_read() {
     chip.key_event(QKeyCode::A, true);
     assert_eq!(chip.read_status() & AUX_OBF, OBF);
     assert!(chip.irq1_level() && !chip.irq12_level());
-    assert!(!chip.take_irq1_pulse());
+    assert!(!chip.take_irq1_fall());
     chip.key_event(QKeyCode::A, false);
     assert_eq!(chip.read_data(0), 0x1e);
-    assert!(chip.irq1_level() && chip.take_irq1_pulse(), "the next byte is an edge of its own");
+    assert!(chip.irq1_level() && chip.take_irq1_fall(), "the next byte is an edge of its own");
     assert_eq!(chip.read_data(0), 0x9e);
     assert!(!chip.irq1_level());
     assert_eq!(chip.read_data(0), 0x9e, "the last byte stays");
