@@ -460,7 +460,7 @@ fn open_medium(mut taken: Taken, as_said: Inherited, snapshot: bool) -> Result<O
         }
         let probed = format.is_none() && has_below;
         if probed {
-            format = Some(probe(&below, mode, name.as_deref())?);
+            format = Some(probe(&mut below, mode, name.as_deref())?);
         }
         let Some(format) = format else { bail!("Must specify either driver or file") };
         let is_protocol = has_below && below["driver"] == format.as_str();
@@ -483,7 +483,10 @@ fn open_medium(mut taken: Taken, as_said: Inherited, snapshot: bool) -> Result<O
 }
 
 /// Tells the format by what is there, and warns where that is nothing.
-fn probe(below: &Value, mode: Inherited, name: Option<&str>) -> Result<String> {
+fn probe(below: &mut Value, mode: Inherited, name: Option<&str>) -> Result<String> {
+    if let Some(below) = below.as_object_mut() {
+        drive_options::complete(below, mode)?;
+    }
     let mut options: BlockdevOptions = from_keyval(below.clone())?;
     if !filename::is_format(&options.driver) {
         options.read_only = Some(true);
@@ -498,7 +501,7 @@ fn probe(below: &Value, mode: Inherited, name: Option<&str>) -> Result<String> {
             "WARNING: Image format was not specified for '{}' and probing guessed raw.\n         Automatically detecting \
              the format is dangerous for raw images, write operations on block 0 will be restricted.\n         Specify \
              the 'raw' format explicitly to remove the restrictions.",
-            name.unwrap_or_default()
+            name.map_or_else(|| node.filename(), str::to_owned)
         ));
     }
     Ok(format.to_owned())

@@ -90,10 +90,16 @@ fn complete_backing(backing: &mut Map<String, Value>, image: Option<Value>, mode
     let driver = backing.get("driver").and_then(Value::as_str);
     let needs_file = driver.is_none_or(|driver| WITH_FILE.contains(&driver));
     let mode = Inherited { read_only: true, copy_on_read: false, ..mode };
-    if let Some(image @ Value::Object(_)) = image.filter(|_| needs_file && !backing.contains_key("file")) {
+    let has_file = match backing.get("file") {
+        Some(Value::Object(file)) => file.contains_key("filename") || file.contains_key("driver"),
+        other => other.is_some(),
+    };
+    if let Some(image @ Value::Object(_)) = image.filter(|_| needs_file && !has_file) {
         let node = node::open(&from_keyval(image)?, Inherited { force_share: true, ..mode })?;
         if let (Some(name), format) = crate::drivers::qcow2_backing(&node)? {
-            let file = filename::protocol_options(&filename::relative_to(&node.filename(), &name))?;
+            let name = filename::relative_to(&node.filename(), &name);
+            // What else is said of the file holds, too.
+            let file = options_below(Some(&name), backing.remove("file"))?;
             backing.insert("file".to_owned(), file);
             if let Some(format) = format {
                 backing.entry("driver").or_insert(format.into());

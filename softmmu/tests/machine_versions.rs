@@ -114,3 +114,12 @@ fn a_nodes_memory_may_be_said_in_bytes_before_5_1() {
         "{text}"
     );
 }
+
+#[test]
+fn names_of_cpus_are_aliases_from_4_1() {
+    for (machine, is_alias) in [("pc-i440fx-4.1", true), ("pc-i440fx-4.0", false)] {
+        let models = start(machine, &[]).qmp(r#"{"execute": "query-cpu-definitions"}"#);
+        let aliases = models.as_array().unwrap().iter().filter(|model| model["alias-of"].is_string());
+        assert_eq!(aliases.count() > 0, is_alias, "{machine}");
+    }
+}

@@ -217,6 +217,27 @@ fn options_of_nodes_below_leave_drivers_to_be_found_out() {
     has(&shown("driver=null-co,node-name=null"), "null: null-co:// (null-co)");
 }
 
+/// As libguestfs opens an overlay of an image that another machine may have.
+#[test]
+fn what_is_said_of_a_backing_files_file_goes_with_the_name_that_the_image_has() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [top, middle, _] = chain(folder.path());
+    let other = format!("if=none,file={middle},format=qcow2");
+    let other = libqtest::QTest::start(env!("CARGO_BIN_EXE_softmmu"), ["-drive", &other]);
+    let open = |locking: &str| {
+        let file = format!("file.file.filename={top},file.driver=qcow2,file.node-name=image");
+        let drive = format!("if=none,id=d,read-only=on,{file},file.backing.file.locking={locking}");
+        monitor(&["-drive", &drive], &["info block -n"])
+    };
+    let ended = open("on");
+    assert_eq!(ended.status, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("Failed to get shared \"write\" lock"), "{}", ended.stderr);
+    let ended = open("off");
+    assert_eq!((ended.status, &*ended.stderr), (Some(0), ""), "{ended:?}");
+    has(&ended.stdout.replace('\r', ""), &format!("image: {top} (qcow2, read-only)"));
+    assert!(other.quit().success());
+}
+
 #[test]
 fn mistakes_in_options_of_drives_are_named() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -14,7 +14,7 @@ use crate::cpu::{X86Cpu, default_version, model_of};
 use crate::expand::{expand, expand_features};
 use crate::features::FeatureWord;
 use crate::kvm;
-use crate::models::{CpuModel, TYPE_SUFFIX, VersionChoice};
+use crate::models::{CpuModel, DefaultVersion, TYPE_SUFFIX, VersionChoice};
 use crate::report::feature_names;
 use crate::topology::Topology;
 
@@ -32,9 +32,12 @@ struct CpuDefinitionInfo {
 
 const ONE_CPU: Topology = Topology { dies: 1, cores: 1, threads: 1 };
 
-/// The model and version that a name without one means.
+/// The model and version that a name without one means; for machine types older than versions a name is just itself.
 fn alias_of(model: CpuModel) -> Option<String> {
     let CpuModel::Defined(definition, choice) = model else { return None };
+    if default_version() == DefaultVersion::Legacy {
+        return None;
+    }
     let version = match choice {
         VersionChoice::Number(_) => None,
         VersionChoice::Alias(number) => Some(number),
