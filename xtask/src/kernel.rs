@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::deps;
+use crate::{deps, image};
 
 /// Which of Debian's kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,14 +107,23 @@ impl Kernel {
         Ok(())
     }
 
+    /// The folder with its modules; its name is the kernel's version.
+    pub fn modules_folder(&self) -> Result<PathBuf> {
+        let all = self.root.join("lib/modules");
+        let first = std::fs::read_dir(&all).with_context(|| format!("{}", all.display()))?.next();
+        Ok(first.with_context(|| format!("no modules in {}", all.display()))??.path())
+    }
+
+    /// Has `depmod` write down in that folder what its modules need, as the package does where it is installed.
+    pub fn depmod(&self) -> Result<()> {
+        let folder = self.modules_folder()?;
+        let version = folder.file_name().unwrap_or_default();
+        image::run(Command::new("/sbin/depmod").arg("-b").arg(&self.root).arg(version))
+    }
+
     fn is_builtin(&self, wanted: &str) -> Result<bool> {
-        for version in std::fs::read_dir(self.root.join("lib/modules"))? {
-            let list = std::fs::read_to_string(version?.path().join("modules.builtin"))?;
-            if list.lines().any(|line| module_name(Path::new(line)) == wanted) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let list = std::fs::read_to_string(self.modules_folder()?.join("modules.builtin"))?;
+        Ok(list.lines().any(|line| module_name(Path::new(line)) == wanted))
     }
 }
 

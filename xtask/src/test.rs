@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::args::Args;
 use crate::vmm::Vmm;
-use crate::{clock, deps, oracle, scenario};
+use crate::{clock, deps, libguestfs, oracle, scenario};
 
 /// What `cargo xtask test` takes.
 pub const USAGE: &str = "\
@@ -53,7 +53,7 @@ pub fn command(mut args: Args) -> Result<u8> {
 fn names() -> impl Iterator<Item = &'static str> {
     let checks = oracle::CHECKS.iter().map(|check| check.name);
     let clocks = clock::CHECKS.iter().map(|check| check.name);
-    scenario::all().map(|scenario| scenario.name).chain(checks).chain(clocks)
+    scenario::all().map(|scenario| scenario.name).chain(checks).chain(clocks).chain([libguestfs::NAME])
 }
 
 /// What cargo itself tests.
@@ -103,10 +103,14 @@ fn nested_round(vmm: &Vmm, filters: &[String]) -> Result<(usize, Vec<&'static st
     let checks: Vec<_> =
         oracle::CHECKS.iter().filter(|check| scenario::is_wanted(check.name, filters)).collect();
     let clocks = clock::matching(filters);
-    let count = scenarios.len() + checks.len() + clocks.len();
+    let libguestfs = libguestfs::is_wanted(filters);
+    let count = scenarios.len() + checks.len() + clocks.len() + usize::from(libguestfs);
     let mut failed = scenario::run(vmm, scenarios)?;
     failed.extend(oracle::run(vmm, &checks)?);
     failed.extend(clock::run(vmm, &clocks)?);
+    if libguestfs {
+        failed.extend(libguestfs::run(vmm)?);
+    }
     Ok((count, failed))
 }
 

@@ -11,12 +11,13 @@ use anyhow::{Context, Result, ensure};
 use super::Step::{Expect, Type};
 use super::{PLAIN, Scenario};
 use crate::deps;
+use crate::image::{self, file_system, fsck, run};
 use crate::initramfs::{AnonymousFile, Initramfs};
 use crate::kernel::{Flavour, Kernel};
 use crate::nested::Nest;
 
 /// What making Debian's disk takes, besides the packages of the harness.
-const PACKAGES: &[&str] = &["mmdebstrap", "e2fsprogs"];
+const PACKAGES: &[&str] = &["mmdebstrap"];
 /// What is installed in it.
 const INSTALLED: &str = "--include=systemd-sysv,udev,iproute2";
 /// The package that the guest installs.
@@ -124,7 +125,7 @@ pub(super) struct Disk {
 impl Disk {
     /// Makes Debian, and the disk with it.
     fn make() -> Result<Self> {
-        deps::ensure_installed(PACKAGES)?;
+        deps::ensure_installed(&[PACKAGES, image::PACKAGES].concat())?;
         // Whole disks are too large for where temporary files often are: memory.
         let folder = tempfile::tempdir_in(deps::cache()?)?;
         let disk = Self { folder };
@@ -224,16 +225,6 @@ fn debian(place: &Path) -> Result<PathBuf> {
     Ok(root)
 }
 
-/// An image of a file system with what a folder has.
-fn file_system(folder: &Path, image: &Path, size: &str) -> Result<()> {
-    run(Command::new("mke2fs").args(["-q", "-t", "ext4", "-d"]).args([folder, image]).arg(size))
-}
-
-/// A file system that is sound, or was but for its journal.
-fn fsck(image: &Path) -> Result<()> {
-    run(Command::new("e2fsck").args(["-p", "-f"]).arg(image))
-}
-
 /// A source of packages for apt with the package that the guest installs.
 fn packages(place: &Path) -> Result<()> {
     let archive = deps::download(PACKAGE, place)?;
@@ -251,34 +242,4 @@ fn text_of(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| name.clone())?;
     ensure!(output.status.success(), "{name} failed ({})", output.status);
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Runs a program, which shows what it printed only if it fails.
-fn run(command: &mut Command) -> Result<()> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().with_context(|| name.clone())?;
-    let said = [output.stdout, output.stderr].concat();
-    ensure!(output.status.success(), "{name} failed ({}): {}", output.status, String::from_utf8_lossy(&said));
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_system_gives_back_what_it_was_made_of() {
-        let place = tempfile::tempdir().unwrap();
-        let folder = place.path().join("folder");
-        std::fs::create_dir(&folder).unwrap();
-        std::fs::write(folder.join("numbers"), numbers()).unwrap();
-        let image = place.path().join("image");
-        file_system(&folder, &image, "16M").unwrap();
-        fsck(&image).unwrap();
-        run(Command::new("debugfs").args(["-R", "dump /numbers found"]).arg(&image).current_dir(&place))
-            .unwrap();
-        assert_eq!(std::fs::read(place.path().join("found")).unwrap(), numbers());
-        let failure = fsck(&place.path().join("nothing")).unwrap_err().to_string();
-        assert!(failure.starts_with("e2fsck failed"), "{failure}");
-    }
 }
