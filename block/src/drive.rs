@@ -202,6 +202,9 @@ struct Place {
 /// For the user.
 pub fn drive_new(options: &DriveOptions<'_>) -> Result<Option<DriveInfo>> {
     let mut taken = Taken(options.values.to_vec());
+    if ["readonly", "read-only"].iter().all(|name| taken.0.iter().any(|(given, _)| given == name)) {
+        bail!("'read-only' and its alias 'readonly' can't be used at the same time");
+    }
     let old_name = taken.0.iter_mut().filter(|(name, _)| name == "readonly");
     old_name.for_each(|(name, _)| *name = "read-only".to_owned());
     let place = take_place(&mut taken, options.default_interface)?;
@@ -383,7 +386,9 @@ fn take_limit(taken: &mut Taken, name: &str, old: Option<&str>) -> Result<Option
     {
         bail!("'{name}' and its alias '{old}' can't be used at the same time");
     }
-    match text.map(|text| text.parse()) {
+    // What is below zero is far too much.
+    let number = |text: String| text.parse().or_else(|_| text.parse::<i64>().map(|below| below as u64));
+    match text.map(number) {
         None => Ok(None),
         Some(Ok(value)) => Ok(Some(value)),
         Some(Err(_)) => bail!("Parameter '{name}' expects a number"),
@@ -449,7 +454,7 @@ fn open_medium(mut taken: Taken, as_said: Inherited, snapshot: bool) -> Result<O
         let has_below = below.as_object().is_some_and(|map| !map.is_empty());
         if has_below && below.get("driver").is_none() {
             let path = below["filename"].as_str().unwrap_or_default().to_owned();
-            below["driver"] = filename::protocol_options(&path)?["driver"].clone();
+            below["driver"] = filename::file_options(&path)["driver"].clone();
         }
         if let Some(file) = drive_options::innermost_file(&mut below) {
             file_options.iter().for_each(|(key, value)| file[*key] = value.clone().into());
@@ -476,7 +481,7 @@ fn open_medium(mut taken: Taken, as_said: Inherited, snapshot: bool) -> Result<O
         }
         drive_options::complete(&mut own, mode)?;
         let options: BlockdevOptions = from_keyval(Value::Object(own.clone()))
-            .map_err(|error| drive_options::unsupported(error, &own))?;
+            .map_err(|error| drive_options::in_qemus_words(error, &Value::Object(own)))?;
         node::open(&options, Inherited { probed, ..mode })?
     };
     if snapshot { temporary_overlay(node, copy_on_read).map(Some) } else { Ok(Some(node)) }
@@ -487,7 +492,8 @@ fn probe(below: &mut Value, mode: Inherited, name: Option<&str>) -> Result<Strin
     if let Some(below) = below.as_object_mut() {
         drive_options::complete(below, mode)?;
     }
-    let mut options: BlockdevOptions = from_keyval(below.clone())?;
+    let mut options: BlockdevOptions =
+        from_keyval(below.clone()).map_err(|error| drive_options::in_qemus_words(error, below))?;
     if !filename::is_format(&options.driver) {
         options.read_only = Some(true);
         options.force_share = Some(true);

@@ -74,7 +74,7 @@ pub(crate) fn complete(options: &mut Map<String, Value>, mode: Inherited) -> Res
         let Some(Value::Object(below)) = options.get_mut(name) else { continue };
         let path = below.get("filename").and_then(Value::as_str).map(str::to_owned);
         if let Some(path) = path.filter(|_| !below.contains_key("driver")) {
-            let driver = filename::protocol_options(&path)?["driver"].clone();
+            let driver = filename::file_options(&path)["driver"].clone();
             below.insert("driver".to_owned(), driver);
         }
         complete(below, mode)?;
@@ -119,21 +119,32 @@ fn complete_backing(backing: &mut Map<String, Value>, image: Option<Value>, mode
     Ok(())
 }
 
-/// An error in reading `options`: of an option that a driver does not have, it names the driver.
-pub(crate) fn unsupported(error: Error, options: &Map<String, Value>) -> Error {
-    let unexpected =
-        error.message.strip_prefix("Parameter '").and_then(|text| text.strip_suffix("' is unexpected"));
-    let Some(path) = unexpected else { return error };
+/// An error in reading `options`, told as QEMU's block layer does: it names the driver that an option is of.
+pub(crate) fn in_qemus_words(error: Error, options: &Value) -> Error {
+    let told = error.message.strip_prefix("Parameter '").and_then(|text| text.split_once("' "));
+    let Some((path, what)) = told else { return error };
     let (mut at, mut option) = (options, path);
     while let Some((name, rest)) = option.split_once('.')
-        && let Some(Value::Object(below)) = at.get(name)
-        && below.contains_key("driver")
+        && let Some(below) = at.get(name)
+        && below.get("driver").is_some()
     {
         (at, option) = (below, rest);
     }
-    let driver = at.get("driver").and_then(Value::as_str).unwrap_or_default();
-    Error::new(match PROTOCOLS.contains(&driver) {
-        true => format!("Block protocol '{driver}' doesn't support the option '{option}'"),
-        false => format!("Block format '{driver}' does not support the option '{option}'"),
+    let driver = at["driver"].as_str().unwrap_or_default();
+    let is_protocol = PROTOCOLS.contains(&driver);
+    Error::new(match (what, option) {
+        ("is unexpected", option) if option.split('.').next() == Some("backing") => {
+            "Driver doesn't support backing files".to_owned()
+        }
+        ("is unexpected", _) if is_protocol => {
+            format!("Block protocol '{driver}' doesn't support the option '{option}'")
+        }
+        ("is unexpected", _) => format!("Block format '{driver}' does not support the option '{option}'"),
+        ("is missing", "filename") => format!("The '{driver}' block driver requires a file name"),
+        ("is missing", "file") => "A block device must be specified for \"file\"".to_owned(),
+        (_, option) if what.starts_with("does not accept") && option.rsplit('.').next() == Some("driver") => {
+            format!("Unknown driver {}", what.trim_start_matches("does not accept value "))
+        }
+        _ => return error,
     })
 }

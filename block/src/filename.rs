@@ -45,7 +45,8 @@ pub fn protocol_options(name: &str) -> Result<Value> {
     }
 }
 
-fn file_options(path: &str) -> Value {
+/// The same of a path, which may have a colon anywhere.
+pub(crate) fn file_options(path: &str) -> Value {
     let kind = std::fs::metadata(path).map(|m| m.file_type());
     let device = kind.is_ok_and(|kind| kind.is_block_device() || kind.is_char_device());
     json!({ "driver": if device { "host_device" } else { "file" }, "filename": path })

@@ -240,7 +240,7 @@ impl IdeDevice {
         }
         self.block.apply(backend, !is_cd)?;
         if !is_cd && backend.node().is_some_and(|node| node.is_read_only()) {
-            bail!("Can't use a read-only drive");
+            bail!("Block node is read-only");
         }
         let or = |text: &Property<Option<String>>, default: &str, len| {
             shortened(text.get().as_deref().unwrap_or(default), len)

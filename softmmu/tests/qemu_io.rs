@@ -210,6 +210,18 @@ fn options_of_nodes_below_leave_drivers_to_be_found_out() {
     let screen = shown(&format!("file={top},backing.file.filename={base},backing.node-name=other"));
     has(&screen, &format!("other: {base} (raw, read-only)"));
     assert!(!screen.contains(&middle), "{screen}");
+    // The name says what was overridden.
+    let file = |name: &str| format!("{{\"driver\":\"file\",\"filename\":\"{name}\"}}");
+    let (below, own) = (file(&base), file(&top));
+    let name = format!(
+        "json:{{\"backing\":{{\"driver\":\"raw\",\"file\":{below}}},\"driver\":\"qcow2\",\"file\":{own}}}"
+    );
+    assert!(screen.contains(&name), "{name} in {screen}");
+    // A node is found without -n as well.
+    let drive = format!("if=none,id=d,file={top},file.node-name=f,backing.node-name=mid");
+    let screen = monitor(&["-drive", &drive], &["info block mid", "info block f"]).stdout.replace('\r', "");
+    has(&screen, &format!("mid: {middle} (qcow2, read-only)"));
+    has(&screen, &format!("f: {top} (file)"));
     let screen = shown(&format!("file={base},driver=raw,file.driver=raw,file.node-name=in,file.offset=512k"));
     assert!(screen.contains("in: json:{\"driver\":\"raw\"") && screen.contains("(524288 bytes)"), "{screen}");
     let screen = shown("driver=null-co,size=3M,node-name=null");
@@ -250,6 +262,26 @@ fn mistakes_in_options_of_drives_are_named() {
         (
             format!("file={path},format=raw,file.foo=1"),
             "Block protocol 'file' doesn't support the option 'foo'".to_owned(),
+        ),
+        (
+            format!("file={path},format=raw,backing.driver=null-co"),
+            "Driver doesn't support backing files".to_owned(),
+        ),
+        ("driver=file".to_owned(), "The 'file' block driver requires a file name".to_owned()),
+        ("driver=file,filename=".to_owned(), "The 'file' block driver requires a file name".to_owned()),
+        ("driver=raw".to_owned(), "A block device must be specified for \"file\"".to_owned()),
+        ("file.driver=nosuch".to_owned(), "Unknown driver 'nosuch'".to_owned()),
+        (
+            "file.filename=no:where".to_owned(),
+            "Could not open 'no:where': No such file or directory".to_owned(),
+        ),
+        (
+            format!("file={path},format=raw,readonly=on,read-only=off"),
+            "'read-only' and its alias 'readonly' can't be used at the same time".to_owned(),
+        ),
+        (
+            format!("file={path},format=raw,iops=-1"),
+            "bps/iops/max values must be within [0, 1000000000000000]".to_owned(),
         ),
         (format!("file={path},format=qcow2"), "Image is not in qcow2 format".to_owned()),
         (

@@ -225,7 +225,7 @@ fn options_that_cannot_be_are_refused() {
         ),
         (
             vec!["-blockdev", "null-co,node-name=n,read-only=on", "-device", "ide-hd,drive=n"],
-            "Can't use a read-only drive",
+            "Block node is read-only",
         ),
         (
             vec![

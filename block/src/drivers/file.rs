@@ -78,6 +78,9 @@ impl FilePosix {
         mode: Inherited,
     ) -> Result<(Self, bool)> {
         let path = options.filename.clone();
+        if path.is_empty() {
+            bail!("The '{format_name}' block driver requires a file name");
+        }
         let no_aio = |aio| matches!(aio, Some(BlockdevAioOptions::Native)) && !mode.cache.direct;
         if no_aio(options.aio) {
             bail!("aio=native was specified, but it requires cache.direct=on, which was not specified.");

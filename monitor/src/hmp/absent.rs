@@ -19,6 +19,9 @@ pub(crate) fn block_job(_: &mut Session, args: &Args) -> Done {
 pub(crate) fn commit(_: &mut Session, args: &Args) -> Done {
     match args.word("device") {
         "all" => Ok(()),
+        device if block::backend::find(device).is_some() => {
+            Err("Error: changes cannot be committed to backing files yet".to_owned())
+        }
         device => Err(format!("Device '{device}' not found")),
     }
 }

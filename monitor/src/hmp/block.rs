@@ -17,27 +17,32 @@ static DRIVE: OptsDesc = OptsDesc { name: "drive", implied: None, merge: false, 
 
 pub(crate) fn info(mon: &mut Session, args: &Args) -> Done {
     let wanted = args.word("device");
-    if args.is_set("nodes") {
-        let nodes = qmp::list("query-named-block-nodes")?;
-        let shown: Vec<_> =
-            nodes.iter().filter(|node| wanted.is_empty() || text(node, "node-name") == wanted).collect();
-        for (n, node) in shown.iter().enumerate() {
+    let verbose = args.is_set("verbose");
+    let mut found = false;
+    if !args.is_set("nodes") {
+        for (n, device) in qmp::list("query-block")?.iter().enumerate() {
+            if !wanted.is_empty() && ![text(device, "device"), text(device, "qdev")].contains(&wanted) {
+                continue;
+            }
             if n > 0 {
                 mon.print("\n");
             }
-            device_info(mon, &Value::Null, node, args.is_set("verbose"));
+            device_info(mon, device, &device["inserted"], verbose);
+            found = true;
         }
+        found |= wanted.is_empty();
+    }
+    if found {
         return Ok(());
     }
-    let devices = qmp::list("query-block")?;
-    let matches = |device: &&Value| {
-        wanted.is_empty() || text(device, "device") == wanted || text(device, "qdev") == wanted
-    };
-    for (n, device) in devices.iter().filter(matches).enumerate() {
+    for (n, node) in qmp::list("query-named-block-nodes")?.iter().enumerate() {
+        if !wanted.is_empty() && text(node, "node-name") != wanted {
+            continue;
+        }
         if n > 0 {
             mon.print("\n");
         }
-        device_info(mon, device, &device["inserted"], args.is_set("verbose"));
+        device_info(mon, &Value::Null, node, verbose);
     }
     Ok(())
 }

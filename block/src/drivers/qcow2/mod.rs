@@ -28,6 +28,7 @@ pub use self::create::create;
 use self::header::{Header, INCOMPAT_AT, INCOMPAT_CORRUPT, INCOMPAT_DIRTY, be64};
 use self::refcount::Refcounts;
 use crate::driver::{BlockDriver, Child, DebugEvent, ImageDetails, IoVec, iov_size, iov_slice};
+use crate::filename::relative_to;
 use crate::node::{BlockNode, Inherited, open_ref};
 use crate::options::{BlockdevOptionsQcow2, BlockdevRefOrNull};
 
@@ -41,6 +42,8 @@ pub struct Qcow2 {
     file: Child,
     backing: Option<Child>,
     header: Header,
+    /// Another backing file than the image names was asked for.
+    overridden: bool,
     /// Size of the disk in bytes.
     size: AtomicU64,
     read_only: bool,
@@ -113,10 +116,14 @@ impl Qcow2 {
             decompressed: None,
             freed: Vec::new(),
         };
-        let backing = open_backing(options, &header, &file, mode)?;
+        let backing = open_backing(options, &header, &file, mode)
+            .map_err(|error| error.prepend("Could not open backing file: "))?;
+        let named = header.backing_file.as_ref().map(|name| relative_to(&file.filename(), name));
+        let overridden = options.backing.is_some() && named != backing.as_ref().map(|node| node.filename());
         let image = Qcow2 {
             file: Child::new("file", file),
             backing: backing.map(|node| Child::new("backing", node)),
+            overridden,
             size: AtomicU64::new(header.size),
             read_only,
             pass_discards: options.pass_discard_request.unwrap_or(mode.unmap),
@@ -276,10 +283,8 @@ fn open_backing(
         Some(BlockdevRefOrNull::Definition(options)) => crate::node::open(options, mode).map(Some),
         None => match &header.backing_file {
             Some(name) => {
-                let at = crate::filename::relative_to(&file.filename(), name);
-                crate::filename::open(&at, header.backing_format.as_deref(), mode)
-                    .map(Some)
-                    .map_err(|e| e.prepend("Could not open backing file: "))
+                let at = relative_to(&file.filename(), name);
+                crate::filename::open(&at, header.backing_format.as_deref(), mode).map(Some)
             }
             None => Ok(None),
         },
@@ -395,7 +400,7 @@ impl BlockDriver for Qcow2 {
     }
 
     fn filename(&self) -> Option<String> {
-        self.file().driver().filename()
+        if self.overridden { None } else { self.file().driver().filename() }
     }
 
     fn image_details(&self) -> ImageDetails {
