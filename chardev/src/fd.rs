@@ -101,8 +101,8 @@ impl Port {
     }
 
     /// Waits for something to read, or to accept, on the calling thread.
-    pub fn wait_readable(&self) -> bool {
-        self.wait(PollFlags::IN, None)
+    pub fn wait_readable(&self, timeout: Duration) -> bool {
+        self.wait(PollFlags::IN, Timespec::try_from(timeout).ok())
     }
 
     fn wait(&self, what: PollFlags, timeout: Option<Timespec>) -> bool {

@@ -166,7 +166,7 @@ pub(crate) fn open(core: &Arc<Core>, options: &Options) -> Result<Arc<dyn Backen
         .map_err(|error| ChardevError::system("Failed to set FD nonblocking", error))?;
     let socket = Socket::new(core, &config, address, Some(Arc::new(listener)));
     if config.wait {
-        socket.accept_now()?;
+        socket.accept_now().inspect_err(|_| socket.close())?;
     } else {
         socket.listen();
     }

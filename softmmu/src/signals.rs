@@ -34,6 +34,9 @@ pub fn setup() -> Result<Signals> {
         let pending = delivery.lock().pending();
         pending.for_each(|origin| on_signal(&origin));
     });
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, util::termination::flag()).map_err(refuse)?;
+    }
     let watch = EventLoop::main().add_fd(input, Interest::READ, handler).map_err(refuse)?;
     Ok(Signals { _watch: watch })
 }
@@ -45,6 +48,7 @@ fn on_signal(origin: &Origin) {
         return;
     }
     if signal == SIGINT && gdbserver::interrupt() {
+        util::termination::withdraw();
         return;
     }
     // The kernel itself, for a key on the terminal, has no number.

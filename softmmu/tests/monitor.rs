@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use common::daemon::wait_for_listener;
-use common::softmmu;
+use common::{Running, softmmu};
 
 /// Sends a session to the monitor and gives what came until the other end hung up.
 fn socat(socket: &Path, session: &str) -> String {
@@ -122,4 +122,23 @@ fn before_the_machine_is_made_few_commands_are_there() {
     assert_eq!(answer(&screen, "info version"), "7.2.0\n");
     assert!(screen.contains("Host bridge: PCI device 8086:1237\n"), "{screen}");
     assert_eq!(child.wait().expect("the program ends").code(), Some(0));
+}
+
+#[test]
+fn sigterm_ends_a_program_that_waits_for_a_client() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pid, socket) = (folder.path().join("pid"), folder.path().join("socket"));
+    let monitor = format!("unix:{},server=on", socket.display());
+    let mut command = softmmu(["-nodefaults", "-display", "none", "-S", "-monitor", &monitor, "-pidfile"]);
+    let running = Running::start(command.arg(&pid));
+    wait_for_listener(&socket);
+    running.signal(rustix::process::Signal::TERM);
+    let ended = running.wait();
+    assert_eq!(ended.status, Some(1));
+    assert!(
+        ended.stderr.contains("Failed to wait for a connection: Interrupted system call"),
+        "{}",
+        ended.stderr
+    );
+    assert!(!pid.exists() && !socket.exists(), "they go with the program");
 }

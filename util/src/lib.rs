@@ -11,5 +11,6 @@ pub mod log;
 pub mod option;
 pub mod report;
 pub mod sockets;
+pub mod termination;
 pub mod timer;
 pub mod trace;

@@ -8,6 +8,17 @@ use rustix::net::{SocketFlags, accept_with};
 use super::{Socket, State, incompatible};
 use crate::error::ChardevError;
 
+/// After this it is looked whether to wait on: a signal may have come just before the wait began.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Nobody waits on in a program that is to end.
+fn ensure_wanted() -> Result<(), ChardevError> {
+    if util::termination::requested() {
+        return Err(ChardevError::system("Failed to wait for a connection", Errno::INTR));
+    }
+    Ok(())
+}
+
 impl Socket {
     /// Waits for a client, and says so (`tcp_chr_accept_server_sync`).
     pub(super) fn accept_now(&self) -> Result<(), ChardevError> {
@@ -17,7 +28,8 @@ impl Socket {
             self.describe_disconnected()
         ));
         loop {
-            listener.wait_readable();
+            ensure_wanted()?;
+            listener.wait_readable(PATIENCE);
             match accept_with(listener.fd(), SocketFlags::CLOEXEC) {
                 Ok(client) => return self.adopt(client),
                 // It was gone before it was accepted, or something else woke us.
@@ -33,6 +45,7 @@ impl Socket {
             return Err(incompatible("telnet", "waiting for connection completion"));
         }
         loop {
+            ensure_wanted()?;
             let connecting = match &*self.state.lock() {
                 State::Connected(_) => return Ok(()),
                 State::Connecting(connection) => Some(connection.clone()),
@@ -41,7 +54,7 @@ impl Socket {
             // What is done here is not to be done by the loop, too.
             self.timer.del();
             if let Some(connection) = connecting {
-                if connection.port.wait_writable(Duration::MAX) {
+                if connection.port.wait_writable(PATIENCE) {
                     self.connect_finished(connection);
                 }
             } else if self.is_server {
