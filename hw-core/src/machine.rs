@@ -108,7 +108,7 @@ pub struct MachineClass {
     pub numa_mem_supported: bool,
     /// CPUs that `-smp` says no more of are a socket each, instead of a core of one.
     pub prefer_sockets: bool,
-    /// Devices' properties that differ from their defaults, later ones before earlier ones.
+    /// Devices' properties that differ from their defaults; where a property is there twice, the last counts.
     pub compat_props: Vec<&'static [CompatProperty]>,
 }
 
